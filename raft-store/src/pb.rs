@@ -14,12 +14,15 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
-/// The payload of log entries.
-pub mod log {
-    tonic::include_proto!("trireme.log.v1");
+/// The payload of log entries, format 1.
+pub mod trireme_log_v1 {
+    tonic::include_proto!("trireme_log_v1");
 }
 
-/// The protocol between members.
-pub mod peer {
-    tonic::include_proto!("trireme.peer.v1");
+/// The protocol between members, version 1.
+pub mod trireme_peer_v1 {
+    tonic::include_proto!("trireme_peer_v1");
 }
+
+pub use trireme_log_v1 as log;
+pub use trireme_peer_v1 as peer;
