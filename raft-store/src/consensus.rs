@@ -10,11 +10,13 @@
 //! - [`raft`]: the handle that the member uses: propose, read barrier, membership, leadership.
 
 pub mod databases;
+mod forward;
 pub mod log_store;
 pub mod network;
 pub mod peer_server;
 pub mod peers;
 pub mod raft;
+mod read_index;
 pub mod runtime;
 pub mod snapshot;
 pub mod state_machine;
