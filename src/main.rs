@@ -1,1 +1,2 @@
-fn main(){}
+//! The binary: parse, build, run, drain.
+fn main() {}

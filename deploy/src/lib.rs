@@ -1,1 +1,1 @@
-//! stub
+//! Process configuration, PKI and local clusters.

@@ -1,0 +1,59 @@
+# Everything that is done with this repository has a target here; `make help` lists them.
+# On a fresh Debian 12 machine with a Rust toolchain the targets install what they need
+# (deploy/setup.sh says what it installs).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Build results live in a cache outside the clone, shared by every clone and worktree of a user.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trireme/target
+
+# Further arguments for the program that a target runs: make run ARGS="--data /tmp/cluster".
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: setup-build ## a store of 3 members on this machine, over mTLS; Ctrl-C stops it
+	cargo build --release --locked --bin trireme
+	exec "$$CARGO_TARGET_DIR/release/trireme" dev --store-only --masters 3 $(ARGS)
+
+.PHONY: test
+test: setup-test ## everything that must hold before a change is merged
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --doc --locked --quiet
+	filter="$$(deploy/skips.sh)"; cargo nextest run --workspace --locked -E "$$filter" $(ARGS)
+
+.PHONY: bench
+bench: bench-store ## every measurement
+
+.PHONY: bench-store
+bench-store: setup-test ## the store against Debian's etcd on this machine
+	cargo bench --locked --package trireme --bench store -- $(ARGS)
+
+.PHONY: soak
+soak: setup-test ## the long repetitions, large data and endurance runs that `make test` leaves out
+	filter="$$(deploy/skips.sh)"; cargo nextest run --workspace --locked --release --profile soak --run-ignored only -E "$$filter" $(ARGS)
+
+.PHONY: fmt
+fmt: ## formats the source
+	cargo fmt --all
+
+.PHONY: lint
+lint: setup-build ## format check, clippy, and cargo-deny where it is installed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --workspace check; \
+	else echo "cargo-deny is not installed, so licences and advisories were not checked (cargo install cargo-deny --locked)"; fi
+
+.PHONY: setup-build
+setup-build:
+	@deploy/setup.sh build
+
+.PHONY: setup-test
+setup-test:
+	@deploy/setup.sh test

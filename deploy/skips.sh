@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Prints the nextest filter that leaves out the tests this machine cannot run, and says on stderr
+# what it leaves out and why; nextest counts them as skipped.
+#
+# A test (or its module) that needs more than every build machine has carries it in its name:
+# `needs_root`, `needs_netns`.
+set -euo pipefail
+
+filter="all()"
+skip() { # NAME REASON PROBE...
+    local name=$1 reason=$2
+    shift 2
+    if ! "$@" >/dev/null 2>&1; then
+        echo "skipping tests named $name: $reason" >&2
+        filter="$filter - test(/(^|::|_)$name/)"
+    fi
+}
+
+skip needs_root "they must run as root" test "$(id -u)" = 0
+skip needs_netns "this machine lets them create no network namespaces" unshare --net true
+
+echo "$filter"
