@@ -19,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use seams::{Seams, Tasks};
 use thiserror::Error;
@@ -56,6 +56,8 @@ struct Inner {
     consensus: Consensus,
     mvcc: Mvcc,
     wal: Wal,
+    /// Bytes written to the log since the last checkpoint.
+    log_bytes: Arc<AtomicU64>,
     hub: WatchHub,
     lessor: Lessor,
     metrics: Arc<Metrics>,
@@ -207,14 +209,11 @@ impl Member {
 
     /// Whether this member has no vote.
     pub fn is_learner(&self) -> bool {
-        let metrics = self.consensus().metrics();
-        let metrics = metrics.borrow();
         let id = self.id();
-        !metrics
-            .membership_config
-            .membership()
-            .voter_ids()
-            .any(|voter| voter == id)
+        self.consensus().view(|metrics| {
+            let membership = metrics.membership_config.membership();
+            !membership.voter_ids().any(|voter| voter == id)
+        })
     }
 
     /// The current term.
@@ -224,8 +223,7 @@ impl Member {
 
     /// The index up to which the log is known to be committed.
     pub fn committed_index(&self) -> u64 {
-        let metrics = self.consensus().metrics();
-        let committed = metrics.borrow().local_committed;
+        let committed = self.consensus().view(|metrics| metrics.local_committed);
         committed.map_or(0, |id| id.index)
     }
 
@@ -280,7 +278,7 @@ impl Member {
 
     /// A quarantined member serves nothing: its data is wrong.
     fn check_serving(&self) -> Result<()> {
-        if self.0.quarantined.load(std::sync::atomic::Ordering::Acquire) {
+        if self.0.quarantined.load(Ordering::Acquire) {
             return Err(Error::Corrupt);
         }
         Ok(())

@@ -11,7 +11,6 @@ use std::ops::{Bound, RangeBounds};
 use futures::{Stream, stream};
 use openraft::alias::VoteOf;
 use openraft::storage::{IOFlushed, LeaderBoundedStreamError, LogState, RaftLogStorage};
-use openraft::vote::RaftVote;
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 

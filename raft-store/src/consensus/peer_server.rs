@@ -166,9 +166,11 @@ impl Peer for PeerService {
     ) -> Result<Response<ReplyStream>, Status> {
         self.check(&request)?;
         // A broken stream or request ends the input; what arrived before is answered.
-        let input = request.into_inner().map_while(|message| async move {
-            message.and_then(append_from_pb).ok()
-        });
+        let input = request
+            .into_inner()
+            .map(|message| message.and_then(append_from_pb).ok())
+            .take_while(|request| std::future::ready(request.is_some()))
+            .filter_map(std::future::ready);
         let replies = self
             .consensus
             .raft
@@ -367,14 +369,13 @@ impl Peer for PeerService {
         &self,
         _: Request<peer::DescribeRequest>,
     ) -> Result<Response<peer::DescribeReply>, Status> {
-        let metrics = self.consensus.metrics();
-        let metrics = metrics.borrow();
-        Ok(Response::new(peer::DescribeReply {
+        let reply = self.consensus.view(|metrics| peer::DescribeReply {
             cluster_id: self.cluster_id,
             member_id: self.consensus.id,
             members: members_of(metrics.membership_config.membership()),
             leader: metrics.current_leader.unwrap_or(0),
             format: FORMAT,
-        }))
+        });
+        Ok(Response::new(reply))
     }
 }

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError,
 };
+use openraft::async_runtime::WatchReceiver;
 use openraft::{Config as RaftConfig, Raft, RaftMetrics, ReadPolicy, SnapshotPolicy};
 use seams::Tasks;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::log_store::LogStore;
@@ -138,14 +139,14 @@ impl Consensus {
         Ok(this)
     }
 
-    /// A view of Raft's state that follows it.
-    pub(crate) fn metrics(&self) -> watch::Receiver<Metrics> {
-        self.raft.metrics()
+    /// Looks at Raft's state as it is now.
+    pub(crate) fn view<T>(&self, look: impl FnOnce(&Metrics) -> T) -> T {
+        look(&self.raft.metrics().borrow_watched())
     }
 
     /// The leader, as far as this member knows.
     pub fn leader(&self) -> Option<u64> {
-        self.raft.metrics().borrow().current_leader
+        self.view(|metrics| metrics.current_leader)
     }
 
     /// Whether this member believes itself to be the leader.
@@ -155,7 +156,7 @@ impl Consensus {
 
     /// The current term.
     pub fn term(&self) -> u64 {
-        self.raft.metrics().borrow().current_term
+        self.view(|metrics| metrics.current_term)
     }
 
     /// The deadline of a request that begins now.
@@ -165,13 +166,11 @@ impl Consensus {
 
     /// A client of the leader, when that is another member. The connection is kept.
     pub(crate) fn leader_client(&self) -> Option<Client> {
-        let metrics = self.raft.metrics();
-        let (leader, node) = {
-            let metrics = metrics.borrow();
+        let (leader, node) = self.view(|metrics| {
             let leader = metrics.current_leader.filter(|leader| *leader != self.id)?;
             let node = metrics.membership_config.membership().get_node(&leader)?;
-            (leader, node.clone())
-        };
+            Some((leader, node.clone()))
+        })?;
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         match link.as_ref() {
             Some((to, at, client)) if *to == leader && at.peer_urls == node.peer_urls => {

@@ -22,6 +22,11 @@ use crate::pb::peer::{SnapshotFile, SnapshotOffer};
 /// Bytes per message of a transfer: large enough for throughput, small beside the memory budget.
 pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 
+const WRITE_OR_CREATE: Open = Open {
+    create: true,
+    ..Open::EDIT
+};
+
 /// The file in which a receiver keeps the offer that its partial files belong to.
 const OFFER_FILE: &str = "OFFER";
 
@@ -74,7 +79,7 @@ impl SnapshotDir {
 
     /// Reads up to `len` bytes of a file; never empty.
     pub(crate) fn read_chunk(&self, name: &str, offset: u64, len: usize) -> io::Result<Bytes> {
-        let file = self.disk().open(&self.path().join(name), Open::read())?;
+        let file = self.disk().open(&self.path().join(name), Open::READ)?;
         let mut buffer = vec![0; len];
         let read = file.read_at(&mut buffer, offset)?;
         if read == 0 {
@@ -87,7 +92,7 @@ impl SnapshotDir {
 
 /// Size and CRC32C of a file.
 fn checksum(disk: &dyn Disk, path: &Path) -> io::Result<(u64, u32)> {
-    let file = disk.open(path, Open::read())?;
+    let file = disk.open(path, Open::READ)?;
     let size = file.len()?;
     let mut crc = 0;
     let mut offset = 0;
@@ -150,9 +155,9 @@ impl Incoming {
         identity.vote = None;
         let encoded = identity.encode_to_vec();
         let marker = path.join(OFFER_FILE);
-        let known = disk.exists(&marker)? && disk.read(&marker)? == encoded;
+        let known = disk.exists(&marker) && disk.read(&marker)? == encoded;
         if !known {
-            if disk.exists(&path)? {
+            if disk.exists(&path) {
                 disk.remove_dir_all(&path)?;
             }
             disk.create_dir_all(&path)?;
@@ -168,10 +173,10 @@ impl Incoming {
             .iter()
             .map(|file| {
                 let path = self.path.join(&file.name);
-                if !self.disk.exists(&path)? {
+                if !self.disk.exists(&path) {
                     return Ok(0);
                 }
-                let held = self.disk.open(&path, Open::read())?.len()?;
+                let held = self.disk.open(&path, Open::READ)?.len()?;
                 Ok(held.min(file.size))
             })
             .collect()
@@ -189,7 +194,7 @@ impl Incoming {
         }
         let file = self
             .disk
-            .open(&self.path.join(&entry.name), Open::write_or_create())?;
+            .open(&self.path.join(&entry.name), WRITE_OR_CREATE)?;
         file.write_all_at(data, offset)
     }
 
@@ -198,7 +203,7 @@ impl Incoming {
         for entry in &self.offer.files {
             let path = self.path.join(&entry.name);
             if entry.size == 0 {
-                self.disk.open(&path, Open::write_or_create())?;
+                self.disk.open(&path, WRITE_OR_CREATE)?;
             }
             let (size, crc) = checksum(self.disk.as_ref(), &path)?;
             if size != entry.size || crc != entry.crc {
@@ -206,7 +211,7 @@ impl Incoming {
                 self.disk.remove_dir_all(&self.path)?;
                 return Err(invalid(format!("checksum of {} in a snapshot", entry.name)));
             }
-            self.disk.open(&path, Open::write_or_create())?.sync_all()?;
+            self.disk.open(&path, WRITE_OR_CREATE)?.sync_all()?;
         }
         self.disk.remove_file(&self.path.join(OFFER_FILE))?;
         self.disk.sync_dir(&self.path)?;

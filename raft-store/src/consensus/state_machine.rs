@@ -75,7 +75,7 @@ impl StateMachine {
         self.disk.create_dir_all(&self.snapshots)?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let path = self.snapshots.join(format!("out-{serial}"));
-        if self.disk.exists(&path)? {
+        if self.disk.exists(&path) {
             self.disk.remove_dir_all(&path)?;
         }
         let made = self.mvcc.checkpoint(&path).map_err(io::Error::other)?;

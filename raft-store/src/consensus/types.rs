@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use crate::LogPosition;
 use crate::mvcc;
 use crate::pb::{etcdserverpb, log, peer};
-use crate::wal::{LogRecord, RecordKind, Vote as WalVote};
+use crate::wal::{LogRecord, Vote as WalVote};
 
 /// An encoded [`log::Command`].
 #[derive(Clone, PartialEq, Eq)]
@@ -53,7 +53,6 @@ openraft::declare_raft_types!(
         Node = Node,
         Term = u64,
         LeaderId = openraft::vote::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
-        Responder<T> = openraft::impls::OneshotResponder<Self, T> where T: openraft::OptionalSend + 'static,
         AsyncRuntime = Runtime,
 );
 
@@ -198,13 +197,16 @@ pub(crate) fn members_of(membership: &Membership) -> Vec<etcdserverpb::Member> {
 
 // === entries ===
 
+/// The kinds of log records, on disk and between members.
+const BLANK: u8 = 0;
+const COMMAND: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+
 pub(crate) fn entry_to_record(entry: &Entry) -> LogRecord {
     let (kind, payload) = match &entry.payload {
-        EntryPayload::Blank => (RecordKind::Blank, Bytes::new()),
-        EntryPayload::Normal(command) => (RecordKind::Command, command.0.clone()),
-        EntryPayload::Membership(membership) => {
-            (RecordKind::Membership, encode_membership(membership))
-        }
+        EntryPayload::Blank => (BLANK, Bytes::new()),
+        EntryPayload::Normal(command) => (COMMAND, command.0.clone()),
+        EntryPayload::Membership(membership) => (MEMBERSHIP, encode_membership(membership)),
     };
     LogRecord {
         position: position(&entry.log_id),
@@ -215,9 +217,15 @@ pub(crate) fn entry_to_record(entry: &Entry) -> LogRecord {
 
 pub(crate) fn entry_from_record(record: LogRecord) -> io::Result<Entry> {
     let payload = match record.kind {
-        RecordKind::Blank => EntryPayload::Blank,
-        RecordKind::Command => EntryPayload::Normal(Command(record.payload)),
-        RecordKind::Membership => EntryPayload::Membership(decode_membership(&record.payload)?),
+        BLANK => EntryPayload::Blank,
+        COMMAND => EntryPayload::Normal(Command(record.payload)),
+        MEMBERSHIP => EntryPayload::Membership(decode_membership(&record.payload)?),
+        kind => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("unknown kind of log entry {kind}: use a newer trireme"),
+            ));
+        }
     };
     Ok(Entry {
         log_id: log_id(record.position),
@@ -230,28 +238,19 @@ pub(crate) fn entry_to_pb(entry: Entry) -> peer::Entry {
     let record = entry_to_record(&entry);
     peer::Entry {
         id: Some(id),
-        kind: record.kind as u32,
+        kind: u32::from(record.kind),
         payload: record.payload,
     }
 }
 
 pub(crate) fn entry_from_pb(entry: peer::Entry) -> io::Result<Entry> {
     let id = entry.id.unwrap_or_default();
-    let kind = u8::try_from(entry.kind)
-        .ok()
-        .and_then(RecordKind::from_u8)
-        .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("unknown kind of log entry {}", entry.kind),
-            )
-        })?;
     entry_from_record(LogRecord {
         position: LogPosition {
             term: id.term,
             index: id.index,
         },
-        kind,
+        kind: u8::try_from(entry.kind).unwrap_or(u8::MAX),
         payload: entry.payload,
     })
 }

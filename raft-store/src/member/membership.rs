@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
+use openraft::{ChangeMembers, Instant as _};
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{Instant, timeout_at};
 
@@ -41,9 +41,7 @@ impl Member {
     }
 
     pub(super) fn members_now(&self) -> Vec<PbMember> {
-        let metrics = self.consensus().metrics();
-        let members = members_of(metrics.borrow().membership_config.membership());
-        members
+        members_of(&self.membership())
     }
 
     /// Adds a member. It is a learner until it has caught up; with `learner` it stays one.
@@ -325,9 +323,8 @@ impl Member {
     }
 
     fn membership(&self) -> Membership {
-        let metrics = self.consensus().metrics();
-        let membership = metrics.borrow().membership_config.membership().clone();
-        membership
+        self.consensus()
+            .view(|metrics| metrics.membership_config.membership().clone())
     }
 
     async fn change(&self, change: ChangeMembers<u64, Node>, retain: bool) -> Result<()> {
@@ -347,26 +344,25 @@ impl Member {
 
     /// Those of `ids` that answer, this member included.
     fn alive(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
-        let metrics = self.consensus().metrics();
-        let metrics = metrics.borrow();
-        let now = Instant::now();
-        ids.iter()
-            .copied()
-            .filter(|id| *id == self.id() || heard_of(&metrics, *id, now))
-            .collect()
+        self.consensus().view(|metrics| {
+            ids.iter()
+                .copied()
+                .filter(|id| *id == self.id() || heard_of(metrics, *id))
+                .collect()
+        })
     }
 
     /// Entries that a member lacks, as far as the leader knows.
     fn lag_of(&self, id: u64) -> Option<u64> {
-        let metrics = self.consensus().metrics();
-        let metrics = metrics.borrow();
-        let matched = (*metrics.replication.as_ref()?.get(&id)?)?;
-        let last = metrics.last_log_index?;
-        Some(last.saturating_sub(matched.index))
+        self.consensus().view(|metrics| {
+            let matched = (*metrics.replication.as_ref()?.get(&id)?)?;
+            let last = metrics.last_log_index?;
+            Some(last.saturating_sub(matched.index))
+        })
     }
 
     fn caught_up(&self, id: u64) -> bool {
-        let last = self.consensus().metrics().borrow().last_log_index;
+        let last = self.consensus().view(|metrics| metrics.last_log_index);
         match (self.lag_of(id), last) {
             (Some(lag), Some(last)) => {
                 (last - lag.min(last)) * 100 >= last * PROMOTE_AT_PERCENT && lag <= TRANSFER_LAG_MAX
@@ -387,14 +383,14 @@ impl Member {
     }
 }
 
-fn heard_of(metrics: &Metrics, id: u64, now: Instant) -> bool {
+fn heard_of(metrics: &Metrics, id: u64) -> bool {
     let Some(heartbeat) = &metrics.heartbeat else {
         return false;
     };
     heartbeat
         .get(&id)
         .and_then(|at| at.as_ref())
-        .is_some_and(|at| now.saturating_duration_since(at.into_inner().0) < ALIVE)
+        .is_some_and(|at| at.elapsed() < ALIVE)
 }
 
 fn change_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {

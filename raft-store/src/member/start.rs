@@ -1,13 +1,14 @@
 //! Starting a member: open its directory, learn who it is, run Raft, listen.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use openraft::LogIdOptionExt;
+use openraft::async_runtime::WatchReceiver;
 use seams::{Seams, Tasks};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
@@ -124,7 +125,8 @@ async fn start(
             ..MvccConfig::default()
         },
     )?;
-    let (wal, recovered) = open_wal(&config, &seams, &tasks, &metrics)?;
+    let log_bytes = Arc::new(AtomicU64::new(0));
+    let (wal, recovered) = open_wal(&config, &seams, &tasks, &metrics, &log_bytes)?;
     tracing::info!(
         name = config.name,
         member = %format_args!("{:x}", identity.member_id),
@@ -166,6 +168,7 @@ async fn start(
         consensus,
         mvcc,
         wal,
+        log_bytes,
         hub,
         lessor: Lessor::default(),
         metrics,
@@ -431,11 +434,16 @@ fn open_wal(
     seams: &Seams,
     tasks: &Tasks,
     metrics: &Arc<Metrics>,
+    log_bytes: &Arc<AtomicU64>,
 ) -> Result<(Wal, crate::wal::Recovered), StartError> {
-    let metrics = metrics.clone();
+    let (metrics, log_bytes) = (metrics.clone(), log_bytes.clone());
     let wal_config = WalConfig {
         cache_bytes: config.limits.log_cache_bytes,
-        on_sync: Some(Arc::new(move |seconds, _bytes| metrics.wal_synced(seconds))),
+        on_sync: Some(Arc::new(move |report| {
+            metrics.wal_fsync.observe_duration(report.sync);
+            metrics.wal_write.observe_duration(report.write);
+            log_bytes.fetch_add(report.bytes as u64, Ordering::Relaxed);
+        })),
         #[cfg(feature = "mutants")]
         mutants: config.mutants.wal,
         ..WalConfig::default()
@@ -450,7 +458,7 @@ fn follow_leader(
     tasks: &Tasks,
 ) -> watch::Receiver<Option<u64>> {
     let (sender, receiver) = watch::channel(None);
-    let mut raft = consensus.metrics();
+    let mut raft = consensus.raft.metrics();
     let (metrics, cancelled) = (metrics.clone(), tasks.clone());
     tasks.spawn("leader", async move {
         loop {
@@ -463,7 +471,7 @@ fn follow_leader(
             if changed {
                 tracing::info!(leader = ?leader.map(|id| format!("{id:x}")), "leader changed");
                 if leader.is_some() {
-                    metrics.leader_changed();
+                    metrics.leader_changes.inc();
                 }
             }
             tokio::select! {
@@ -486,7 +494,8 @@ fn follow_recovery(consensus: &Consensus, tasks: &Tasks) -> watch::Receiver<bool
             let committed = metrics.cluster_committed.index();
             committed.is_some() && committed >= metrics.last_log_index
         };
-        let wait = raft.wait(None).metrics(recovered, "the cluster's commit covers the log");
+        let waiter = raft.wait(None);
+        let wait = waiter.metrics(recovered, "the cluster's commit covers the log");
         let target = tokio::select! {
             () = cancelled.cancelled() => return,
             metrics = wait => match metrics {
@@ -494,7 +503,8 @@ fn follow_recovery(consensus: &Consensus, tasks: &Tasks) -> watch::Receiver<bool
                 Err(_) => return,
             },
         };
-        let applied = raft.wait(None).applied_index_at_least(target, "the commit is applied");
+        let waiter = raft.wait(None);
+        let applied = waiter.applied_index_at_least(target, "the commit is applied");
         tokio::select! {
             () = cancelled.cancelled() => return,
             applied = applied => if applied.is_err() { return },

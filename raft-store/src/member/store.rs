@@ -17,6 +17,7 @@ use crate::pb::etcdserverpb::{
 use crate::pb::log;
 use crate::pb::log::command::Op;
 use crate::store::{Store, WatchStream};
+use crate::watch::LocalOptions;
 
 /// The longest TTL that etcd accepts, in seconds.
 const LEASE_TTL_MAX: i64 = 9_000_000_000;
@@ -42,9 +43,12 @@ impl Member {
         command
             .encode(&mut encoded)
             .map_err(|error| Error::Internal(error.to_string()))?;
-        self.0.metrics.proposal_started();
+        self.0.metrics.proposals_pending.inc();
         let applied = self.consensus().propose(encoded.into()).await;
-        self.0.metrics.proposal_ended(applied.is_err());
+        self.0.metrics.proposals_pending.dec();
+        if applied.is_err() {
+            self.0.metrics.proposals_failed.inc();
+        }
         applied?.outcome
     }
 
@@ -189,11 +193,11 @@ impl Store for Member {
 
     async fn watch(&self, request: WatchCreateRequest) -> Result<Box<dyn WatchStream>> {
         self.recovered().await?;
-        let stream = self
-            .0
-            .hub
-            .open(request, self.0.config.watch_progress_interval)?;
-        Ok(Box::new(stream))
+        let options = LocalOptions {
+            progress_interval: self.0.config.watch_progress_interval,
+            leader: None,
+        };
+        Ok(Box::new(self.0.hub.watch(&request, options)?))
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse> {

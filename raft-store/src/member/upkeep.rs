@@ -1,9 +1,9 @@
 //! What a member does by itself, beside serving requests.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use seams::Tasks;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Member;
@@ -42,43 +42,53 @@ const COMPACTION_TICKS: u32 = 10;
 
 /// Starts the member's own work.
 pub(super) fn start(member: &Member) {
-    let tasks = member.tasks();
-    every(tasks, "leases", LEASE_TICK, member, Member::tend_leases);
-    every(tasks, "lease checkpoints", LEASE_CHECKPOINT, member, Member::checkpoint_leases);
-    every(tasks, "membership", MEMBERSHIP_TICK, member, async |member: &Member| {
+    every("leases", LEASE_TICK, member, |member| async move {
+        member.tend_leases().await;
+    });
+    every("lease checkpoints", LEASE_CHECKPOINT, member, |member| async move {
+        member.checkpoint_leases().await;
+    });
+    every("membership", MEMBERSHIP_TICK, member, |member| async move {
         if let Err(error) = member.tend_membership().await {
             tracing::debug!(%error, "membership work is put off");
         }
     });
-    every(tasks, "publication", SIZE_TICK, member, async |member: &Member| {
+    every("publication", SIZE_TICK, member, |member| async move {
         if let Err(error) = member.publish().await {
             tracing::debug!(%error, "this member is not published yet");
         }
     });
-    every(tasks, "sizes", SIZE_TICK, member, Member::watch_sizes);
+    every("sizes", SIZE_TICK, member, |member| async move {
+        member.watch_sizes().await;
+    });
     let hashes = member.config().hash_check_interval;
-    every(tasks, "hashes", hashes, member, Member::compare_hashes);
+    every("hashes", hashes, member, |member| async move {
+        member.compare_hashes().await;
+    });
+    let tasks = member.tasks();
     tasks.spawn("auto compaction", member.clone().compact_by_itself());
     tasks.worker("garbage", member.clone().collect_garbage());
 }
 
 /// Runs `work` after each `period` until the member stops.
-fn every<F>(tasks: &Tasks, name: &'static str, period: Duration, member: &Member, work: F)
-where
-    F: AsyncFn(&Member) + Send + 'static,
-    for<'a> F::CallRefFuture<'a>: Send,
+fn every<F>(
+    name: &'static str,
+    period: Duration,
+    member: &Member,
+    work: impl Fn(Member) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
 {
     let member = member.clone();
-    let cancelled = tasks.clone();
-    tasks.spawn(name, async move {
+    member.tasks().clone().spawn(name, async move {
         loop {
             tokio::select! {
-                () = cancelled.cancelled() => return,
+                () = member.tasks().cancelled() => return,
                 () = sleep(period) => {}
             }
             tokio::select! {
-                () = cancelled.cancelled() => return,
-                () = work(&member) => {}
+                () = member.tasks().cancelled() => return,
+                () = work(member.clone()) => {}
             }
         }
     });
@@ -142,15 +152,11 @@ impl Member {
     }
 
     async fn checkpoint_when_due(&self) {
-        let covered = {
-            let metrics = self.consensus().metrics();
-            let snapshot = metrics.borrow().snapshot;
-            snapshot.map(|id| id.index)
-        };
-        let pending = self.0.wal.bytes_after(covered);
+        let pending = self.0.log_bytes.load(Ordering::Relaxed);
         if pending < self.0.config.limits.checkpoint_log_bytes {
             return;
         }
+        self.0.log_bytes.store(0, Ordering::Relaxed);
         tracing::debug!(pending, "making a checkpoint");
         if self.consensus().raft.trigger().snapshot().await.is_err() {
             tracing::debug!("raft has stopped: no checkpoint");
@@ -254,7 +260,7 @@ impl Member {
         );
         self.0
             .quarantined
-            .store(true, std::sync::atomic::Ordering::Release);
+            .store(true, Ordering::Release);
         self.hand_over().await;
         let alarm = AlarmRequest {
             action: AlarmAction::Activate as i32,
