@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::peers::{Client, Peers};
-use super::snapshot::{CHUNK_BYTES, SnapshotDir, offer};
+use super::snapshot::{SnapshotDir, chunks, offer};
 use super::types::{
     LogId, Node, TypeConfig, Vote, entry_to_pb, log_id_from_pb, log_id_to_pb, vote_from_pb,
     vote_to_pb,
@@ -341,41 +341,4 @@ async fn send_snapshot(
         .await
         .map_err(|_| Status::deadline_exceeded("sending a snapshot"))?
         .map(tonic::Response::into_inner)
-}
-
-/// The messages of a transfer: the offer first, then the missing bytes of each file.
-fn chunks(
-    dir: SnapshotDir,
-    offer: peer::SnapshotOffer,
-    held: Vec<u64>,
-) -> impl Stream<Item = peer::SnapshotChunk> + Send + 'static {
-    let files = offer.files.clone();
-    let first = peer::SnapshotChunk {
-        offer: Some(offer),
-        ..Default::default()
-    };
-    let start = (0, held.first().copied().unwrap_or(0));
-    let rest = stream::unfold(start, move |(mut file, mut offset)| {
-        let dir = dir.clone();
-        let files = files.clone();
-        let held = held.clone();
-        async move {
-            while file < files.len() && offset >= files[file].size {
-                file += 1;
-                offset = held.get(file).copied().unwrap_or(0);
-            }
-            let entry = files.get(file)?;
-            // A read error ends the stream early: the receiver finds the file incomplete.
-            let data = dir.read_chunk(&entry.name, offset, CHUNK_BYTES).ok()?;
-            let next = (file, offset + data.len() as u64);
-            let chunk = peer::SnapshotChunk {
-                offer: None,
-                file: u32::try_from(file).ok()?,
-                offset,
-                data,
-            };
-            Some((chunk, next))
-        }
-    });
-    stream::once(async move { first }).chain(rest)
 }

@@ -16,7 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::forward;
 use super::peers::{CLUSTER_KEY, TARGET_KEY};
 use super::raft::{Attempt, Consensus};
-use super::snapshot::{Incoming, SnapshotDir, meta_of};
+use super::snapshot::{Incoming, SnapshotDir, chunks, meta_of, offer};
+use super::state_machine::StateMachine;
 use super::types::{
     TypeConfig, entry_from_pb, log_id_from_pb, log_id_to_pb, members_of, vote_from_pb, vote_to_pb,
 };
@@ -56,6 +57,7 @@ pub struct PeerService {
     local: Arc<dyn Local>,
     disk: Arc<dyn Disk>,
     incoming: PathBuf,
+    state_machine: StateMachine,
     /// One snapshot is received at a time.
     receiving: Arc<Mutex<()>>,
 }
@@ -68,6 +70,7 @@ impl PeerService {
         local: Arc<dyn Local>,
         disk: Arc<dyn Disk>,
         incoming: PathBuf,
+        state_machine: StateMachine,
     ) -> Self {
         Self {
             consensus,
@@ -75,6 +78,7 @@ impl PeerService {
             local,
             disk,
             incoming,
+            state_machine,
             receiving: Arc::default(),
         }
     }
@@ -159,6 +163,8 @@ type ReplyStream = std::pin::Pin<Box<dyn Stream<Item = Result<peer::AppendReply,
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendStream = ReplyStream;
+    type FetchSnapshotStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<peer::SnapshotChunk, Status>> + Send>>;
 
     async fn append(
         &self,
@@ -299,6 +305,25 @@ impl Peer for PeerService {
         Ok(Response::new(peer::SnapshotReply {
             vote: Some(vote_to_pb(&response.vote)),
         }))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<peer::SnapshotFetch>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        self.check(&request)?;
+        let at_least = request.into_inner().at_least;
+        let deadline = self.consensus.deadline();
+        self.consensus
+            .wait_applied(at_least, deadline)
+            .await
+            .map_err(|error| status(&error))?;
+        let snapshot = self.state_machine.checkpoint().map_err(io_status)?;
+        let files = snapshot.snapshot.manifest().map_err(io_status)?;
+        let vote = self.consensus.view(|metrics| metrics.vote);
+        let offer = offer(&vote, &snapshot.meta, files);
+        let chunks = chunks(snapshot.snapshot, offer, Vec::new()).map(Ok);
+        Ok(Response::new(Box::pin(chunks)))
     }
 
     async fn propose(

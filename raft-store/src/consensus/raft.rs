@@ -51,9 +51,6 @@ impl Default for Timings {
     }
 }
 
-/// Entries kept in the log behind a snapshot, so that a follower that was away for a moment
-/// catches up from the log.
-const LOG_KEPT: u64 = 50_000;
 /// First pause before a request without a leader is tried again.
 const RETRY: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(50);
@@ -67,6 +64,7 @@ pub struct Consensus {
     pub(crate) raft: Handle,
     pub(crate) id: u64,
     pub(crate) mvcc: Mvcc,
+    pub(crate) state_machine: StateMachine,
     pub(crate) peers: Peers,
     pub(crate) timings: Timings,
     proposals: mpsc::Sender<forward::Proposal>,
@@ -100,6 +98,8 @@ pub struct Parts {
     pub peers: Peers,
     /// How often Raft acts.
     pub timings: Timings,
+    /// Entries kept in the log behind a snapshot.
+    pub log_entries_kept: u64,
     /// The owner of all tasks.
     pub tasks: Tasks,
 }
@@ -107,7 +107,8 @@ pub struct Parts {
 impl Consensus {
     /// Starts Raft.
     pub async fn start(parts: Parts) -> Result<Self> {
-        let config = raft_config(parts.cluster_id, &parts.timings)?;
+        let config = raft_config(&parts)?;
+        let state_machine = parts.state_machine.clone();
         let network = Network::new(parts.peers.clone(), parts.id);
         let raft = Raft::new(
             parts.id,
@@ -124,6 +125,7 @@ impl Consensus {
             raft,
             id: parts.id,
             mvcc: parts.mvcc,
+            state_machine,
             peers: parts.peers,
             timings: parts.timings,
             proposals,
@@ -332,10 +334,11 @@ fn not_leader(forward: &ForwardToLeader<TypeConfig>) -> Error {
     }
 }
 
-fn raft_config(cluster_id: u64, timings: &Timings) -> Result<RaftConfig> {
+fn raft_config(parts: &Parts) -> Result<RaftConfig> {
+    let timings = &parts.timings;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = RaftConfig {
-        cluster_name: format!("{cluster_id:016x}"),
+        cluster_name: format!("{:016x}", parts.cluster_id),
         heartbeat_interval: millis(timings.heartbeat),
         election_timeout_min: millis(timings.election_min),
         election_timeout_max: millis(timings.election_max),
@@ -344,12 +347,12 @@ fn raft_config(cluster_id: u64, timings: &Timings) -> Result<RaftConfig> {
         broadcast_submitted_on_append: Some(true),
         // Snapshots follow the size of the log, not the number of entries.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: LOG_KEPT,
+        max_in_snapshot_log_to_keep: parts.log_entries_kept,
         purge_batch_size: 1024,
         // Ours is a whole transfer with its own deadlines.
         install_snapshot_timeout: millis(Duration::from_secs(600)),
         max_payload_entries: 1024,
-        replication_lag_threshold: LOG_KEPT,
+        replication_lag_threshold: parts.log_entries_kept.max(1),
         quorum_loss_probe_interval: Some(millis(timings.election_max)),
         backoff: "50ms".to_owned(),
         ..Default::default()

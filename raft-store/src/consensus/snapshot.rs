@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
 use prost::Message;
 use seams::{Disk, Open};
 
@@ -17,10 +18,10 @@ use super::types::{
     SnapshotMeta, StoredMembership, log_id_from_pb, log_id_to_pb, membership_from_pb,
     membership_to_pb, vote_to_pb,
 };
-use crate::pb::peer::{SnapshotFile, SnapshotOffer};
+use crate::pb::peer::{SnapshotChunk, SnapshotFile, SnapshotOffer};
 
 /// Bytes per message of a transfer: large enough for throughput, small beside the memory budget.
-pub(crate) const CHUNK_BYTES: usize = 512 << 10;
+const CHUNK_BYTES: usize = 512 << 10;
 
 const WRITE_OR_CREATE: Open = Open {
     create: true,
@@ -133,6 +134,43 @@ pub(crate) fn meta_of(offer: &SnapshotOffer) -> io::Result<SnapshotMeta> {
             membership,
         ),
     })
+}
+
+/// The messages of a transfer: the offer first, then the missing bytes of each file.
+pub(crate) fn chunks(
+    dir: SnapshotDir,
+    offer: SnapshotOffer,
+    held: Vec<u64>,
+) -> impl Stream<Item = SnapshotChunk> + Send + 'static {
+    let files = offer.files.clone();
+    let first = SnapshotChunk {
+        offer: Some(offer),
+        ..Default::default()
+    };
+    let start = (0, held.first().copied().unwrap_or(0));
+    let rest = stream::unfold(start, move |(mut file, mut offset)| {
+        let dir = dir.clone();
+        let files = files.clone();
+        let held = held.clone();
+        async move {
+            while file < files.len() && offset >= files[file].size {
+                file += 1;
+                offset = held.get(file).copied().unwrap_or(0);
+            }
+            let entry = files.get(file)?;
+            // A read error ends the stream early: the receiver finds the file incomplete.
+            let data = dir.read_chunk(&entry.name, offset, CHUNK_BYTES).ok()?;
+            let next = (file, offset + data.len() as u64);
+            let chunk = SnapshotChunk {
+                offer: None,
+                file: u32::try_from(file).ok()?,
+                offset,
+                data,
+            };
+            Some((chunk, next))
+        }
+    });
+    stream::once(async move { first }).chain(rest)
 }
 
 /// The receiving side: partial files of one offer.

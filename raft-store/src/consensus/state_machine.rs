@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use seams::{Disk, Tasks};
+use tokio::sync::RwLock;
 
 use super::databases::Databases;
 use super::snapshot::SnapshotDir;
@@ -17,6 +18,7 @@ use super::types::{
     log_id, position,
 };
 use crate::engine::OpenEngine;
+use crate::error::Error;
 use crate::mvcc::{self, Mvcc};
 
 /// Entries applied in one engine batch. Bounds the time until the first of them is answered.
@@ -36,6 +38,8 @@ pub struct StateMachine {
     snapshots: PathBuf,
     current: Arc<Mutex<Option<Snapshot>>>,
     serial: Arc<AtomicU64>,
+    /// Held for reading while entries are applied, for writing while wrong data is replaced.
+    gate: Arc<RwLock<()>>,
 }
 
 impl StateMachine {
@@ -57,6 +61,7 @@ impl StateMachine {
             snapshots,
             current: Arc::default(),
             serial: Arc::default(),
+            gate: Arc::default(),
         }
     }
 
@@ -71,7 +76,7 @@ impl StateMachine {
     }
 
     /// Makes a checkpoint of the state as it is now, and keeps it as the current snapshot.
-    fn checkpoint(&self) -> io::Result<Snapshot> {
+    pub(crate) fn checkpoint(&self) -> io::Result<Snapshot> {
         self.disk.create_dir_all(&self.snapshots)?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let path = self.snapshots.join(format!("out-{serial}"));
@@ -109,6 +114,26 @@ impl StateMachine {
         self.checkpoint()?;
         Ok(())
     }
+
+    /// Replaces this member's data by a peer's, which must be at least as new. `fetch` gets the
+    /// index that is needed and brings a complete directory; nothing is applied meanwhile, and
+    /// what the new data holds already is skipped afterwards.
+    pub(crate) async fn resync<F>(&self, fetch: impl FnOnce(u64) -> F) -> io::Result<()>
+    where
+        F: Future<Output = io::Result<(SnapshotMeta, PathBuf)>>,
+    {
+        let _nothing_is_applied = self.gate.write().await;
+        let needed = self.mvcc.applied().map_or(0, |at| at.index);
+        let (meta, path) = fetch(needed).await?;
+        if meta.last_log_id.is_none_or(|last| last.index < needed) {
+            return Err(io::Error::other("the peer's data is older than this member's"));
+        }
+        let this = self.clone();
+        let incoming = SnapshotDir::new(path, self.disk.clone());
+        self.tasks
+            .blocking(move || this.install(&meta, &incoming))
+            .await
+    }
 }
 
 fn to_mvcc(payload: &EntryPayload<super::types::Command, u64, super::types::Node>) -> mvcc::Entry {
@@ -135,10 +160,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut batches = entries.ready_chunks(APPLY_BATCH_MAX);
         while let Some(batch) = batches.next().await {
+            let _data_stays = self.gate.read().await;
+            let applied = self.mvcc.applied();
             let mut input = Vec::with_capacity(batch.len());
             let mut responders = Vec::with_capacity(batch.len());
             for item in batch {
                 let (entry, responder) = item?;
+                if applied.is_some_and(|applied| entry.log_id.index <= applied.index) {
+                    // Fetched from a peer after this member's data was found wrong.
+                    if let Some(responder) = responder {
+                        responder.send(Err(Error::Timeout));
+                    }
+                    continue;
+                }
                 input.push((position(&entry.log_id), to_mvcc(&entry.payload)));
                 responders.push(responder);
             }

@@ -86,6 +86,9 @@ pub struct Limits {
     /// Log written since the last checkpoint after which the next one is made; the log is at most
     /// about twice as long.
     pub checkpoint_log_bytes: u64,
+    /// Entries kept in the log behind a checkpoint, so that a follower that was away for a moment
+    /// catches up from the log.
+    pub log_entries_kept: u64,
     /// The size of one request.
     pub request_bytes: usize,
     /// Operations along one nesting path of a transaction.
@@ -112,6 +115,7 @@ impl Default for Limits {
             log_cache_bytes: 32 << 20,
             engine_bytes: 128 << 20,
             checkpoint_log_bytes: 128 << 20,
+            log_entries_kept: 50_000,
             request_bytes: 1536 << 10,
             txn_ops: 128,
         }

@@ -153,6 +153,7 @@ async fn start(
         mvcc: mvcc.clone(),
         peers: Peers::new(identity.cluster_id, dial),
         timings: config.timings.clone(),
+        log_entries_kept: config.limits.log_entries_kept,
         tasks: tasks.clone(),
     })
     .await?;
@@ -544,6 +545,7 @@ async fn listen_for_peers(
         Arc::new(super::peering::Late(member)),
         inner.seams.disk.clone(),
         snapshots.join("incoming"),
+        inner.consensus.state_machine.clone(),
     );
     let handler = PeerHandler {
         service: PeerServer::new(service)

@@ -1,5 +1,7 @@
 //! What a member does by itself, beside serving requests.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,11 +10,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Member;
 use super::config::AutoCompaction;
+use crate::consensus::snapshot::{Incoming, meta_of};
 use crate::error::Error;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
-use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest};
+use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest, Member as PbMember};
 use crate::pb::log::{LeaseCheckpoint, LeaseRevoke, command::Op, lease_checkpoint::Remaining};
-use crate::pb::peer::HashQuery;
+use crate::pb::peer::{HashQuery, SnapshotFetch};
 use crate::store::Store;
 
 /// How often leases are looked at: expiry is late by at most this and the revocation itself.
@@ -214,14 +217,11 @@ impl Member {
 
     /// Compares this member's hash with its peers' at the same revision.
     async fn compare_hashes(&self) {
-        if self.check_serving().is_err() {
-            return;
-        }
         let own = match self.0.mvcc.hash(0) {
             Ok(own) => own,
             Err(_) => return,
         };
-        let (mut agree, mut differ) = (1, 0);
+        let mut others: BTreeMap<u64, usize> = BTreeMap::new();
         let membership = self.members_now();
         for peer in membership.iter().filter(|member| member.id != self.id()) {
             let mut client = self
@@ -235,10 +235,9 @@ impl Member {
             let Ok(Ok(reply)) = timeout(HASH_TIMEOUT, client.hash(query)).await else {
                 continue;
             };
-            if reply.into_inner().hash == own.hash {
-                agree += 1;
-            } else {
-                differ += 1;
+            let hash = reply.into_inner().hash;
+            if hash != own.hash {
+                *others.entry(hash).or_default() += 1;
                 tracing::error!(
                     revision = own.revision,
                     peer = %format_args!("{:x}", peer.id),
@@ -246,30 +245,58 @@ impl Member {
                 );
             }
         }
-        if differ > 0 && differ >= agree {
+        // Only a majority that agrees among itself can tell who is wrong.
+        let majority = membership.len() / 2 + 1;
+        if others.values().any(|count| *count >= majority) {
             self.quarantine(own.revision).await;
         }
     }
 
-    /// Stops serving: the others agree that this member's data is wrong.
+    /// Stops serving, because the others agree that this member's data is wrong, and fetches
+    /// theirs. The log and the vote are kept: they were not derived from the data.
     async fn quarantine(&self, revision: i64) {
         tracing::error!(
             revision,
-            "this member's data differs from the others': it stops serving and fetches theirs when \
-             it is started again"
+            "this member's data differs from the others': it serves nothing until it has theirs"
         );
-        self.0
-            .quarantined
-            .store(true, Ordering::Release);
+        self.0.quarantined.store(true, Ordering::Release);
         self.hand_over().await;
-        let alarm = AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: self.id(),
-            alarm: AlarmType::Corrupt as i32,
-        };
-        if let Err(error) = self.propose_alarm(alarm).await {
-            tracing::debug!(%error, "could not raise the CORRUPT alarm");
+        let peers = self.members_now();
+        for peer in peers.iter().filter(|member| member.id != self.id()) {
+            match self.resync_from(peer).await {
+                Ok(()) => {
+                    tracing::info!(peer = %format_args!("{:x}", peer.id), "fetched the data anew");
+                    self.0.quarantined.store(false, Ordering::Release);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(peer = %format_args!("{:x}", peer.id), %error, "could not fetch the data");
+                }
+            }
         }
+    }
+
+    async fn resync_from(&self, peer: &PbMember) -> io::Result<()> {
+        let mut client = self
+            .consensus()
+            .peers
+            .client_of_urls(Some(peer.id), &peer.peer_ur_ls);
+        let disk = self.0.seams.disk.clone();
+        let path = self.config().data_dir.join("snapshots").join("resync");
+        let fetch = |at_least| async move {
+            let fetched = client.fetch_snapshot(SnapshotFetch { at_least }).await;
+            let mut chunks = fetched.map_err(io::Error::other)?.into_inner();
+            let first = chunks.message().await.map_err(io::Error::other)?;
+            let offer = first.and_then(|chunk| chunk.offer);
+            let offer = offer.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let meta = meta_of(&offer)?;
+            let incoming = Incoming::open(disk, path, offer)?;
+            while let Some(chunk) = chunks.message().await.map_err(io::Error::other)? {
+                incoming.write(chunk.file, chunk.offset, &chunk.data)?;
+            }
+            Ok((meta, incoming.finish()?))
+        };
+        self.consensus().state_machine.resync(fetch).await
     }
 
     async fn compact_by_itself(self) {
@@ -278,7 +305,7 @@ impl Member {
             AutoCompaction::Periodic(period) => (period, None),
             AutoCompaction::Revisions(kept) => (Duration::from_secs(300), Some(kept)),
         };
-        let mut seen: std::collections::VecDeque<(Instant, i64)> = Default::default();
+        let mut seen: VecDeque<(Instant, i64)> = VecDeque::new();
         loop {
             tokio::select! {
                 () = self.tasks().cancelled() => return,
