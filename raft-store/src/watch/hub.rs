@@ -49,8 +49,8 @@ struct Index {
     interest: Interest<BTreeMap<u64, Arc<Bell>>>,
     bells: BTreeMap<u64, Arc<Bell>>,
     next_stream: u64,
-    /// Streams that wait for the dispatcher to reach a revision.
-    awaiting: Vec<(i64, Arc<Bell>)>,
+    /// The revision that each stream waits for the dispatcher to reach.
+    awaiting: BTreeMap<u64, (i64, Arc<Bell>)>,
 }
 
 /// Figures for metrics.
@@ -126,11 +126,11 @@ impl WatchHub {
         self.shared.dispatched.load(Ordering::Acquire)
     }
 
-    pub(super) fn count_watcher(&self) {
+    pub(crate) fn count_watcher(&self) {
         self.shared.watchers.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn uncount_watchers(&self, count: u64) {
+    pub(crate) fn uncount_watchers(&self, count: u64) {
         self.shared.watchers.fetch_sub(count, Ordering::Relaxed);
     }
 
@@ -242,7 +242,7 @@ impl Shared {
         }
         // After the marks: who reads this finds the marks of every revision up to here.
         self.dispatched.store(reached, Ordering::Release);
-        index.awaiting.retain(|(revision, bell)| {
+        index.awaiting.retain(|_, (revision, bell)| {
             let waits = *revision > reached;
             if !waits {
                 bell.ring();
@@ -315,13 +315,15 @@ impl Membership {
         });
     }
 
-    /// Rings the bell once the dispatcher has reached the revision; at once if it has.
-    pub(super) fn await_dispatch(&self, revision: i64) {
+    /// Rings the bell once the dispatcher has reached the revision; at once if it has. A stream
+    /// waits for one revision at a time: a later call replaces an earlier one.
+    pub(crate) fn await_dispatch(&self, revision: i64) {
         let mut index = self.hub.shared.index();
         if self.hub.dispatched() >= revision {
             self.bell.ring();
         } else {
-            index.awaiting.push((revision, self.bell.clone()));
+            let waiting = (revision, self.bell.clone());
+            index.awaiting.insert(self.stream, waiting);
         }
     }
 }
@@ -330,7 +332,6 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let mut index = self.hub.shared.index();
         index.bells.remove(&self.stream);
-        let bell = &self.bell;
-        index.awaiting.retain(|(_, waiting)| !Arc::ptr_eq(waiting, bell));
+        index.awaiting.remove(&self.stream);
     }
 }
