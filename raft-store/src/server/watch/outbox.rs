@@ -132,7 +132,11 @@ impl Fan {
             *watchers += 1;
         }
 
-        let id_len = if id == 0 { 0 } else { 1 + encoded_len_varint(id as u64) };
+        let id_len = if id == 0 {
+            0
+        } else {
+            1 + encoded_len_varint(id as u64)
+        };
         let flag_len = if more { 2 } else { 0 };
         let len = encoded.header.len() + id_len + flag_len + events.len();
         let share = events.len() >= SHARE_BYTES;

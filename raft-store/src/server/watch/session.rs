@@ -20,7 +20,7 @@ use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::watch::bell::Bell;
 use crate::watch::local::{BATCH_BYTES, Kinds};
-use crate::watch::{Cursor, KeyRange, Revision, RingRead, Step, WatchHub};
+use crate::watch::{Cursor, KeyRange, Past, Revision, RingRead, Step, WatchHub};
 
 /// The watch ID of responses that concern no single watcher.
 const NO_WATCHER: i64 = -1;
@@ -28,7 +28,7 @@ const NO_WATCHER: i64 = -1;
 /// fetching previous versions is short work; farther ones read away from the async threads.
 const NEAR_REVISIONS: i64 = 256;
 
-type Reading = Pin<Box<dyn Future<Output = Result<Vec<Arc<Revision>>>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<Past>> + Send>>;
 
 /// One stream's watchers and what they wait for.
 pub(super) struct Session {
@@ -295,13 +295,16 @@ impl Session {
             }
             Step::Behind if self.live.is_empty() => {
                 // Nobody here needs what has left the ring.
-                self.cursor.advance(self.hub().ring().floor() - 1);
+                self.cursor.advance(self.hub().ring().floor());
                 Ok(true)
             }
             Step::Behind => {
                 let ranges = self.live.ranges_with_previous();
                 let from = self.cursor.position();
-                let read = self.hub().clone().catch_up(from, i64::MAX, BATCH_BYTES, ranges);
+                let read = self
+                    .hub()
+                    .clone()
+                    .catch_up(from, i64::MAX, BATCH_BYTES, ranges);
                 self.live_read = Some(Box::pin(read));
                 self.bell().set_errand();
                 Ok(false)
@@ -309,18 +312,17 @@ impl Session {
         }
     }
 
-    fn finish_live_read(&mut self, read: Result<Vec<Arc<Revision>>>) -> Result<()> {
+    fn finish_live_read(&mut self, read: Result<Past>) -> Result<()> {
         match read {
-            Ok(revisions) => {
-                let last = revisions.last().map_or(0, |r| r.revision);
-                self.deliver_live(revisions)?;
-                self.cursor.advance(last);
+            Ok(past) => {
+                self.deliver_live(past.revisions)?;
+                self.cursor.advance(past.next);
             }
             Err(Error::Compacted { compact_revision }) => {
                 let watchers = self.live.watchers();
                 let lost = watchers.filter(|w| w.from < compact_revision).map(|w| w.id);
                 self.cancel_compacted(lost.collect(), compact_revision);
-                self.cursor.advance(compact_revision - 1);
+                self.cursor.advance(compact_revision);
             }
             Err(error) => return Err(error),
         }
@@ -352,7 +354,7 @@ impl Session {
             && from >= hub.history().compact_revision()
             && let RingRead::Revisions(found) = hub.ring().read(from, until, BATCH_BYTES)
         {
-            self.finish_lagging_read(from, Ok(found))?;
+            self.finish_lagging_read(from, Ok(Past::of(found, from)))?;
             return Ok(true);
         }
         let read = hub.clone().catch_up(from, until, BATCH_BYTES, ranges);
@@ -367,17 +369,13 @@ impl Session {
         after.map_or(self.cursor.position(), |(position, _)| *position)
     }
 
-    fn finish_lagging_read(
-        &mut self,
-        from: i64,
-        read: Result<Vec<Arc<Revision>>>,
-    ) -> Result<()> {
+    fn finish_lagging_read(&mut self, from: i64, read: Result<Past>) -> Result<()> {
         // It is gone if its watchers were cancelled meanwhile.
         let Some(mut cohort) = self.lagging.remove(&from) else {
             return Ok(());
         };
-        let mut revisions = match read {
-            Ok(revisions) => revisions,
+        let mut past = match read {
+            Ok(past) => past,
             Err(Error::Compacted { compact_revision }) => {
                 let ids = cohort.watchers().map(|w| w.id).collect();
                 self.lagging.insert(from, cohort);
@@ -388,14 +386,14 @@ impl Session {
         };
         // A cohort may have come to stand in between since the read was started.
         let until = self.next_cohort(from);
-        revisions.retain(|revision| revision.revision < until);
-        let next = revisions.last().map_or(from, |last| last.revision + 1);
+        past.revisions.retain(|revision| revision.revision < until);
+        let next = past.next.min(until);
         let dress = Dress {
             hub: &self.parts.hub,
             header: (self.parts.header)(),
             fragment_bytes: self.parts.config.fragment_bytes,
         };
-        cohort.deliver(revisions, &dress, &mut self.outbox)?;
+        cohort.deliver(past.revisions, &dress, &mut self.outbox)?;
         match next == self.cursor.position() {
             true => self.live.absorb(cohort),
             false => self.lagging.entry(next).or_default().absorb(cohort),
@@ -428,7 +426,10 @@ impl Session {
 
     fn report_is_due(&mut self) {
         let watchers = self.live.watchers();
-        if !watchers.chain(self.lagging.values().flat_map(Cohort::watchers)).any(|w| w.progress) {
+        if !watchers
+            .chain(self.lagging.values().flat_map(Cohort::watchers))
+            .any(|w| w.progress)
+        {
             self.timer = None;
             return;
         }
