@@ -1,1 +1,4 @@
 //! Under construction.
+
+pub mod status;
+pub mod watch;

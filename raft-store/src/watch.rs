@@ -21,10 +21,14 @@ pub mod leader;
 pub mod local;
 pub mod range;
 pub mod ring;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use cursor::{Cursor, Step};
 pub use event::{Change, History, Revision};
-pub use hub::{WatchHub, WatchStats};
+pub use hub::{Past, WatchHub, WatchStats};
 pub use leader::LeaderWatch;
 pub use local::{LocalOptions, LocalWatch};
 pub use range::KeyRange;

@@ -56,6 +56,11 @@ impl Bell {
         self.errand.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether [`Bell::take_errand`] would be true.
+    pub fn has_errand(&self) -> bool {
+        self.errand.load(Ordering::Acquire)
+    }
+
     /// Makes the next [`Bell::take_errand`] true, without waking.
     pub fn set_errand(&self) {
         self.errand.store(true, Ordering::Release);

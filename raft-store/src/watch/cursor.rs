@@ -113,9 +113,9 @@ impl Cursor {
         }
     }
 
-    /// Moves behind a revision that was read from the history. Never moves back.
-    pub fn advance(&mut self, done: i64) {
-        self.next = self.next.max(done + 1);
+    /// Moves on to `next`, up to which the history was read. Never moves back.
+    pub fn advance(&mut self, next: i64) {
+        self.next = self.next.max(next);
     }
 }
 

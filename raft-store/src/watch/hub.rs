@@ -49,8 +49,8 @@ struct Index {
     interest: Interest<BTreeMap<u64, Arc<Bell>>>,
     bells: BTreeMap<u64, Arc<Bell>>,
     next_stream: u64,
-    /// Streams that wait for the dispatcher to reach a revision.
-    awaiting: Vec<(i64, Arc<Bell>)>,
+    /// The revision that each stream waits for the dispatcher to reach.
+    awaiting: BTreeMap<u64, (i64, Arc<Bell>)>,
 }
 
 /// Figures for metrics.
@@ -62,6 +62,23 @@ pub struct WatchStats {
     pub watchers: u64,
     /// Batches that had to come from disk because a watcher was behind the ring.
     pub history_reads: u64,
+}
+
+/// What a lagging watcher has read.
+#[derive(Debug)]
+pub struct Past {
+    /// Ascending. There may be none: numbers are skipped by a restore, and nothing has revision 1.
+    pub revisions: Vec<Arc<Revision>>,
+    /// Where to read on: all that happened before is in the revisions.
+    pub next: i64,
+}
+
+impl Past {
+    /// Revisions that were read from `from` on.
+    pub fn of(revisions: Vec<Arc<Revision>>, from: i64) -> Past {
+        let next = revisions.last().map_or(from, |last| last.revision + 1);
+        Past { revisions, next }
+    }
 }
 
 impl WatchHub {
@@ -126,18 +143,17 @@ impl WatchHub {
         self.shared.dispatched.load(Ordering::Acquire)
     }
 
-    pub(super) fn count_watcher(&self) {
+    pub(crate) fn count_watcher(&self) {
         self.shared.watchers.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn uncount_watchers(&self, count: u64) {
+    pub(crate) fn uncount_watchers(&self, count: u64) {
         self.shared.watchers.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Reads what a lagging watcher misses: revisions from `from` on and below `until`, about
-    /// `max_bytes` of them, at least one. From the ring if they are there, else from disk, away
-    /// from the async threads. The previous versions of the changes in `with_previous` are
-    /// fetched on the way.
+    /// `max_bytes` of them. From the ring if they are there, else from disk, away from the async
+    /// threads. The previous versions of the changes in `with_previous` are fetched on the way.
     ///
     /// Fails with `Compacted` if `from` is below the compact revision.
     pub async fn catch_up(
@@ -146,14 +162,14 @@ impl WatchHub {
         until: i64,
         max_bytes: usize,
         with_previous: Vec<KeyRange>,
-    ) -> Result<Vec<Arc<Revision>>> {
+    ) -> Result<Past> {
         for _ in 0..INSTALL_RETRIES {
             let shared = self.shared.clone();
             let ranges = with_previous.clone();
             let read = move || shared.read_past(from, until, max_bytes, &ranges);
-            let revisions = self.shared.tasks.blocking(read).await?;
-            if !revisions.is_empty() {
-                return Ok(revisions);
+            let past = self.shared.tasks.blocking(read).await?;
+            if past.next > from {
+                return Ok(past);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -180,28 +196,35 @@ impl Shared {
         until: i64,
         max_bytes: usize,
         with_previous: &[KeyRange],
-    ) -> Result<Vec<Arc<Revision>>> {
+    ) -> Result<Past> {
         let compact_revision = self.history.compact_revision();
         if from < compact_revision {
             return Err(Error::Compacted { compact_revision });
         }
-        let mut revisions = match self.ring.read(from, until, max_bytes) {
-            RingRead::Revisions(revisions) => revisions,
+        let mut past = match self.ring.read(from, until, max_bytes) {
+            RingRead::Revisions(revisions) => Past::of(revisions, from),
             RingRead::CaughtUp | RingRead::Behind => {
                 self.history_reads.fetch_add(1, Ordering::Relaxed);
-                self.history.revisions(from, max_bytes)?
+                // Before the read, which shows at least this.
+                let current = self.history.current_revision();
+                let revisions = self.history.revisions(from, max_bytes)?;
+                match revisions.is_empty() {
+                    true => Past::of(revisions, from.max(current + 1)),
+                    false => Past::of(revisions, from),
+                }
             }
         };
-        revisions.retain(|revision| revision.revision < until);
+        past.revisions.retain(|revision| revision.revision < until);
+        past.next = past.next.min(until);
         if !with_previous.is_empty() {
-            let changes = revisions.iter().flat_map(|revision| &revision.changes);
+            let changes = past.revisions.iter().flat_map(|r| &r.changes);
             for change in changes {
                 if with_previous.iter().any(|r| r.contains(change.key())) {
                     self.fetch_previous(change)?;
                 }
             }
         }
-        Ok(revisions)
+        Ok(past)
     }
 
     fn fetch_previous(&self, change: &Change) -> Result<()> {
@@ -242,7 +265,7 @@ impl Shared {
         }
         // After the marks: who reads this finds the marks of every revision up to here.
         self.dispatched.store(reached, Ordering::Release);
-        index.awaiting.retain(|(revision, bell)| {
+        index.awaiting.retain(|_, (revision, bell)| {
             let waits = *revision > reached;
             if !waits {
                 bell.ring();
@@ -315,13 +338,15 @@ impl Membership {
         });
     }
 
-    /// Rings the bell once the dispatcher has reached the revision; at once if it has.
-    pub(super) fn await_dispatch(&self, revision: i64) {
+    /// Rings the bell once the dispatcher has reached the revision; at once if it has. A stream
+    /// waits for one revision at a time: a later call replaces an earlier one.
+    pub(crate) fn await_dispatch(&self, revision: i64) {
         let mut index = self.hub.shared.index();
         if self.hub.dispatched() >= revision {
             self.bell.ring();
         } else {
-            index.awaiting.push((revision, self.bell.clone()));
+            let waiting = (revision, self.bell.clone());
+            index.awaiting.insert(self.stream, waiting);
         }
     }
 }
@@ -330,7 +355,6 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let mut index = self.hub.shared.index();
         index.bells.remove(&self.stream);
-        let bell = &self.bell;
-        index.awaiting.retain(|(_, waiting)| !Arc::ptr_eq(waiting, bell));
+        index.awaiting.remove(&self.stream);
     }
 }

@@ -89,11 +89,7 @@ impl WatchHub {
     ///
     /// Fails with `Compacted` if the start revision is gone (or negative), with `InvalidArgument`
     /// if the range is empty.
-    pub fn watch(
-        &self,
-        request: &WatchCreateRequest,
-        options: LocalOptions,
-    ) -> Result<LocalWatch> {
+    pub fn watch(&self, request: &WatchCreateRequest, options: LocalOptions) -> Result<LocalWatch> {
         let range = KeyRange::of_watch(&request.key, &request.range_end)
             .ok_or_else(|| Error::InvalidArgument("mvcc: watcher range is empty".to_owned()))?;
         let compact_revision = self.history().compact_revision();
@@ -160,11 +156,9 @@ impl LocalWatch {
             BATCH_BYTES,
             with_previous.into_iter().collect(),
         );
-        let revisions = read.await?;
-        let item = self.select(&revisions)?;
-        if let Some(last) = revisions.last() {
-            self.cursor.advance(last.revision);
-        }
+        let past = read.await?;
+        let item = self.select(&past.revisions)?;
+        self.cursor.advance(past.next);
         Ok(item)
     }
 
