@@ -1,1 +1,380 @@
-//! Under construction.
+//! One member of a cluster: disk, consensus, applied state and services, composed.
+//!
+//! - [`config`]: what it is started with; [`identity`]: who it is.
+//! - [`start`]: opening the directory, joining or founding a cluster, listening.
+//! - [`store`]: the in-process [`crate::Store`].
+//! - [`lessor`]: the leader's clock over leases; [`membership`]: changes of the membership.
+//! - [`upkeep`]: what a member does by itself: expiry, compaction, garbage, checkpoints, hashes.
+
+pub mod config;
+pub mod identity;
+pub mod lessor;
+pub mod membership;
+mod peering;
+pub mod start;
+mod store;
+mod upkeep;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use seams::{Seams, Tasks};
+use thiserror::Error;
+use tokio::sync::{Mutex, watch};
+
+pub use config::Config;
+pub use identity::Identity;
+
+use crate::consensus::raft::Consensus;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::mvcc::Mvcc;
+use crate::pb::etcdserverpb::{
+    AlarmRequest, AlarmResponse, HashKvResponse, ResponseHeader, StatusResponse,
+};
+use crate::wal::Wal;
+use crate::watch::WatchHub;
+use lessor::Lessor;
+
+/// The etcd version whose behaviour the store has, as clients see it.
+pub const ETCD_VERSION: &str = "3.6.6";
+/// The etcd cluster and storage version.
+pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
+
+/// A running member. Clones share it.
+#[derive(Clone)]
+pub struct Member(Arc<Inner>);
+
+struct Inner {
+    identity: Identity,
+    config: Config,
+    seams: Seams,
+    tasks: Tasks,
+    consensus: Consensus,
+    mvcc: Mvcc,
+    wal: Wal,
+    hub: WatchHub,
+    lessor: Lessor,
+    metrics: Arc<Metrics>,
+    /// One change of the membership at a time.
+    membership_gate: Mutex<()>,
+    /// Set once the state covers everything that this member served before it was last stopped.
+    recovered: watch::Receiver<bool>,
+    leader: watch::Receiver<Option<u64>>,
+    /// Set when this member's data was found to differ from the others'.
+    quarantined: AtomicBool,
+    peer_addresses: Vec<SocketAddr>,
+    client_addresses: std::sync::OnceLock<Vec<SocketAddr>>,
+    /// Held for as long as the member lives.
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// Why a member did not start. The message says what to do.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error("{0}")]
+    Config(String),
+    /// A file or directory could not be used.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path or address.
+        path: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The write-ahead log cannot be used.
+    #[error(transparent)]
+    Wal(#[from] crate::wal::WalError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] crate::server::tls::TlsError),
+    /// The cluster refused the member or could not be reached.
+    #[error("{0}")]
+    Cluster(String),
+}
+
+impl StartError {
+    fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.display().to_string(),
+            source,
+        }
+    }
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        Self::Cluster(error.to_string())
+    }
+}
+
+/// One line of a health report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What was checked.
+    pub name: &'static str,
+    /// Whether it is well.
+    pub ok: bool,
+    /// Why not.
+    pub message: String,
+}
+
+impl Member {
+    /// This member's ID.
+    pub fn id(&self) -> u64 {
+        self.0.identity.member_id
+    }
+
+    /// The cluster's ID.
+    pub fn cluster_id(&self) -> u64 {
+        self.0.identity.cluster_id
+    }
+
+    /// This member's name.
+    pub fn name(&self) -> &str {
+        &self.0.config.name
+    }
+
+    /// What the member was started with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The outside world as the member sees it.
+    pub fn seams(&self) -> &Seams {
+        &self.0.seams
+    }
+
+    /// The owner of the member's tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    /// The applied state.
+    pub fn mvcc(&self) -> &Mvcc {
+        &self.0.mvcc
+    }
+
+    /// The watch side.
+    pub fn watch_hub(&self) -> &WatchHub {
+        &self.0.hub
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// The consensus part.
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.0.consensus
+    }
+
+    /// Where the member listens for peers.
+    pub fn peer_addresses(&self) -> &[SocketAddr] {
+        &self.0.peer_addresses
+    }
+
+    /// Where the member listens for clients.
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        self.0.client_addresses.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The leader, as far as this member knows.
+    pub fn leader(&self) -> Option<u64> {
+        *self.0.leader.borrow()
+    }
+
+    /// The leader, followed.
+    pub fn leader_watch(&self) -> watch::Receiver<Option<u64>> {
+        self.0.leader.clone()
+    }
+
+    /// Whether this member believes itself to be the leader.
+    pub fn is_leader(&self) -> bool {
+        self.leader() == Some(self.id())
+    }
+
+    /// Whether this member has no vote.
+    pub fn is_learner(&self) -> bool {
+        let metrics = self.consensus().metrics();
+        let metrics = metrics.borrow();
+        let id = self.id();
+        !metrics
+            .membership_config
+            .membership()
+            .voter_ids()
+            .any(|voter| voter == id)
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.consensus().term()
+    }
+
+    /// The index up to which the log is known to be committed.
+    pub fn committed_index(&self) -> u64 {
+        let metrics = self.consensus().metrics();
+        let committed = metrics.borrow().local_committed;
+        committed.map_or(0, |id| id.index)
+    }
+
+    /// The index up to which the log is applied.
+    pub fn applied_index(&self) -> u64 {
+        self.0.mvcc.applied().map_or(0, |at| at.index)
+    }
+
+    /// The header of an answer given now.
+    pub fn header(&self) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster_id(),
+            member_id: self.id(),
+            revision: self.0.mvcc.revision(),
+            raft_term: self.term(),
+        }
+    }
+
+    /// Completes the header of an answer that knows its revision.
+    pub fn fill(&self, header: &mut Option<ResponseHeader>) {
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        *header = Some(ResponseHeader {
+            revision: if revision == 0 {
+                self.0.mvcc.revision()
+            } else {
+                revision
+            },
+            ..self.header()
+        });
+    }
+
+    /// Waits until the state covers every write acknowledged anywhere before the call.
+    pub async fn read_barrier(&self) -> Result<()> {
+        self.check_serving()?;
+        self.consensus().read_barrier().await
+    }
+
+    /// Waits until the state covers what this member served before it was last stopped.
+    pub async fn recovered(&self) -> Result<()> {
+        self.check_serving()?;
+        let mut recovered = self.0.recovered.clone();
+        if *recovered.borrow() {
+            return Ok(());
+        }
+        let deadline = self.consensus().deadline();
+        match tokio::time::timeout_at(deadline, recovered.wait_for(|done| *done)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::NoLeader),
+        }
+    }
+
+    /// A quarantined member serves nothing: its data is wrong.
+    fn check_serving(&self) -> Result<()> {
+        if self.0.quarantined.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(Error::Corrupt);
+        }
+        Ok(())
+    }
+
+    /// Raises, clears or lists alarms.
+    pub async fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse> {
+        let mut response = self.propose_alarm(request).await?;
+        self.fill(&mut response.header);
+        Ok(response)
+    }
+
+    /// The hash of the state at a revision, 0 for the current one.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKvResponse> {
+        let at = self.0.mvcc.hash(revision)?;
+        Ok(HashKvResponse {
+            header: Some(self.header()),
+            // The low half: the message has 32 bits.
+            hash: (at.hash & u64::from(u32::MAX)) as u32,
+            compact_revision: at.compact_revision,
+            hash_revision: at.revision,
+        })
+    }
+
+    /// The member's own view of itself.
+    pub fn status_now(&self) -> StatusResponse {
+        let sizes = self.0.mvcc.sizes();
+        let alarms = self.0.mvcc.alarms();
+        let mut errors: Vec<String> = alarms
+            .iter()
+            .map(|alarm| format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name()))
+            .collect();
+        let leader = self.leader();
+        if leader.is_none() {
+            errors.push(Error::NoLeader.to_string());
+        }
+        StatusResponse {
+            header: Some(self.header()),
+            version: ETCD_VERSION.to_owned(),
+            db_size: sizes.disk_bytes,
+            leader: leader.unwrap_or(0),
+            raft_index: self.committed_index(),
+            raft_term: self.term(),
+            raft_applied_index: self.applied_index(),
+            errors,
+            db_size_in_use: sizes.live_bytes,
+            is_learner: self.is_learner(),
+            storage_version: ETCD_CLUSTER_VERSION.to_owned(),
+            db_size_quota: sizes.quota_bytes,
+            downgrade_info: None,
+        }
+    }
+
+    /// What is well and what is not, from this member's own view.
+    pub fn health(&self) -> Vec<HealthCheck> {
+        let check = |name, ok: bool, message: &str| HealthCheck {
+            name,
+            ok,
+            message: if ok { String::new() } else { message.to_owned() },
+        };
+        let alarms = self.0.mvcc.alarms();
+        let quarantined = self.check_serving().is_err();
+        vec![
+            check(
+                "data_corruption",
+                !quarantined && !alarms.iter().any(|alarm| alarm.alarm == 2),
+                "alarm activated: CORRUPT",
+            ),
+            check(
+                "space",
+                !alarms.iter().any(|alarm| alarm.alarm == 1),
+                "alarm activated: NOSPACE",
+            ),
+            check(
+                "serializable_read",
+                *self.0.recovered.borrow(),
+                "the member is still catching up after its start",
+            ),
+            check("leader", self.leader().is_some(), "etcdserver: no leader"),
+        ]
+    }
+
+    /// Hands leadership over, answers what is under way, and stops. Nothing is lost without it.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        self.0.tasks.shutdown().await;
+        if let Err(error) = self.consensus().raft.shutdown().await {
+            tracing::warn!(%error, "raft did not end cleanly");
+        }
+        let mvcc = self.0.mvcc.clone();
+        // What is flushed need not be replayed at the next start.
+        if let Err(error) = mvcc.flush() {
+            tracing::warn!(%error, "could not flush the database");
+        }
+        tracing::info!(name = self.name(), "stopped");
+    }
+}

@@ -1,0 +1,83 @@
+//! Members tell the same history and have the same hash of the same revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Report;
+use super::certificate::EventLog;
+use super::set::is_final;
+use crate::history::Operation;
+use crate::ops::{Call, Reply};
+
+/// Compares the members' logs and merges them, and compares their final hashes.
+///
+/// The merged log is the oracle of the other checkers; where members disagree the first one's
+/// word is kept.
+pub fn check(operations: &[Operation], logs: &[(u32, EventLog)], members: usize) -> (Report, EventLog) {
+    let mut report = Report::new("agreement");
+    let merged = merge(&mut report, logs, members);
+    hashes(&mut report, operations, members);
+    (report, merged)
+}
+
+fn merge(report: &mut Report, logs: &[(u32, EventLog)], members: usize) -> EventLog {
+    if logs.len() < members {
+        report.unknown(format!("only {} of {members} members told their history", logs.len()));
+    }
+    let Some((first, merged)) = logs.first() else {
+        report.unknown("no member told its history");
+        return EventLog::default();
+    };
+    for (node, log) in &logs[1..] {
+        if log.to != merged.to {
+            let message =
+                format!("member {first} ends at revision {}, {node} at {}", merged.to, log.to);
+            report.invalid("members-disagree", &[], message);
+        }
+        let revisions = merged.events.keys().chain(log.events.keys());
+        let revisions: BTreeSet<i64> = revisions.copied().collect();
+        for revision in revisions {
+            let (ours, theirs) = (merged.events.get(&revision), log.events.get(&revision));
+            if ours != theirs {
+                let message =
+                    format!("revision {revision}: member {first} has {ours:?}, {node} {theirs:?}");
+                report.invalid("members-disagree", &[], message);
+            }
+        }
+    }
+    report.count("histories", i64::try_from(logs.len()).unwrap_or(i64::MAX));
+    merged.clone()
+}
+
+fn hashes(report: &mut Report, operations: &[Operation], members: usize) {
+    type ByMember = BTreeMap<u32, (u32, i64)>;
+    let mut hashes: BTreeMap<i64, ByMember> = BTreeMap::new();
+    for operation in operations.iter().filter(|operation| is_final(&operation.process)) {
+        let (Call::Hash { revision }, Some(Reply::Hash { hash, compacted })) =
+            (&operation.call, &operation.reply)
+        else {
+            continue;
+        };
+        let node = operation.node.unwrap_or_default();
+        hashes.entry(*revision).or_default().insert(node, (*hash, *compacted));
+    }
+    if hashes.values().all(|of_revision| of_revision.len() < members) {
+        report.unknown("not every member gave its hash of one revision");
+    }
+    for (revision, of_revision) in hashes {
+        report.count("hashes", i64::try_from(of_revision.len()).unwrap_or(i64::MAX));
+        let mut members = of_revision.iter();
+        let Some((first, expected)) = members.next() else { continue };
+        for (node, hash) in members {
+            // Hashes cover what compaction left: comparable only at one compact revision.
+            if hash.1 == expected.1 && hash.0 != expected.0 {
+                let message = format!(
+                    "at revision {revision} member {first} has hash {:08x}, {node} {:08x}",
+                    expected.0, hash.0
+                );
+                report.invalid("hashes-differ", &[], message);
+            } else if hash.1 != expected.1 {
+                report.unknown(format!("members {first} and {node} are compacted differently"));
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Where the applied state lives: one database directory is live, named by a pointer file.
+//!
+//! An installed snapshot becomes live by one atomic write of the pointer, so that a crash leaves
+//! either the old database or the new one, never a mixture; and an open database never shares
+//! its path with another.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use seams::Disk;
+
+const POINTER: &str = "CURRENT";
+const FIRST: &str = "0";
+
+/// The database directories of one member: `DATA/db/NAME` and `DATA/db/CURRENT`.
+#[derive(Clone)]
+pub struct Databases {
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl Databases {
+    /// The databases below a member's data directory.
+    pub fn new(data_dir: &Path, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            root: data_dir.join("db"),
+            disk,
+        }
+    }
+
+    /// The path of the live database; a new member's is named but does not exist yet.
+    pub fn live(&self) -> io::Result<PathBuf> {
+        let pointer = self.root.join(POINTER);
+        let name = if self.disk.exists(&pointer)? {
+            String::from_utf8(self.disk.read(&pointer)?)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+        } else {
+            FIRST.to_owned()
+        };
+        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} names no database: {name:?}", pointer.display()),
+            ));
+        }
+        Ok(self.root.join(name))
+    }
+
+    /// Moves a complete directory here under `name` without making it live.
+    pub fn adopt(&self, complete: &Path, name: &str) -> io::Result<PathBuf> {
+        let path = self.root.join(name);
+        if self.disk.exists(&path)? {
+            self.disk.remove_dir_all(&path)?;
+        }
+        self.disk.rename(complete, &path)?;
+        self.disk.sync_dir(&self.root)?;
+        Ok(path)
+    }
+
+    /// Makes an adopted database the live one.
+    pub fn make_live(&self, path: &Path) -> io::Result<()> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or(io::ErrorKind::InvalidInput)?;
+        self.disk
+            .write_atomic(&self.root.join(POINTER), name.as_bytes())
+    }
+
+    /// Removes what is not live. Call it only while no other database is open.
+    pub fn sweep(&self) -> io::Result<()> {
+        self.disk.create_dir_all(&self.root)?;
+        let live = self.live()?;
+        for name in self.disk.read_dir(&self.root)? {
+            let path = self.root.join(&name);
+            if name != POINTER && path != live {
+                self.disk.remove_dir_all(&path)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,381 @@
+//! What a member sends to its peers on behalf of Raft.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt, stream};
+use openraft::alias::SnapshotOf;
+use openraft::base::BoxStream;
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout as RaftTimeout, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, stream_append_sequential};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use super::peers::{Client, Peers};
+use super::snapshot::{CHUNK_BYTES, SnapshotDir, offer};
+use super::types::{
+    LogId, Node, TypeConfig, Vote, entry_to_pb, log_id_from_pb, log_id_to_pb, vote_from_pb,
+    vote_to_pb,
+};
+use crate::pb::peer;
+
+/// A stream with requests under way and no answer for this long is given up. Longer than a slow
+/// fsync, so that a slow disk is not mistaken for a dead link.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// Setting up a stream.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two chunks of a snapshot, and for the installation after the last.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
+/// First and longest pause before an unreachable peer is tried again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+/// Makes network clients for openraft.
+#[derive(Clone)]
+pub struct Network {
+    peers: Peers,
+    from: u64,
+}
+
+impl Network {
+    /// The network as seen from member `from`.
+    pub fn new(peers: Peers, from: u64) -> Self {
+        Self { peers, from }
+    }
+
+    fn link(&self, target: u64, node: &Node, heartbeat: bool) -> Link {
+        Link {
+            from: self.from,
+            target,
+            heartbeat,
+            client: self.peers.client(target, node),
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, node: &Node) -> Link {
+        self.link(target, node, false)
+    }
+
+    // Heartbeats have a connection of their own: a large append must not delay them.
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Node) -> Link {
+        self.link(target, node, true)
+    }
+}
+
+/// A link to one peer.
+pub struct Link {
+    from: u64,
+    target: u64,
+    heartbeat: bool,
+    client: Client,
+}
+
+impl Link {
+    fn timed_out(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
+        RPCError::Timeout(RaftTimeout {
+            action,
+            id: self.from,
+            target: self.target,
+            timeout,
+        })
+    }
+
+    async fn within<T>(
+        &self,
+        action: RPCTypes,
+        limit: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Rpc<T> {
+        match timeout(limit, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(rpc_error(&status)),
+            Err(_) => Err(self.timed_out(action, limit)),
+        }
+    }
+}
+
+/// A peer that cannot be reached is left alone for a while; other failures are tried again.
+fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
+    let text = format!("{:?}: {}", status.code(), status.message());
+    match status.code() {
+        Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => {
+            RPCError::Unreachable(Unreachable::from_string(text))
+        }
+        _ => RPCError::Network(NetworkError::from_string(text)),
+    }
+}
+
+fn append_to_pb(request: AppendEntriesRequest<TypeConfig>) -> peer::AppendRequest {
+    peer::AppendRequest {
+        vote: Some(vote_to_pb(&request.vote)),
+        prev: request.prev_log_id.as_ref().map(log_id_to_pb),
+        entries: request.entries.into_iter().map(entry_to_pb).collect(),
+        committed: request.leader_commit.as_ref().map(log_id_to_pb),
+    }
+}
+
+fn append_result(reply: peer::AppendReply) -> Rpc<StreamAppendResult<TypeConfig>> {
+    use peer::append_reply::Result as Reply;
+    match reply.result {
+        Some(Reply::Matching(matching)) => Ok(Ok(matching.last.as_ref().map(log_id_from_pb))),
+        Some(Reply::Conflict(id)) => Ok(Err(StreamAppendError::Conflict(log_id_from_pb(&id)))),
+        Some(Reply::HigherVote(vote)) => {
+            Ok(Err(StreamAppendError::HigherVote(vote_from_pb(Some(vote)))))
+        }
+        None => Err(RPCError::Network(NetworkError::from_string(
+            "an append was answered with nothing",
+        ))),
+    }
+}
+
+fn vote_request_to_pb(request: &VoteRequest<TypeConfig>) -> peer::VoteRequest {
+    peer::VoteRequest {
+        vote: Some(vote_to_pb(&request.vote)),
+        last: request.last_log_id.as_ref().map(log_id_to_pb),
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+fn vote_response(reply: peer::VoteReply) -> VoteResponse<TypeConfig> {
+    VoteResponse {
+        vote: vote_from_pb(reply.vote),
+        vote_granted: reply.granted,
+        last_log_id: reply.last.as_ref().map(log_id_from_pb),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Link {
+    type SnapshotData = SnapshotDir;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        let mut client = self.client.clone();
+        let call = client.heartbeat(append_to_pb(request));
+        let reply = self
+            .within(RPCTypes::AppendEntries, option.hard_ttl(), call)
+            .await?;
+        Ok(match append_result(reply)? {
+            Ok(last) => AppendEntriesResponse::PartialSuccess(last),
+            Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+            Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+        })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        if self.heartbeat {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(async move {
+            let sent = Arc::new(AtomicU64::new(0));
+            let counter = sent.clone();
+            let requests = input.map(move |request| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                append_to_pb(request)
+            });
+            let mut client = self.client.clone();
+            let replies = self
+                .within(RPCTypes::AppendEntries, SETUP_TIMEOUT, client.append(requests))
+                .await?;
+            let answers = stream::unfold(Some((replies, 0)), move |state| {
+                let sent = sent.clone();
+                async move {
+                    let (mut replies, received) = state?;
+                    let answer = next_reply(&mut replies, &sent, received).await?;
+                    let next = match &answer {
+                        Ok(Ok(_)) => Some((replies, received + 1)),
+                        _ => None,
+                    };
+                    Some((answer, next))
+                }
+            });
+            Ok(Box::pin(answers) as BoxStream<'s, _>)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let mut client = self.client.clone();
+        let call = client.vote(vote_request_to_pb(&request));
+        let reply = self.within(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        Ok(vote_response(reply))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let mut client = self.client.clone();
+        let call = client.pre_vote(vote_request_to_pb(&request));
+        let reply = self.within(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        Ok(vote_response(reply))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, SnapshotDir>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let client = self.client.clone();
+        let sending = send_snapshot(client, vote, snapshot);
+        tokio::select! {
+            sent = sending => match sent {
+                Ok(reply) => Ok(SnapshotResponse::new(vote_from_pb(reply.vote))),
+                Err(status) => Err(match rpc_error(&status) {
+                    RPCError::Unreachable(error) => StreamingError::Unreachable(error),
+                    _ => StreamingError::Network(NetworkError::new(&status)),
+                }),
+            },
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        use peer::transfer_leader_reply::Refusal;
+        let mut client = self.client.clone();
+        let call = client.transfer_leader(peer::TransferLeaderRequest {
+            from_leader: Some(vote_to_pb(request.from_leader())),
+            to: *request.to_node_id(),
+            last: request.last_log_id().map(log_id_to_pb),
+        });
+        let reply = self
+            .within(RPCTypes::TransferLeader, option.hard_ttl(), call)
+            .await?;
+        Ok(match reply.refusal {
+            None => Ok(()),
+            Some(Refusal::VoteChanged(changed)) => Err(TransferLeaderError::VoteChanged {
+                expected: vote_from_pb(changed.expected),
+                actual: vote_from_pb(changed.actual),
+            }),
+            Some(Refusal::NotFlushed(behind)) => Err(TransferLeaderError::LogNotFlushed {
+                expected: behind.expected.as_ref().map(log_id_from_pb),
+                actual: behind.actual.as_ref().map(log_id_from_pb),
+            }),
+        })
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let (first, longest) = BACKOFF;
+        let pauses = std::iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)));
+        Some(Backoff::new(pauses))
+    }
+}
+
+/// The next answer of an append stream; `None` when the peer ended it.
+async fn next_reply(
+    replies: &mut tonic::Streaming<peer::AppendReply>,
+    sent: &AtomicU64,
+    received: u64,
+) -> Option<Rpc<StreamAppendResult<TypeConfig>>> {
+    loop {
+        match timeout(SILENCE_MAX, replies.message()).await {
+            Ok(Ok(Some(reply))) => return Some(append_result(reply)),
+            Ok(Ok(None)) => return None,
+            Ok(Err(status)) => return Some(Err(rpc_error(&status))),
+            Err(_) if sent.load(Ordering::Relaxed) > received => {
+                let text = format!("no answer to an append for {SILENCE_MAX:?}");
+                return Some(Err(RPCError::Network(NetworkError::from_string(text))));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Offers the snapshot and streams what the peer does not hold yet.
+async fn send_snapshot(
+    mut client: Client,
+    vote: Vote,
+    snapshot: SnapshotOf<TypeConfig, SnapshotDir>,
+) -> Result<peer::SnapshotReply, Status> {
+    let dir = snapshot.snapshot.clone();
+    let files = dir.manifest().map_err(|error| Status::internal(error.to_string()))?;
+    let offer = offer(&vote, &snapshot.meta, files);
+    let held = timeout(SNAPSHOT_TIMEOUT, client.offer_snapshot(offer.clone()))
+        .await
+        .map_err(|_| Status::deadline_exceeded("offering a snapshot"))??
+        .into_inner()
+        .held;
+    tracing::info!(
+        last = ?snapshot.meta.last_log_id.map(|id: LogId| id.index),
+        files = offer.files.len(),
+        bytes = offer.files.iter().map(|file| file.size).sum::<u64>(),
+        held = held.iter().sum::<u64>(),
+        "sending a snapshot"
+    );
+    let chunks = chunks(dir, offer, held);
+    timeout(SNAPSHOT_TIMEOUT, client.send_snapshot(chunks))
+        .await
+        .map_err(|_| Status::deadline_exceeded("sending a snapshot"))?
+        .map(tonic::Response::into_inner)
+}
+
+/// The messages of a transfer: the offer first, then the missing bytes of each file.
+fn chunks(
+    dir: SnapshotDir,
+    offer: peer::SnapshotOffer,
+    held: Vec<u64>,
+) -> impl Stream<Item = peer::SnapshotChunk> + Send + 'static {
+    let files = offer.files.clone();
+    let first = peer::SnapshotChunk {
+        offer: Some(offer),
+        ..Default::default()
+    };
+    let start = (0, held.first().copied().unwrap_or(0));
+    let rest = stream::unfold(start, move |(mut file, mut offset)| {
+        let dir = dir.clone();
+        let files = files.clone();
+        let held = held.clone();
+        async move {
+            while file < files.len() && offset >= files[file].size {
+                file += 1;
+                offset = held.get(file).copied().unwrap_or(0);
+            }
+            let entry = files.get(file)?;
+            // A read error ends the stream early: the receiver finds the file incomplete.
+            let data = dir.read_chunk(&entry.name, offset, CHUNK_BYTES).ok()?;
+            let next = (file, offset + data.len() as u64);
+            let chunk = peer::SnapshotChunk {
+                offer: None,
+                file: u32::try_from(file).ok()?,
+                offset,
+                data,
+            };
+            Some((chunk, next))
+        }
+    });
+    stream::once(async move { first }).chain(rest)
+}

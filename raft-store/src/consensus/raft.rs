@@ -1,0 +1,361 @@
+//! The handle to Raft that the member uses.
+//!
+//! Whatever needs the leader is sent there from here, whichever member it was asked of:
+//! proposals travel in batches and are never sent twice once they may have arrived; read
+//! barriers share one round of heartbeats.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{
+    ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError,
+};
+use openraft::{Config as RaftConfig, Raft, RaftMetrics, ReadPolicy, SnapshotPolicy};
+use seams::Tasks;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::log_store::LogStore;
+use super::network::Network;
+use super::peers::{Client, Peers};
+use super::state_machine::StateMachine;
+use super::types::{Command, Node, TypeConfig};
+use super::{forward, read_index};
+use crate::error::{Error, Result};
+use crate::mvcc::{Mvcc, Outcome};
+
+/// How often Raft acts, chosen for one data centre.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timings {
+    /// How often the leader tells its followers that it is alive.
+    pub heartbeat: Duration,
+    /// The shortest silence after which a follower stands for election; the longest is
+    /// `election_max`, which is also the leader's lease and must be the same on all members.
+    pub election_min: Duration,
+    /// See `election_min`.
+    pub election_max: Duration,
+    /// A request that did not finish by then is given up; the outcome of a write is unknown.
+    pub request_timeout: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(300),
+            request_timeout: Duration::from_secs(7),
+        }
+    }
+}
+
+/// Entries kept in the log behind a snapshot, so that a follower that was away for a moment
+/// catches up from the log.
+const LOG_KEPT: u64 = 50_000;
+/// First pause before a request without a leader is tried again.
+const RETRY: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_millis(50);
+
+pub(crate) type Handle = Raft<TypeConfig, StateMachine>;
+pub(crate) type Metrics = RaftMetrics<TypeConfig>;
+
+/// The consensus part of a member.
+#[derive(Clone)]
+pub struct Consensus {
+    pub(crate) raft: Handle,
+    pub(crate) id: u64,
+    pub(crate) mvcc: Mvcc,
+    pub(crate) peers: Peers,
+    pub(crate) timings: Timings,
+    proposals: mpsc::Sender<forward::Proposal>,
+    barriers: mpsc::Sender<oneshot::Sender<Result<u64>>>,
+    /// The connection to the leader, with whom it leads to.
+    link: Arc<Mutex<Option<(u64, Node, Client)>>>,
+}
+
+/// What a proposal came to: the index of its entry and the state machine's answer.
+#[derive(Debug)]
+pub struct Applied {
+    /// The index of the log entry.
+    pub index: u64,
+    /// The answer.
+    pub outcome: Outcome,
+}
+
+/// Everything that a [`Consensus`] is made of.
+pub struct Parts {
+    /// This member's ID.
+    pub id: u64,
+    /// The cluster's ID, as the name of its Raft group.
+    pub cluster_id: u64,
+    /// The log.
+    pub log: LogStore,
+    /// The applied state, as Raft applies to it.
+    pub state_machine: StateMachine,
+    /// The applied state, as readers see it.
+    pub mvcc: Mvcc,
+    /// The other members.
+    pub peers: Peers,
+    /// How often Raft acts.
+    pub timings: Timings,
+    /// The owner of all tasks.
+    pub tasks: Tasks,
+}
+
+impl Consensus {
+    /// Starts Raft.
+    pub async fn start(parts: Parts) -> Result<Self> {
+        let config = raft_config(parts.cluster_id, &parts.timings)?;
+        let network = Network::new(parts.peers.clone(), parts.id);
+        let raft = Raft::new(
+            parts.id,
+            Arc::new(config),
+            network,
+            parts.log,
+            parts.state_machine,
+        )
+        .await
+        .map_err(|error| Error::Internal(error.to_string()))?;
+        let (proposals, queue) = mpsc::channel(forward::QUEUE_MAX);
+        let (barriers, waiting) = mpsc::channel(read_index::QUEUE_MAX);
+        let this = Self {
+            raft,
+            id: parts.id,
+            mvcc: parts.mvcc,
+            peers: parts.peers,
+            timings: parts.timings,
+            proposals,
+            barriers,
+            link: Arc::default(),
+        };
+        parts
+            .tasks
+            .spawn("forward proposals", forward::run(this.clone(), queue, parts.tasks.clone()));
+        parts
+            .tasks
+            .spawn("read index", read_index::run(this.clone(), waiting, parts.tasks.clone()));
+        Ok(this)
+    }
+
+    /// A view of Raft's state that follows it.
+    pub(crate) fn metrics(&self) -> watch::Receiver<Metrics> {
+        self.raft.metrics()
+    }
+
+    /// The leader, as far as this member knows.
+    pub fn leader(&self) -> Option<u64> {
+        self.raft.metrics().borrow().current_leader
+    }
+
+    /// Whether this member believes itself to be the leader.
+    pub fn is_leader(&self) -> bool {
+        self.leader() == Some(self.id)
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.raft.metrics().borrow().current_term
+    }
+
+    /// The deadline of a request that begins now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timings.request_timeout
+    }
+
+    /// A client of the leader, when that is another member. The connection is kept.
+    pub(crate) fn leader_client(&self) -> Option<Client> {
+        let metrics = self.raft.metrics();
+        let (leader, node) = {
+            let metrics = metrics.borrow();
+            let leader = metrics.current_leader.filter(|leader| *leader != self.id)?;
+            let node = metrics.membership_config.membership().get_node(&leader)?;
+            (leader, node.clone())
+        };
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        match link.as_ref() {
+            Some((to, at, client)) if *to == leader && at.peer_urls == node.peer_urls => {
+                Some(client.clone())
+            }
+            _ => {
+                let client = self.peers.client(leader, &node);
+                *link = Some((leader, node, client.clone()));
+                Some(client)
+            }
+        }
+    }
+
+    /// Proposes an encoded command, wherever the leader is, and waits until it is applied.
+    ///
+    /// After one of the `Timeout…` errors the command may or may not have been applied.
+    pub async fn propose(&self, command: Bytes) -> Result<Applied> {
+        let deadline = self.deadline();
+        let mut pause = Pause::default();
+        loop {
+            let attempt = if self.is_leader() {
+                self.propose_here(command.clone(), deadline).await
+            } else if self.leader().is_some() {
+                self.propose_there(command.clone(), deadline).await
+            } else {
+                Err(Attempt::Retry(Error::NoLeader))
+            };
+            match attempt {
+                Ok(applied) => return Ok(applied),
+                Err(Attempt::Final(error)) => return Err(error),
+                Err(Attempt::Retry(error)) => pause.or_give_up(deadline, error).await?,
+            }
+        }
+    }
+
+    /// Proposes to this member's own Raft.
+    pub(crate) async fn propose_here(
+        &self,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Applied, Attempt> {
+        let write = self.raft.client_write(Command(command));
+        let written = timeout_at(deadline, write)
+            .await
+            .map_err(|_| Attempt::Final(Error::Timeout))?;
+        match written {
+            Ok(response) => Ok(Applied {
+                index: response.log_id.index,
+                outcome: response.data,
+            }),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(Attempt::Retry(not_leader(&forward)))
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+                Err(Attempt::Final(Error::TimeoutLeaderFail))
+            }
+            Err(RaftError::APIError(error)) => {
+                Err(Attempt::Final(Error::Internal(error.to_string())))
+            }
+            Err(RaftError::Fatal(_)) => Err(Attempt::Final(Error::Stopped)),
+        }
+    }
+
+    /// Sends a command to the leader with others that are under way.
+    async fn propose_there(&self, command: Bytes, deadline: Instant) -> Result<Applied, Attempt> {
+        let (reply, answer) = oneshot::channel();
+        let proposal = forward::Proposal {
+            command,
+            deadline,
+            reply,
+        };
+        self.proposals
+            .try_send(proposal)
+            .map_err(|_| Attempt::Final(Error::TooManyRequests))?;
+        let applied = timeout_at(deadline, answer)
+            .await
+            .map_err(|_| Attempt::Final(Error::Timeout))?
+            .map_err(|_| Attempt::Final(Error::Stopped))??;
+        // A client reads its own writes here, even serializably.
+        self.wait_applied(applied.index, deadline)
+            .await
+            .map_err(Attempt::Final)?;
+        Ok(applied)
+    }
+
+    /// Waits until this member's state covers every write that was acknowledged anywhere before
+    /// the call.
+    pub async fn read_barrier(&self) -> Result<()> {
+        let deadline = self.deadline();
+        let (reply, answer) = oneshot::channel();
+        self.barriers
+            .try_send(reply)
+            .map_err(|_| Error::TooManyRequests)?;
+        let index = timeout_at(deadline, answer)
+            .await
+            .map_err(|_| Error::Timeout)?
+            .map_err(|_| Error::Stopped)??;
+        self.wait_applied(index, deadline).await
+    }
+
+    /// One ReadIndex round on this member, which must be the leader.
+    pub(crate) async fn read_index_here(&self) -> Result<u64, Attempt> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(Attempt::Retry(not_leader(&forward)))
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(Attempt::Retry(Error::Timeout))
+            }
+            Err(RaftError::Fatal(_)) => Err(Attempt::Final(Error::Stopped)),
+        }
+    }
+
+    /// Waits until the entry at `index` is applied here.
+    pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<()> {
+        let mut applied = self.mvcc.applied_watch();
+        let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::TimeoutWaitAppliedIndex),
+        }
+    }
+}
+
+/// Why one attempt failed.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// The request had no effect and may be tried again.
+    Retry(Error),
+    /// The request is over; a write may have happened.
+    Final(Error),
+}
+
+/// Growing pauses between attempts.
+#[derive(Default)]
+pub(crate) struct Pause(Option<Duration>);
+
+impl Pause {
+    /// Sleeps, or fails with `error` when the deadline would pass.
+    pub(crate) async fn or_give_up(&mut self, deadline: Instant, error: Error) -> Result<()> {
+        let pause = self.0.map_or(RETRY, |pause| (pause * 2).min(RETRY_MAX));
+        self.0 = Some(pause);
+        if Instant::now() + pause >= deadline {
+            return Err(error);
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+}
+
+fn not_leader(forward: &ForwardToLeader<TypeConfig>) -> Error {
+    match forward.reason {
+        // The lease ran out under a slow quorum, or leadership is moving: hold on.
+        ForwardReason::LeaseExpired | ForwardReason::LeadershipTransfer => Error::LeaderChanged,
+        ForwardReason::NotLeader if forward.leader_id.is_none() => Error::NoLeader,
+        ForwardReason::NotLeader => Error::LeaderChanged,
+    }
+}
+
+fn raft_config(cluster_id: u64, timings: &Timings) -> Result<RaftConfig> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = RaftConfig {
+        cluster_name: format!("{cluster_id:016x}"),
+        heartbeat_interval: millis(timings.heartbeat),
+        election_timeout_min: millis(timings.election_min),
+        election_timeout_max: millis(timings.election_max),
+        enable_pre_vote: Some(true),
+        // Followers are sent entries while the leader's own disk is still writing them.
+        broadcast_submitted_on_append: Some(true),
+        // Snapshots follow the size of the log, not the number of entries.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: LOG_KEPT,
+        purge_batch_size: 1024,
+        // Ours is a whole transfer with its own deadlines.
+        install_snapshot_timeout: millis(Duration::from_secs(600)),
+        max_payload_entries: 1024,
+        replication_lag_threshold: LOG_KEPT,
+        quorum_loss_probe_interval: Some(millis(timings.election_max)),
+        backoff: "50ms".to_owned(),
+        ..Default::default()
+    };
+    config
+        .validate()
+        .map_err(|error| Error::InvalidArgument(error.to_string()))
+}

@@ -1,0 +1,191 @@
+//! The applied state as openraft sees it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use seams::{Disk, Tasks};
+
+use super::databases::Databases;
+use super::snapshot::SnapshotDir;
+use super::types::{
+    LogId, SnapshotMeta, StoredMembership, TypeConfig, decode_membership, encode_membership,
+    log_id, position,
+};
+use crate::engine::OpenEngine;
+use crate::mvcc::{self, Mvcc};
+
+/// Entries applied in one engine batch. Bounds the time until the first of them is answered.
+const APPLY_BATCH_MAX: usize = 1024;
+
+pub(crate) type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
+
+/// Applies committed entries to the MVCC state, and makes and installs snapshots.
+#[derive(Clone)]
+pub struct StateMachine {
+    mvcc: Mvcc,
+    open_engine: OpenEngine,
+    disk: Arc<dyn Disk>,
+    tasks: Tasks,
+    databases: Databases,
+    /// Where outgoing snapshots lie.
+    snapshots: PathBuf,
+    current: Arc<Mutex<Option<Snapshot>>>,
+    serial: Arc<AtomicU64>,
+}
+
+impl StateMachine {
+    /// Wraps an open state. `open_engine` opens the database that a snapshot brings.
+    pub fn new(
+        mvcc: Mvcc,
+        open_engine: OpenEngine,
+        disk: Arc<dyn Disk>,
+        tasks: Tasks,
+        databases: Databases,
+        snapshots: PathBuf,
+    ) -> Self {
+        Self {
+            mvcc,
+            open_engine,
+            disk,
+            tasks,
+            databases,
+            snapshots,
+            current: Arc::default(),
+            serial: Arc::default(),
+        }
+    }
+
+    fn stored_membership(&self) -> io::Result<StoredMembership> {
+        match self.mvcc.membership() {
+            None => Ok(StoredMembership::default()),
+            Some((at, bytes)) => Ok(StoredMembership::new(
+                Some(log_id(at)),
+                decode_membership(&bytes)?,
+            )),
+        }
+    }
+
+    /// Makes a checkpoint of the state as it is now, and keeps it as the current snapshot.
+    fn checkpoint(&self) -> io::Result<Snapshot> {
+        self.disk.create_dir_all(&self.snapshots)?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let path = self.snapshots.join(format!("out-{serial}"));
+        if self.disk.exists(&path)? {
+            self.disk.remove_dir_all(&path)?;
+        }
+        let made = self.mvcc.checkpoint(&path).map_err(io::Error::other)?;
+        let membership = match made.membership {
+            None => StoredMembership::default(),
+            Some((at, bytes)) => {
+                StoredMembership::new(Some(log_id(at)), decode_membership(&bytes)?)
+            }
+        };
+        let snapshot = Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: made.applied.map(log_id),
+                last_membership: membership,
+            },
+            snapshot: SnapshotDir::new(path, self.disk.clone()),
+        };
+        *lock(&self.current) = Some(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Makes the received database the live one.
+    fn install(&self, meta: &SnapshotMeta, incoming: &SnapshotDir) -> io::Result<()> {
+        let name = match &meta.last_log_id {
+            Some(id) => format!("{}-{}", id.leader_id.term, id.index),
+            None => "empty".to_owned(),
+        };
+        let path = self.databases.adopt(incoming.path(), &name)?;
+        let engine = (self.open_engine)(&path).map_err(io::Error::other)?;
+        self.databases.make_live(&path)?;
+        self.mvcc.replace(engine).map_err(io::Error::other)?;
+        self.checkpoint()?;
+        Ok(())
+    }
+}
+
+fn to_mvcc(payload: &EntryPayload<super::types::Command, u64, super::types::Node>) -> mvcc::Entry {
+    match payload {
+        EntryPayload::Blank => mvcc::Entry::Blank,
+        EntryPayload::Normal(command) => mvcc::Entry::Command(command.0.clone()),
+        EntryPayload::Membership(membership) => {
+            mvcc::Entry::Membership(encode_membership(membership))
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotDir;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.mvcc.applied().map(log_id), self.stored_membership()?))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batches = entries.ready_chunks(APPLY_BATCH_MAX);
+        while let Some(batch) = batches.next().await {
+            let mut input = Vec::with_capacity(batch.len());
+            let mut responders = Vec::with_capacity(batch.len());
+            for item in batch {
+                let (entry, responder) = item?;
+                input.push((position(&entry.log_id), to_mvcc(&entry.payload)));
+                responders.push(responder);
+            }
+            let outcomes = self.mvcc.apply(input).map_err(io::Error::other)?;
+            for (responder, outcome) in responders.into_iter().zip(outcomes) {
+                if let Some(responder) = responder {
+                    responder.send(outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotDir,
+    ) -> Result<(), io::Error> {
+        let this = self.clone();
+        let wanted = meta.clone();
+        self.tasks
+            .blocking(move || this.install(&wanted, &snapshot))
+            .await?;
+        let last = meta.last_log_id.map(|id| position(&id).to_string());
+        tracing::info!(?last, "installed a snapshot");
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(lock(&self.current).clone())
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotDir;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let this = self.clone();
+        self.tasks.blocking(move || this.checkpoint()).await
+    }
+}
+
+/// Locks a mutex that no panic can poison: its holders only move values.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,155 @@
+//! The leader's clock over leases: who expires when.
+//!
+//! Which leases exist, with which keys, is replicated state. When they expire is known to the
+//! leader alone, in memory: renewing a lease costs no log entry. A new leader gives every lease
+//! its whole remaining time again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Expiry times of the leases under one leadership.
+#[derive(Default)]
+pub struct Lessor {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The term for which the times hold; other terms start afresh.
+    term: u64,
+    expiry: BTreeMap<i64, Instant>,
+    queue: BTreeSet<(Instant, i64)>,
+}
+
+/// A lease of the replicated state: ID and the seconds it has to live when nothing else is known.
+pub type Granted = (i64, i64);
+
+impl Lessor {
+    /// Takes over the leases as they are now. Known ones keep their time within a term; a new
+    /// term starts all of them afresh.
+    pub fn sync(&self, term: u64, leases: &[Granted], now: Instant) {
+        let mut state = self.lock();
+        if state.term != term {
+            *state = State {
+                term,
+                ..State::default()
+            };
+        }
+        let known: BTreeSet<i64> = leases.iter().map(|(id, _)| *id).collect();
+        let gone: Vec<i64> = state
+            .expiry
+            .keys()
+            .filter(|id| !known.contains(id))
+            .copied()
+            .collect();
+        for id in gone {
+            state.remove(id);
+        }
+        for (id, ttl) in leases {
+            if !state.expiry.contains_key(id) {
+                state.set(*id, now + seconds(*ttl));
+            }
+        }
+    }
+
+    /// Gives a lease its full time again.
+    pub fn renew(&self, id: i64, ttl: i64, now: Instant) {
+        self.lock().set(id, now + seconds(ttl));
+    }
+
+    /// How long a lease has left; `None` when it is not known here.
+    pub fn remaining(&self, id: i64, now: Instant) -> Option<Duration> {
+        let state = self.lock();
+        let at = state.expiry.get(&id)?;
+        Some(at.saturating_duration_since(now))
+    }
+
+    /// Up to `limit` leases that have expired, the longest expired first.
+    pub fn expired(&self, now: Instant, limit: usize) -> Vec<i64> {
+        let state = self.lock();
+        state
+            .queue
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .take(limit)
+            .map(|(_, id)| *id)
+            .collect()
+    }
+
+    /// What every lease has left, in seconds, at least 1.
+    pub fn checkpoint(&self, now: Instant) -> Vec<Granted> {
+        let state = self.lock();
+        let left = |at: &Instant| at.saturating_duration_since(now).as_secs().max(1);
+        state
+            .expiry
+            .iter()
+            .map(|(id, at)| (*id, i64::try_from(left(at)).unwrap_or(i64::MAX)))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn set(&mut self, id: i64, at: Instant) {
+        self.remove(id);
+        self.expiry.insert(id, at);
+        self.queue.insert((at, id));
+    }
+
+    fn remove(&mut self, id: i64) {
+        if let Some(at) = self.expiry.remove(&id) {
+            self.queue.remove(&(at, id));
+        }
+    }
+}
+
+/// A TTL as a duration; a century stands for longer ones, which an `Instant` could not hold.
+fn seconds(ttl: i64) -> Duration {
+    const CENTURY: u64 = 100 * 365 * 24 * 3600;
+    Duration::from_secs(u64::try_from(ttl).unwrap_or(0).min(CENTURY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_expires_unless_renewed() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, 10), (8, 20)], start);
+        let later = start + Duration::from_secs(11);
+        assert_eq!(lessor.expired(later, 10), [7]);
+        lessor.renew(7, 10, later);
+        assert!(lessor.expired(later, 10).is_empty());
+        assert_eq!(lessor.remaining(7, later), Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn syncing_keeps_times_within_a_term_and_starts_afresh_in_the_next() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, 10)], start);
+        let later = start + Duration::from_secs(9);
+        lessor.sync(1, &[(7, 10), (8, 10)], later);
+        assert_eq!(lessor.remaining(7, later), Some(Duration::from_secs(1)));
+        lessor.sync(2, &[(7, 10)], later);
+        assert_eq!(lessor.remaining(7, later), Some(Duration::from_secs(10)));
+        assert_eq!(lessor.remaining(8, later), None);
+    }
+
+    #[test]
+    fn an_endless_lease_does_not_overflow() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, i64::MAX)], start);
+        assert!(lessor.expired(start, 10).is_empty());
+        assert!(lessor.checkpoint(start)[0].1 > 0);
+    }
+}
