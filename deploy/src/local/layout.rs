@@ -1,0 +1,606 @@
+//! What a local cluster consists of, and where its files and ports are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use serde_yaml_ng::{Mapping, Value};
+use thiserror::Error;
+
+use crate::config::values::{InitialMember, Url};
+use crate::config::{self, ConfigError, Sources, StoreConfig};
+use crate::files;
+use crate::pki::{Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
+
+/// Ports that belong to one master.
+pub const PORTS_PER_MASTER: u16 = 10;
+
+/// The first master then has etcd's own ports, 2379 and 2380.
+pub const DEFAULT_PORT_BASE: u16 = 2369;
+
+/// Masters of a cluster when nothing else is asked for.
+const DEFAULT_MASTERS: u16 = 3;
+
+/// More members than this only make writes slower.
+const MASTERS_MAX: u16 = 9;
+
+/// Why a local cluster cannot run.
+#[derive(Debug, Error)]
+pub enum LocalError {
+    /// A file or socket of the cluster failed.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The members' settings cannot be used.
+    #[error("master-{master}")]
+    Config {
+        /// Whose settings.
+        master: u16,
+        /// What is wrong with them.
+        source: ConfigError,
+    },
+    /// The options make no sense, or do not fit the cluster that the directory holds.
+    #[error("{0}")]
+    Options(String),
+    /// Another supervisor has the directory.
+    #[error(
+        "another process (pid {pid}) runs the cluster in {dir}: stop it first, or use another directory"
+    )]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The other process.
+        pid: String,
+    },
+    /// A member ended by itself before the cluster served.
+    #[error("{name} ended at its start ({how}); the end of {log}:\n{tail}")]
+    Failed {
+        /// Which member.
+        name: String,
+        /// Its exit status.
+        how: String,
+        /// Its log file.
+        log: PathBuf,
+        /// The last lines of its log.
+        tail: String,
+    },
+    /// No supervisor runs there.
+    #[error("no cluster runs in {dir}: start it with `trireme dev --store-only --data {dir}`")]
+    NotRunning {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A supervisor refused a request.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl LocalError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LocalError {
+        let path = path.to_path_buf();
+        move |source| LocalError::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// What cluster to run. What is `None` is taken from the directory, else from the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The directory of the cluster.
+    pub data: PathBuf,
+    /// How many masters, from 1 to 9. Default: 3.
+    pub masters: Option<u16>,
+    /// See [`PORTS_PER_MASTER`]. Default: [`DEFAULT_PORT_BASE`].
+    pub port_base: Option<u16>,
+    /// Plain text on loopback instead of mTLS. Default: mTLS.
+    pub insecure: Option<bool>,
+    /// Further settings of every member, by key.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// `cluster.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Definition {
+    /// Of this file.
+    format: u32,
+    masters: u16,
+    port_base: u16,
+    insecure: bool,
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+}
+
+/// The format of `cluster.yaml` that this version writes.
+const FORMAT: u32 = 1;
+
+/// A cluster's directory: its files, addresses and ports.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    dir: PathBuf,
+    definition: Definition,
+}
+
+impl Layout {
+    /// Opens the directory, which is made for a new cluster.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, or holds another cluster than the options describe.
+    pub fn open(options: &Options) -> Result<Layout, LocalError> {
+        let dir = &options.data;
+        files::private_dir(dir).map_err(LocalError::io("create", dir))?;
+        let dir = dir.canonicalize().map_err(LocalError::io("open", dir))?;
+        let path = dir.join("cluster.yaml");
+        let held = match fs::read_to_string(&path) {
+            Ok(text) => Some(read_definition(&path, &text)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(LocalError::io("read", &path)(error)),
+        };
+        let definition = define(options, held.as_ref(), &dir)?;
+        if held.as_ref() != Some(&definition) {
+            let text = serde_yaml_ng::to_string(&definition)
+                .map_err(|error| LocalError::Options(error.to_string()))?;
+            files::replace(&path, text.as_bytes(), files::PUBLIC)
+                .map_err(LocalError::io("write", &path))?;
+        }
+        Ok(Layout { dir, definition })
+    }
+
+    /// The directory; an absolute path.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The numbers of the masters.
+    pub fn masters(&self) -> impl Iterator<Item = u16> + use<> {
+        1..=self.definition.masters
+    }
+
+    /// The number in a name such as `master-2`.
+    pub fn master(&self, name: &str) -> Option<u16> {
+        self.masters().find(|n| Layout::name(*n) == name)
+    }
+
+    /// The name of a master.
+    pub fn name(master: u16) -> String {
+        format!("master-{master}")
+    }
+
+    /// Where a master keeps its files.
+    pub fn master_dir(&self, master: u16) -> PathBuf {
+        self.dir.join(Layout::name(master))
+    }
+
+    /// The configuration of a member.
+    pub fn config_file(&self, master: u16) -> PathBuf {
+        self.master_dir(master).join("store.yaml")
+    }
+
+    /// The process ID of a member.
+    pub fn pid_file(&self, master: u16) -> PathBuf {
+        self.master_dir(master).join("pid")
+    }
+
+    /// The log of a member.
+    pub fn log_file(&self, master: u16) -> PathBuf {
+        self.master_dir(master).join("log")
+    }
+
+    /// The settings of etcdctl.
+    pub fn env_file(&self) -> PathBuf {
+        self.dir.join("etcdctl.env")
+    }
+
+    /// The certificate with which an administrator connects; `None` without TLS.
+    pub fn admin(&self) -> Option<Pair> {
+        (!self.definition.insecure).then(|| Pair::at(&self.pki(), "admin"))
+    }
+
+    /// The authority of the certificates that clients see.
+    pub fn client_authority(&self) -> PathBuf {
+        self.pki().join("ca.crt")
+    }
+
+    /// Where clients reach a master.
+    pub fn client_url(&self, master: u16) -> Url {
+        self.url(master, 0)
+    }
+
+    /// Where peers reach a master.
+    pub fn peer_url(&self, master: u16) -> Url {
+        self.url(master, 1)
+    }
+
+    fn url(&self, master: u16, offset: u16) -> Url {
+        let port = self.definition.port_base + PORTS_PER_MASTER * master + offset;
+        Url {
+            secure: !self.definition.insecure,
+            host: "127.0.0.1".into(),
+            port,
+        }
+    }
+
+    fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// Makes everything that the members start from: certificates, configurations, `etcdctl.env`.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or the settings cannot be used.
+    pub fn prepare(&self) -> Result<(), LocalError> {
+        for master in self.masters() {
+            let dir = self.master_dir(master);
+            files::private_dir(&dir).map_err(LocalError::io("create", &dir))?;
+        }
+        if !self.definition.insecure {
+            self.certify()?;
+        }
+        for master in self.masters() {
+            self.configure(master)?;
+        }
+        let path = self.env_file();
+        files::replace(&path, self.etcdctl_env().as_bytes(), files::PUBLIC)
+            .map_err(LocalError::io("write", &path))
+    }
+
+    /// Two authorities, so that a client's certificate does not open the door of the peers.
+    fn certify(&self) -> Result<(), LocalError> {
+        let pki = self.pki();
+        let now = SystemTime::now();
+        let clients = Authority::open_or_create(&pki, "ca", "trireme-ca")?;
+        let peers = Authority::open_or_create(&pki, "peer-ca", "trireme-peer-ca")?;
+        for master in self.masters() {
+            let name = Layout::name(master);
+            let server = member_request(&name, Usage::Server);
+            let pair = clients.ensure(&pki, &name, &server)?;
+            clients.renew(&pair, &server, now)?;
+            let peer = member_request(&name, Usage::Peer);
+            let pair = peers.ensure(&pki, &format!("{name}-peer"), &peer)?;
+            peers.renew(&pair, &peer, now)?;
+        }
+        let admin = Request {
+            common_name: "admin".into(),
+            organizations: vec!["trireme:admins".into()],
+            names: Vec::new(),
+            usage: Usage::Client,
+            life: LEAF_LIFE,
+        };
+        let pair = clients.ensure(&pki, "admin", &admin)?;
+        clients.renew(&pair, &admin, now)?;
+        Ok(())
+    }
+
+    fn configure(&self, master: u16) -> Result<(), LocalError> {
+        let path = self.config_file(master);
+        let text = self
+            .store_yaml(master)
+            .map_err(|e| LocalError::Options(e.to_string()))?;
+        files::replace(&path, text.as_bytes(), files::PUBLIC)
+            .map_err(LocalError::io("write", &path))?;
+        // What the member would refuse is refused here, where somebody is looking.
+        let sources = Sources {
+            file: Some(path),
+            ..Sources::default()
+        };
+        config::load::<StoreConfig>(&sources)
+            .map(drop)
+            .map_err(|source| LocalError::Config { master, source })
+    }
+
+    /// The settings of a member that differ from the defaults.
+    fn store_yaml(&self, master: u16) -> Result<String, serde_yaml_ng::Error> {
+        let mut settings = match serde_yaml_ng::to_value(self.store_config(master))? {
+            Value::Mapping(settings) => settings,
+            _ => Mapping::new(),
+        };
+        if let Value::Mapping(defaults) = serde_yaml_ng::to_value(StoreConfig::default())? {
+            settings.retain(|key, value| defaults.get(key) != Some(value));
+        }
+        for (key, value) in &self.definition.settings {
+            settings.insert(key.as_str().into(), value.as_str().into());
+        }
+        let header = "# Written by `trireme dev` at every start. Lasting changes: trireme dev --set KEY=VALUE\n";
+        Ok(format!("{header}{}", serde_yaml_ng::to_string(&settings)?))
+    }
+
+    fn store_config(&self, master: u16) -> StoreConfig {
+        let name = Layout::name(master);
+        let founder = |n| InitialMember {
+            name: Layout::name(n),
+            url: self.peer_url(n),
+        };
+        let pki = self.pki();
+        let secure = !self.definition.insecure;
+        let file = |name: String| secure.then(|| pki.join(name));
+        StoreConfig {
+            data_dir: self.master_dir(master).join("data"),
+            listen_client_urls: vec![self.client_url(master)],
+            listen_peer_urls: vec![self.peer_url(master)],
+            initial_cluster: self.masters().map(founder).collect(),
+            initial_cluster_token: format!("dev-{}", self.definition.port_base),
+            cert_file: file(format!("{name}.crt")),
+            key_file: file(format!("{name}.key")),
+            trusted_ca_file: file("ca.crt".into()),
+            peer_cert_file: file(format!("{name}-peer.crt")),
+            peer_key_file: file(format!("{name}-peer.key")),
+            peer_trusted_ca_file: file("peer-ca.crt".into()),
+            insecure: !secure,
+            name,
+            ..StoreConfig::default()
+        }
+    }
+
+    /// The contents of `etcdctl.env`. Without TLS the names are there with empty values, so that
+    /// sourcing the file also clears what another cluster's file has set.
+    fn etcdctl_env(&self) -> String {
+        let endpoints: Vec<String> = self
+            .masters()
+            .map(|n| self.client_url(n).to_string())
+            .collect();
+        let file = |path: &Path| quoted(&path.display().to_string());
+        let (authority, cert, key) = match self.admin() {
+            Some(admin) => (
+                file(&self.client_authority()),
+                file(&admin.cert),
+                file(&admin.key),
+            ),
+            None => Default::default(),
+        };
+        format!(
+            "ETCDCTL_ENDPOINTS={}\nETCDCTL_CACERT={authority}\nETCDCTL_CERT={cert}\nETCDCTL_KEY={key}\n",
+            endpoints.join(",")
+        )
+    }
+}
+
+fn member_request(name: &str, usage: Usage) -> Request {
+    Request {
+        common_name: name.into(),
+        organizations: vec!["trireme:members".into()],
+        names: vec![
+            "localhost".into(),
+            "127.0.0.1".into(),
+            "::1".into(),
+            name.into(),
+        ],
+        usage,
+        life: LEAF_LIFE,
+    }
+}
+
+/// A value as shells read it; plain where that is enough, since not only shells read the file.
+fn quoted(text: &str) -> String {
+    if text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "/._-+:,@%=".contains(c))
+    {
+        text.to_string()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+fn read_definition(path: &Path, text: &str) -> Result<Definition, LocalError> {
+    let wrong = |message: String| LocalError::Options(format!("{}: {message}", path.display()));
+    let definition: Definition =
+        serde_yaml_ng::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    if definition.format != FORMAT {
+        return Err(wrong(format!(
+            "format {} is not known to this version, which reads format {FORMAT}",
+            definition.format
+        )));
+    }
+    Ok(definition)
+}
+
+/// The cluster that the options ask for, given what the directory holds.
+fn define(
+    options: &Options,
+    held: Option<&Definition>,
+    dir: &Path,
+) -> Result<Definition, LocalError> {
+    let mut definition = held.cloned().unwrap_or(Definition {
+        format: FORMAT,
+        masters: options.masters.unwrap_or(DEFAULT_MASTERS),
+        port_base: options.port_base.unwrap_or(DEFAULT_PORT_BASE),
+        insecure: options.insecure.unwrap_or(false),
+        settings: BTreeMap::new(),
+    });
+    definition.settings.extend(options.settings.clone());
+    let fits = options.masters.is_none_or(|n| n == definition.masters)
+        && options.port_base.is_none_or(|p| p == definition.port_base)
+        && options.insecure.is_none_or(|i| i == definition.insecure);
+    if !fits {
+        return Err(LocalError::Options(format!(
+            "{} holds a cluster of {} masters with port base {} and {}: ask for the same, or use \
+             another directory",
+            dir.display(),
+            definition.masters,
+            definition.port_base,
+            if definition.insecure {
+                "plain text"
+            } else {
+                "mTLS"
+            },
+        )));
+    }
+    if !(1..=MASTERS_MAX).contains(&definition.masters) {
+        return Err(LocalError::Options(format!(
+            "{} masters: use 1 to {MASTERS_MAX}, an odd number for the same safety at less cost",
+            definition.masters
+        )));
+    }
+    let ports = u32::from(PORTS_PER_MASTER) * (u32::from(definition.masters) + 1);
+    if u32::from(definition.port_base) + ports > 65536 {
+        return Err(LocalError::Options(format!(
+            "port base {} leaves too few ports: use {} or less",
+            definition.port_base,
+            65536 - ports
+        )));
+    }
+    Ok(definition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(dir: &Path) -> Options {
+        Options {
+            data: dir.join("c"),
+            port_base: Some(20000),
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_the_files_and_ports_of_the_contract() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(&options(dir.path())).unwrap();
+        layout.prepare().unwrap();
+        let root = layout.dir().display();
+        assert_eq!(
+            fs::read_to_string(layout.env_file()).unwrap(),
+            format!(
+                "ETCDCTL_ENDPOINTS=https://127.0.0.1:20010,https://127.0.0.1:20020,https://127.0.0.1:20030\n\
+                 ETCDCTL_CACERT={root}/pki/ca.crt\nETCDCTL_CERT={root}/pki/admin.crt\nETCDCTL_KEY={root}/pki/admin.key\n"
+            )
+        );
+        let sources = Sources {
+            file: Some(layout.config_file(2)),
+            ..Sources::default()
+        };
+        let config: StoreConfig = config::load(&sources).unwrap();
+        assert_eq!(config.name, "master-2");
+        assert_eq!(
+            config.listen_peer_urls[0].to_string(),
+            "https://127.0.0.1:20021"
+        );
+        assert_eq!(config.initial_cluster.len(), 3);
+        assert_eq!(layout.master("master-3"), Some(3));
+        assert_eq!(layout.master("master-4"), None);
+    }
+
+    #[test]
+    fn the_same_options_resume_and_others_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Layout::open(&options(dir.path()))
+            .unwrap()
+            .prepare()
+            .unwrap();
+        let authority = fs::read(dir.path().join("c/pki/ca.crt")).unwrap();
+        let unspecific = Options {
+            data: dir.path().join("c"),
+            ..Options::default()
+        };
+        for again in [options(dir.path()), unspecific] {
+            let layout = Layout::open(&again).unwrap();
+            layout.prepare().unwrap();
+            assert_eq!(layout.client_url(1).port, 20010);
+        }
+        assert_eq!(
+            fs::read(dir.path().join("c/pki/ca.crt")).unwrap(),
+            authority
+        );
+        for other in [
+            Options {
+                masters: Some(5),
+                ..options(dir.path())
+            },
+            Options {
+                port_base: Some(1),
+                ..options(dir.path())
+            },
+            Options {
+                insecure: Some(true),
+                ..options(dir.path())
+            },
+        ] {
+            let error = Layout::open(&other).unwrap_err().to_string();
+            assert!(
+                error.contains("holds a cluster of 3 masters with port base 20000 and mTLS"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_reach_the_members_and_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = options(dir.path());
+        first.insecure = Some(true);
+        first
+            .settings
+            .insert("quota-backend-bytes".into(), "64MiB".into());
+        Layout::open(&first).unwrap().prepare().unwrap();
+        first.settings.clear();
+        let layout = Layout::open(&first).unwrap();
+        layout.prepare().unwrap();
+        let text = fs::read_to_string(layout.config_file(1)).unwrap();
+        assert!(
+            text.contains("quota-backend-bytes: 64MiB") && text.contains("insecure"),
+            "{text}"
+        );
+        let env = fs::read_to_string(layout.env_file()).unwrap();
+        assert!(
+            env.contains("ETCDCTL_ENDPOINTS=http://127.0.0.1:20010,")
+                && env.contains("ETCDCTL_CERT=\n"),
+            "{env}"
+        );
+
+        first.settings.insert("no-such-setting".into(), "1".into());
+        let error = Layout::open(&first).unwrap().prepare().unwrap_err();
+        assert!(
+            matches!(error, LocalError::Config { master: 1, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn impossible_clusters_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for wrong in [
+            Options {
+                masters: Some(0),
+                ..options(dir.path())
+            },
+            Options {
+                masters: Some(10),
+                ..options(dir.path())
+            },
+            Options {
+                port_base: Some(65530),
+                ..options(dir.path())
+            },
+        ] {
+            assert!(matches!(Layout::open(&wrong), Err(LocalError::Options(_))));
+        }
+        let highest = Options {
+            port_base: Some(65496),
+            ..options(dir.path())
+        };
+        assert_eq!(Layout::open(&highest).unwrap().client_url(3).port, 65526);
+    }
+
+    #[test]
+    fn odd_paths_are_quoted() {
+        assert_eq!(quoted("/tmp/a-b/c.crt"), "/tmp/a-b/c.crt");
+        assert_eq!(quoted("/tmp/it's here"), r"'/tmp/it'\''s here'");
+    }
+}

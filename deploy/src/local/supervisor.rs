@@ -1,0 +1,628 @@
+//! Starts the processes of a local cluster, tells when they serve, and stops them.
+//!
+//! A member that ends stays down until it is asked for again: the point of a local cluster is to
+//! see what the others do meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use seams::{Tasks, Threads};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::control::{self, Answer, Request};
+use super::health::Probe;
+use super::process::Process;
+use super::{Layout, LocalError, Options};
+use crate::config::PREFIX;
+use crate::files;
+
+/// Makes the command that runs a member from its configuration file. The path must be among the
+/// arguments: by it a left-over process is told from a stranger with the same ID.
+pub type Launch = Arc<dyn Fn(&Path) -> Command + Send + Sync>;
+
+/// What happens to the cluster, for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A process was started.
+    Started {
+        /// Which master.
+        name: String,
+        /// Its process ID.
+        pid: u32,
+    },
+    /// All members serve, for the first time.
+    Ready,
+    /// Still waiting for members to serve.
+    Waiting {
+        /// Which master, and why it does not.
+        reasons: Vec<(String, String)>,
+    },
+    /// A process ended without being asked to; it stays down.
+    Down {
+        /// Which master.
+        name: String,
+        /// Exit status or signal.
+        how: String,
+    },
+}
+
+/// How long a member may take to stop: its own bound on draining is half of that.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+/// How long a process may take to be gone after it was killed from outside, so that a start right
+/// after the kill does not mistake the dying process for a running one.
+const KILL_GRACE: Duration = Duration::from_secs(1);
+
+/// Between two looks at members that do not serve yet.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// After so long, and then as often, the user hears what is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A log that is longer is put aside at the next start.
+const LOG_MAX: u64 = 64 << 20;
+
+/// The part of a log that is shown when a member does not start.
+const TAIL: u64 = 4096;
+
+/// A running local cluster.
+pub struct Supervisor {
+    layout: Layout,
+    launch: Launch,
+    members: BTreeMap<u16, Process>,
+    /// Members that were asked to end: their end is no news.
+    stopping: BTreeSet<u16>,
+    /// Masters that ought to serve; the probe's view.
+    wanted: Arc<Mutex<Vec<u16>>>,
+    wakes: mpsc::Receiver<Wake>,
+    wake: mpsc::Sender<Wake>,
+    tasks: Tasks,
+    ready: bool,
+    report: Box<dyn FnMut(Event) + Send>,
+    _lock: Flock<File>,
+}
+
+/// Everything that can wake the supervisor.
+enum Wake {
+    Ended {
+        master: u16,
+        pid: u32,
+        status: ExitStatus,
+    },
+    Asked {
+        request: Request,
+        reply: oneshot::Sender<Answer>,
+    },
+    Stopped {
+        ended: Vec<(u16, u32)>,
+        reply: oneshot::Sender<Answer>,
+    },
+    Serving,
+    Waiting(Vec<(String, String)>),
+}
+
+impl Supervisor {
+    /// Starts all members of a new or existing cluster; `report` hears what happens.
+    ///
+    /// # Errors
+    /// If the directory is in use or unusable, or a process cannot be started.
+    pub async fn start(
+        options: &Options,
+        launch: Launch,
+        report: impl FnMut(Event) + Send + 'static,
+    ) -> Result<Supervisor, LocalError> {
+        let layout = Layout::open(options)?;
+        let lock = lock(layout.dir())?;
+        layout.prepare()?;
+        for master in layout.masters() {
+            clear_left_over(&layout, master).await?;
+        }
+        let (wake, wakes) = mpsc::channel(64);
+        let tasks = Tasks::new(Threads::Real);
+        let listener = control::listen(layout.dir())?;
+        tasks.spawn("control", accept(listener, wake.clone(), tasks.clone()));
+        let mut supervisor = Supervisor {
+            layout,
+            launch,
+            members: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            wanted: Arc::default(),
+            wakes,
+            wake,
+            tasks,
+            ready: false,
+            report: Box::new(report),
+            _lock: lock,
+        };
+        for master in supervisor.layout.masters() {
+            if let Err(error) = supervisor.launch(master) {
+                supervisor.stop(&CancellationToken::new()).await;
+                return Err(error);
+            }
+        }
+        supervisor.probe()?;
+        Ok(supervisor)
+    }
+
+    /// Files, addresses and ports of the cluster.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Runs the cluster until `stop`, then stops all members gracefully, or at once on `kill`.
+    ///
+    /// # Errors
+    /// [`LocalError::Failed`] if a member ends by itself before all have served: most likely it
+    /// cannot start at all. The others are stopped then.
+    pub async fn run(
+        mut self,
+        stop: CancellationToken,
+        kill: CancellationToken,
+    ) -> Result<(), LocalError> {
+        let result = loop {
+            let wake = tokio::select! {
+                () = stop.cancelled() => break Ok(()),
+                wake = self.wakes.recv() => wake,
+            };
+            // The sender lives in `self`, so there always is a next one.
+            let Some(wake) = wake else { break Ok(()) };
+            if let Err(error) = self.handle(wake).await {
+                break Err(error);
+            }
+        };
+        self.stop(&kill).await;
+        result
+    }
+
+    async fn handle(&mut self, wake: Wake) -> Result<(), LocalError> {
+        match wake {
+            Wake::Serving => {
+                self.ready = true;
+                (self.report)(Event::Ready);
+            }
+            Wake::Waiting(reasons) => (self.report)(Event::Waiting { reasons }),
+            Wake::Ended {
+                master,
+                pid,
+                status,
+            } => return self.ended(master, pid, status),
+            Wake::Stopped { ended, reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(Ok(self.stopped(ended)));
+            }
+            Wake::Asked { request, reply } => match request {
+                Request::Start(names) => {
+                    // Who asked may have gone.
+                    let _ = reply.send(self.start_members(&names).await);
+                }
+                Request::Stop(names) => self.stop_members(&names, reply),
+                Request::Status => {
+                    let _ = reply.send(Ok(self.status()));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, master: u16) -> Result<(), LocalError> {
+        let config = self.layout.config_file(master);
+        let mut command = (self.launch)(&config);
+        // The user's own variables are not meant for three members alike.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with(PREFIX) {
+                command.env_remove(name);
+            }
+        }
+        let log = open_log(&self.layout.log_file(master))?;
+        let errors = log.try_clone().map_err(LocalError::io("open", &config))?;
+        // Its own group: Ctrl-C reaches the supervisor alone, which then stops the members.
+        command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .process_group(0);
+        let program = command.get_program().to_owned();
+        let process =
+            Process::spawn(command).map_err(LocalError::io("start", Path::new(&program)))?;
+        let pid = process.pid();
+        let path = self.layout.pid_file(master);
+        self.members.insert(master, process.clone());
+        self.want(master, true);
+        files::replace(&path, format!("{pid}\n").as_bytes(), files::PUBLIC)
+            .map_err(LocalError::io("write", &path))?;
+        let wake = self.wake.clone();
+        self.tasks.spawn("wait for a member", async move {
+            let status = process.ended().await;
+            // The supervisor may be gone, and does not care then.
+            let _ = wake
+                .send(Wake::Ended {
+                    master,
+                    pid,
+                    status,
+                })
+                .await;
+        });
+        (self.report)(Event::Started {
+            name: Layout::name(master),
+            pid,
+        });
+        Ok(())
+    }
+
+    fn ended(&mut self, master: u16, pid: u32, status: ExitStatus) -> Result<(), LocalError> {
+        if self
+            .members
+            .get(&master)
+            .is_none_or(|process| process.pid() != pid)
+        {
+            return Ok(());
+        }
+        let expected = self.stopping.contains(&master);
+        self.forget(master);
+        if expected {
+            return Ok(());
+        }
+        let name = Layout::name(master);
+        let how = describe(status);
+        if !self.ready && status.signal().is_none() {
+            let log = self.layout.log_file(master);
+            let tail = tail(&log).unwrap_or_default();
+            return Err(LocalError::Failed {
+                name,
+                how,
+                log,
+                tail,
+            });
+        }
+        (self.report)(Event::Down { name, how });
+        Ok(())
+    }
+
+    /// A member is down.
+    fn forget(&mut self, master: u16) {
+        self.members.remove(&master);
+        self.stopping.remove(&master);
+        self.want(master, false);
+        // At worst a stale file stays, which the next start clears.
+        let _ = fs::remove_file(self.layout.pid_file(master));
+    }
+
+    fn want(&self, master: u16, up: bool) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.retain(|n| *n != master);
+        if up {
+            wanted.push(master);
+        }
+    }
+
+    fn numbers(&self, names: &[String]) -> Result<Vec<u16>, String> {
+        let unknown = |name: &String| {
+            let all: Vec<String> = self.layout.masters().map(Layout::name).collect();
+            format!("there is no {name} here, only {}", all.join(", "))
+        };
+        names
+            .iter()
+            .map(|name| self.layout.master(name).ok_or_else(|| unknown(name)))
+            .collect()
+    }
+
+    async fn start_members(&mut self, names: &[String]) -> Answer {
+        let mut lines = Vec::new();
+        for master in self.numbers(names)? {
+            let name = Layout::name(master);
+            if let Some(process) = self.members.get(&master) {
+                let process = process.clone();
+                let stopping = self.stopping.contains(&master);
+                let grace = if stopping { STOP_GRACE } else { KILL_GRACE };
+                let Ok(status) = timeout(grace, process.ended()).await else {
+                    lines.push(format!("{name} runs already (pid {})", process.pid()));
+                    continue;
+                };
+                self.forget(master);
+                (self.report)(Event::Down {
+                    name: name.clone(),
+                    how: describe(status),
+                });
+            }
+            self.launch(master).map_err(|error| chain(&error))?;
+            let pid = self.members.get(&master).map_or(0, Process::pid);
+            lines.push(format!("{name} started (pid {pid})"));
+        }
+        Ok(lines)
+    }
+
+    /// Answers once they have ended, without keeping the supervisor from its other work.
+    fn stop_members(&mut self, names: &[String], reply: oneshot::Sender<Answer>) {
+        let numbers = match self.numbers(names) {
+            Ok(numbers) => numbers,
+            // Who asked may have gone, here as below.
+            Err(why) => return drop(reply.send(Err(why))),
+        };
+        let mut ending = Vec::new();
+        for master in numbers {
+            if let Some(process) = self.members.get(&master) {
+                process.signal(Signal::SIGTERM);
+                ending.push((master, process.clone()));
+                self.stopping.insert(master);
+                self.want(master, false);
+            }
+        }
+        let wake = self.wake.clone();
+        self.tasks.spawn("stop members", async move {
+            let deadline = Instant::now() + STOP_GRACE;
+            for (_, process) in &ending {
+                end(process, deadline, &CancellationToken::new()).await;
+            }
+            let ended = ending
+                .into_iter()
+                .map(|(master, process)| (master, process.pid()));
+            let _ = wake
+                .send(Wake::Stopped {
+                    ended: ended.collect(),
+                    reply,
+                })
+                .await;
+        });
+    }
+
+    /// Members that were asked to end have ended.
+    fn stopped(&mut self, ended: Vec<(u16, u32)>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (master, pid) in ended {
+            if self
+                .members
+                .get(&master)
+                .is_some_and(|process| process.pid() == pid)
+            {
+                self.forget(master);
+            }
+            lines.push(format!("{} stopped (pid {pid})", Layout::name(master)));
+        }
+        lines
+    }
+
+    fn status(&self) -> Vec<String> {
+        let line = |master| {
+            let state = match self.members.get(&master) {
+                Some(process) => format!("up, pid {}", process.pid()),
+                None => "down".into(),
+            };
+            format!(
+                "{}  {}  {state}",
+                Layout::name(master),
+                self.layout.client_url(master)
+            )
+        };
+        self.layout.masters().map(line).collect()
+    }
+
+    /// Watches until all members that ought to serve do.
+    fn probe(&mut self) -> Result<(), LocalError> {
+        let probe = match self.layout.admin() {
+            None => Probe::plain(),
+            Some(admin) => Probe::with_certificate(&self.layout.client_authority(), &admin)
+                .map_err(LocalError::Options)?,
+        };
+        let (layout, wanted, wake) = (self.layout.clone(), self.wanted.clone(), self.wake.clone());
+        let token = self.tasks.token();
+        self.tasks.spawn("probe", async move {
+            let watch = wait_until_serving(probe, layout, wanted, &wake);
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = watch => drop(wake.send(Wake::Serving).await),
+            }
+        });
+        Ok(())
+    }
+
+    /// Stops all members, gracefully unless `kill` says otherwise, and cleans up.
+    async fn stop(&mut self, kill: &CancellationToken) {
+        for process in self.members.values() {
+            process.signal(Signal::SIGTERM);
+        }
+        let members: Vec<(u16, Process)> = self
+            .members
+            .iter()
+            .map(|(n, process)| (*n, process.clone()))
+            .collect();
+        let deadline = Instant::now() + STOP_GRACE;
+        for (master, process) in members {
+            end(&process, deadline, kill).await;
+            self.forget(master);
+        }
+        self.tasks.cancel();
+        self.wakes.close();
+        // A left-over socket is removed by the next start as well.
+        let _ = control::remove(self.layout.dir());
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Waits for a process that was told to end; kills it when it takes too long or `kill` says so.
+async fn end(process: &Process, deadline: Instant, kill: &CancellationToken) -> ExitStatus {
+    tokio::select! {
+        status = process.ended() => return status,
+        () = sleep_until(deadline) => {}
+        () = kill.cancelled() => {}
+    }
+    process.signal(Signal::SIGKILL);
+    process.ended().await
+}
+
+async fn wait_until_serving(
+    probe: Probe,
+    layout: Layout,
+    wanted: Arc<Mutex<Vec<u16>>>,
+    wake: &mpsc::Sender<Wake>,
+) {
+    let mut silence = Instant::now();
+    loop {
+        let masters = wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut reasons = Vec::new();
+        for master in &masters {
+            if let Err(why) = probe.check(&layout.client_url(*master)).await {
+                reasons.push((Layout::name(*master), why));
+            }
+        }
+        if reasons.is_empty() && !masters.is_empty() {
+            return;
+        }
+        if silence.elapsed() >= PATIENCE {
+            silence = Instant::now();
+            // The supervisor may be gone.
+            let _ = wake.send(Wake::Waiting(reasons)).await;
+        }
+        sleep(PROBE_PAUSE).await;
+    }
+}
+
+/// Takes requests and hands them to the supervisor.
+async fn accept(listener: UnixListener, wake: mpsc::Sender<Wake>, tasks: Tasks) {
+    loop {
+        let accepted = tokio::select! {
+            () = tasks.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(tasks.spawn("request", serve(stream, wake.clone()))),
+            // Out of file descriptors, most likely: they come back.
+            Err(_) => sleep(PROBE_PAUSE).await,
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, wake: mpsc::Sender<Wake>) {
+    let answer = match control::receive(&mut stream).await {
+        Err(error) => Err(format!("not a request: {error}")),
+        Ok(request) => {
+            let (reply, answer) = oneshot::channel();
+            let stopping = || Err("the cluster is stopping".to_string());
+            match wake.send(Wake::Asked { request, reply }).await {
+                Ok(()) => answer.await.unwrap_or_else(|_| stopping()),
+                Err(_) => stopping(),
+            }
+        }
+    };
+    // The client may have gone.
+    let _ = control::answer(&mut stream, &answer).await;
+}
+
+/// Takes the directory's lock, and leaves the process ID in it for whoever comes second.
+fn lock(dir: &Path) -> Result<Flock<File>, LocalError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(LocalError::io("open", &path))?;
+    let lock =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| LocalError::Locked {
+            dir: dir.to_path_buf(),
+            pid: fs::read_to_string(&path)
+                .unwrap_or_default()
+                .trim()
+                .to_string(),
+        })?;
+    fs::write(&path, std::process::id().to_string()).map_err(LocalError::io("write", &path))?;
+    Ok(lock)
+}
+
+/// Ends a member that outlived its supervisor, and removes a pid file that says nothing any more.
+async fn clear_left_over(layout: &Layout, master: u16) -> Result<(), LocalError> {
+    let path = layout.pid_file(master);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(LocalError::io("read", &path)(error)),
+    };
+    if let Ok(pid) = text.trim().parse::<i32>() {
+        let config = layout.config_file(master);
+        let started = Instant::now();
+        while runs(pid, &config) {
+            let late = started.elapsed() > STOP_GRACE;
+            // It may end by itself at any moment.
+            let _ = kill(
+                Pid::from_raw(pid),
+                if late {
+                    Signal::SIGKILL
+                } else {
+                    Signal::SIGTERM
+                },
+            );
+            sleep(PROBE_PAUSE).await;
+        }
+    }
+    fs::remove_file(&path).map_err(LocalError::io("remove", &path))
+}
+
+/// Whether a process is a member that runs from this configuration.
+fn runs(pid: i32, config: &Path) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let wanted = config.as_os_str().as_encoded_bytes();
+    arguments
+        .split(|byte| *byte == 0)
+        .any(|argument| argument == wanted)
+}
+
+fn open_log(path: &Path) -> Result<File, LocalError> {
+    if fs::metadata(path).is_ok_and(|log| log.len() > LOG_MAX) {
+        fs::rename(path, path.with_extension("1")).map_err(LocalError::io("rename", path))?;
+    }
+    let open = OpenOptions::new().create(true).append(true).open(path);
+    open.map_err(LocalError::io("open", path))
+}
+
+fn tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => {
+            Signal::try_from(signal).map_or(format!("signal {signal}"), |s| s.to_string())
+        }
+        (None, code) => format!("exit status {}", code.unwrap_or_default()),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
