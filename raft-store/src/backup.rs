@@ -28,6 +28,7 @@ pub mod bbolt;
 pub mod boundary;
 pub mod error;
 pub mod import;
+pub mod recover;
 pub mod restore;
 
 #[cfg(test)]
@@ -95,6 +96,20 @@ pub trait Source: Send {
     fn next_key(&mut self) -> Result<Option<KeyValue>>;
 }
 
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn header(&self) -> Header {
+        (**self).header()
+    }
+
+    fn next_lease(&mut self) -> Result<Option<Lease>> {
+        (**self).next_lease()
+    }
+
+    fn next_key(&mut self) -> Result<Option<KeyValue>> {
+        (**self).next_key()
+    }
+}
+
 /// A fresh engine directory under construction. Receives leases and then keys in a source's
 /// order; nothing of it is valid before `finish` returned.
 pub trait Sink: Send {
@@ -159,7 +174,7 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// A path whose content was wrong, with lowercase hex of a 32-byte hash: shared by messages.
+/// A hash in lowercase hex.
 fn hex32(hash: &[u8; 32]) -> String {
     use std::fmt::Write;
     hash.iter()

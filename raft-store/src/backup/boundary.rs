@@ -16,8 +16,10 @@ use crate::position::LogPosition;
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The Raft log's directory.
 pub const WAL_DIR: &str = "wal";
-/// The applied state's directory.
+/// The directory of the applied state's databases.
 pub const DB_DIR: &str = "db";
+/// A new member's only database in it: the live one as long as no pointer file names another.
+pub const FIRST_DB: &str = "0";
 /// The lock file: held by whoever uses the directory.
 pub const LOCK_FILE: &str = "LOCK";
 
@@ -57,6 +59,8 @@ pub trait MemberFormat: Send + Sync {
     fn decode_identity(&self, bytes: &[u8]) -> Result<Identity, String>;
     /// The membership (all given members voters) as the applied state keeps it.
     fn encode_membership(&self, members: &[MemberInfo]) -> Bytes;
+    /// All members, learners too, of a membership in the applied state.
+    fn decode_membership(&self, bytes: &Bytes) -> Result<Vec<MemberInfo>, String>;
 }
 
 /// What a fresh applied state starts from.

@@ -161,17 +161,7 @@ impl MemberFormat for TextFormat {
         let [cluster, member, name] = head[..] else {
             return Err("no head".to_owned());
         };
-        let number = |text: &str| text.parse::<u64>().map_err(|e| e.to_string());
-        let members = lines
-            .map(|line| {
-                let mut words = line.split(' ');
-                Ok(MemberInfo {
-                    id: number(words.next().unwrap_or_default())?,
-                    name: words.next().unwrap_or_default().to_owned(),
-                    peer_urls: words.map(str::to_owned).collect(),
-                })
-            })
-            .collect::<Result<Vec<_>, String>>()?;
+        let members = members(lines)?;
         Ok(Identity {
             cluster_id: number(cluster)?,
             member_id: number(member)?,
@@ -180,10 +170,35 @@ impl MemberFormat for TextFormat {
         })
     }
 
+    fn decode_membership(&self, bytes: &Bytes) -> Result<Vec<MemberInfo>, String> {
+        members(
+            std::str::from_utf8(bytes)
+                .map_err(|e| e.to_string())?
+                .lines(),
+        )
+    }
+
     fn encode_membership(&self, members: &[MemberInfo]) -> Bytes {
         let line = |m: &MemberInfo| format!("{} {} {}\n", m.id, m.name, m.peer_urls.join(" "));
         members.iter().map(line).collect::<String>().into()
     }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse::<u64>().map_err(|e| e.to_string())
+}
+
+fn members<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<MemberInfo>, String> {
+    lines
+        .map(|line| {
+            let mut words = line.split(' ');
+            Ok(MemberInfo {
+                id: number(words.next().unwrap_or_default())?,
+                name: words.next().unwrap_or_default().to_owned(),
+                peer_urls: words.map(str::to_owned).collect(),
+            })
+        })
+        .collect()
 }
 
 /// A progress callback that nobody looks at.

@@ -11,8 +11,8 @@
 //! reading other data under revisions it knows. Keys keep the revisions they have; leases start
 //! with the time they were granted.
 //!
-//! Order of steps: the engine is built under `db.part`, synced, renamed to `db`; `wal/` is created
-//! empty; `identity.json` comes last. Interrupted at any point, the directory is no member, and a
+//! Order of steps: the engine is built as `db.part/0`, synced, `db.part` renamed to `db`; `wal/` is
+//! created empty; `identity.json` comes last. Interrupted at any point, the directory is no member, and a
 //! second run refuses it until it is emptied.
 
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 
 use crate::backup::archive::{Reader, verify};
 use crate::backup::boundary::{
-    DB_DIR, FIRST_POSITION, IDENTITY_FILE, Identity, LOCK_FILE, MemberFormat, MemberInfo, Start,
-    States, WAL_DIR,
+    DB_DIR, FIRST_DB, FIRST_POSITION, IDENTITY_FILE, Identity, LOCK_FILE, MemberFormat, MemberInfo,
+    Start, States, WAL_DIR,
 };
 use crate::backup::{BackupError, Meter, OnProgress, Progress, Result, Source};
 
@@ -129,15 +129,7 @@ pub fn restore(
     report: OnProgress<'_>,
 ) -> Result<Restored> {
     let identity = identify(&fingerprint, target)?;
-    let revision = (target.revision_bump >= 0)
-        .then(|| source.header().revision.checked_add(target.revision_bump))
-        .flatten();
-    let Some(revision) = revision else {
-        return bad(format!(
-            "the revision cannot be raised by {}",
-            target.revision_bump
-        ));
-    };
+    let revision = raise(source.header().revision, target.revision_bump)?;
     let (disk, dir) = (&*seams.disk, target.data_dir.as_path());
     disk.create_dir_all(dir)
         .map_err(BackupError::io("create", dir))?;
@@ -164,6 +156,14 @@ pub fn restore(
     })
 }
 
+/// The revision at which a new cluster starts.
+pub(super) fn raise(revision: i64, bump: i64) -> Result<i64> {
+    match revision.checked_add(bump) {
+        Some(raised) if bump >= 0 => Ok(raised),
+        _ => bad(format!("revision {revision} cannot be raised by {bump}")),
+    }
+}
+
 /// Makes `db/` and `wal/` in a data directory that has neither.
 pub(super) fn fill(
     source: &mut dyn Source,
@@ -175,7 +175,9 @@ pub(super) fn fill(
 ) -> Result<Progress> {
     let (part, db, wal) = (dir.join("db.part"), dir.join(DB_DIR), dir.join(WAL_DIR));
     let mut meter = Meter::new("writing the new state", report);
-    let mut sink = states.create(&part, start)?;
+    disk.create_dir_all(&part)
+        .map_err(BackupError::io("create", &part))?;
+    let mut sink = states.create(&part.join(FIRST_DB), start)?;
     while let Some(mut lease) = source.next_lease()? {
         lease.remaining_ttl = 0;
         sink.lease(lease)?;
@@ -185,6 +187,8 @@ pub(super) fn fill(
         sink.key(key)?;
     }
     sink.finish()?;
+    disk.sync_dir(&part)
+        .map_err(BackupError::io("sync", &part))?;
     disk.rename(&part, &db)
         .map_err(BackupError::io("rename", &part))?;
     disk.create_dir_all(&wal)
