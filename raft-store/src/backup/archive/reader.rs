@@ -7,6 +7,8 @@ use bytes::Bytes;
 use prost::Message;
 use seams::{Disk, File, Open};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{
     BLOCK, FORMAT, FRAME_HEAD_LEN, FRAME_LIMIT, HASH_LEN, Kind, MAGIC, Order, PROLOGUE_LEN,
@@ -45,7 +47,7 @@ impl fmt::Display for Summary {
             self.keys, self.bytes
         )?;
         writeln!(f, "leases         {}", self.leases)?;
-        writeln!(f, "taken at       {} ms since 1970", header.taken_at_ms)?;
+        writeln!(f, "taken at       {}", wall_time(header.taken_at_ms))?;
         writeln!(
             f,
             "from           cluster {:016x}, member {:016x}, version {}",
@@ -63,6 +65,14 @@ impl fmt::Display for Summary {
         )?;
         write!(f, "sha256         {}", hex32(&self.hash))
     }
+}
+
+/// Milliseconds since 1970 as UTC, to the second.
+fn wall_time(ms: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000))
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{ms} ms since 1970"))
 }
 
 /// Reads a whole archive and checks it: every checksum, the order and counts, the hash.

@@ -49,6 +49,21 @@ fn what_goes_in_comes_out() {
 }
 
 #[test]
+fn a_summary_reads_well() {
+    let text = check(&bytes_of(&State::example(3, 20)))
+        .unwrap()
+        .to_string();
+    for line in [
+        "revision       13\n",
+        "keys           3 (114 bytes of keys and values)",
+        "taken at       2026-09-21T14:13:20Z",
+        "cluster 00000000000000c1, member 00000000000000a1, version 0.1.0",
+    ] {
+        assert!(text.contains(line), "{line:?} is missing in\n{text}");
+    }
+}
+
+#[test]
 fn chunks_are_bounded_and_a_large_value_has_its_own() {
     let mut state = State::example(40, 300_000);
     state.keys[20].value = Bytes::from(vec![1; 5 << 20]);

@@ -15,7 +15,10 @@ fn open(bytes: &[u8]) -> Result<Database> {
     Database::open(file, &path, bytes.len() as u64)
 }
 
-fn entries(database: &Database, name: &str) -> Result<Option<Vec<(Vec<u8>, Vec<u8>)>>> {
+/// Keys and values of a bucket.
+type Found = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn entries(database: &Database, name: &str) -> Result<Option<Found>> {
     let Some(bucket) = database.bucket(name.as_bytes())? else {
         return Ok(None);
     };

@@ -205,7 +205,8 @@ fn assert_same(path: &Path, hashed: bool, dump: &RangeResponse, leases: &[(i64, 
     }
     let mut found: Vec<(i64, i64)> = state.leases.iter().map(|l| (l.id, l.ttl)).collect();
     let mut leases = leases.to_vec();
-    (found.sort(), leases.sort());
+    found.sort();
+    leases.sort();
     assert_eq!(found, leases);
 }
 
