@@ -6,10 +6,13 @@
 //! - [`clock`]: monotonic and wall time; [`rng`]: randomness.
 //! - [`disk`]: files and directories, synchronous; [`net`]: TCP streams.
 //! - [`spawn`]: [`Tasks`], the owner of everything that runs.
-//! - `sim` (feature `sim`): the simulated world on turmoil.
+//! - `sim` (feature `sim`): the simulated world on turmoil; `fault_disk`: an in-memory disk that
+//!   crashes, tears and fails on demand, for tests of storage code.
 
 pub mod clock;
 pub mod disk;
+#[cfg(feature = "sim")]
+pub mod fault_disk;
 pub mod net;
 pub mod rng;
 #[cfg(feature = "sim")]
@@ -20,6 +23,8 @@ use std::sync::Arc;
 
 pub use clock::{Clock, RealClock};
 pub use disk::{Disk, File, Open, RealDisk};
+#[cfg(feature = "sim")]
+pub use fault_disk::FaultDisk;
 pub use net::{BoxedStream, Listener, Net, RealNet, Stream};
 pub use rng::{RealRng, Rng, SeededRng};
 pub use spawn::{Tasks, Threads};

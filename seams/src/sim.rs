@@ -199,7 +199,7 @@ impl File for SimFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         // Written rather than set: turmoil checks the capacity only on writes.
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         let mut at = self.len()?;
         while at < len {
             let n = (len - at).min(ZEROS.len() as u64);
