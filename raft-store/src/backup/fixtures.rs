@@ -1,12 +1,13 @@
 //! What the tests of backups share: states in memory as sources and sinks, and a member's formats.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use seams::Disk;
 
 use crate::backup::boundary::{Identity, MemberFormat, MemberInfo, Start, States};
-use crate::backup::{Header, Lease, Result, Sink, Source};
+use crate::backup::{BackupError, Header, Lease, Result, Sink, Source};
 use crate::pb::mvccpb::KeyValue;
 
 /// A state in memory.
@@ -97,17 +98,30 @@ impl Source for StateSource {
     }
 }
 
-/// Keeps what a restore writes; the directory holds a marker once it is finished.
-#[derive(Clone, Default)]
+/// Keeps what a restore writes; the directory holds a durable marker once it is finished.
+#[derive(Clone)]
 pub(crate) struct MemoryStates {
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) made: Arc<Mutex<Vec<(Start, State)>>>,
 }
 
+/// The marker in a finished directory.
+pub(crate) const FINISHED: &str = "FINISHED";
+
+impl MemoryStates {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> MemoryStates {
+        MemoryStates {
+            disk,
+            made: Arc::default(),
+        }
+    }
+}
+
 struct MemorySink {
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     start: Start,
     state: State,
-    made: Arc<Mutex<Vec<(Start, State)>>>,
+    states: MemoryStates,
 }
 
 impl States for MemoryStates {
@@ -116,7 +130,7 @@ impl States for MemoryStates {
             dir: dir.to_owned(),
             start: start.clone(),
             state: State::default(),
-            made: Arc::clone(&self.made),
+            states: self.clone(),
         }))
     }
 }
@@ -132,11 +146,13 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test's own directory")]
     fn finish(self: Box<Self>) -> Result<()> {
-        std::fs::create_dir_all(&self.dir).unwrap();
-        std::fs::write(self.dir.join("FINISHED"), b"yes").unwrap();
-        self.made.lock().unwrap().push((self.start, self.state));
+        let MemoryStates { disk, made } = &self.states;
+        let marker = self.dir.join(FINISHED);
+        disk.create_dir_all(&self.dir)
+            .and_then(|()| disk.write_atomic(&marker, b"yes"))
+            .map_err(BackupError::io("write", &marker))?;
+        made.lock().unwrap().push((self.start, self.state));
         Ok(())
     }
 }

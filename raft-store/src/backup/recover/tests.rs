@@ -1,16 +1,18 @@
 //! Recovery: the right choice, honest words, a new cluster, and nothing destroyed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use seams::{Disk, RealDisk};
+use seams::{Disk, FaultDisk, RealDisk};
 
 use super::*;
-use crate::backup::boundary::LOCK_FILE;
-use crate::backup::fixtures::{MemoryStates, State, TextFormat, quiet};
+use crate::backup::boundary::{FIRST_DB, LOCK_FILE};
+use crate::backup::fixtures::{FINISHED, MemoryStates, State, TextFormat, quiet};
 
 /// Members on disk, with standings and states in memory.
 struct Fixture {
     home: tempfile::TempDir,
+    disk: Arc<dyn Disk>,
     seams: Seams,
     states: MemoryStates,
     stopped: Members,
@@ -24,8 +26,7 @@ impl Stopped for Members {
         Ok(self.0[dir].0.clone())
     }
 
-    fn replay(&self, dir: &Path, scratch: &Path, header: Header) -> Result<Box<dyn Source>> {
-        RealDisk.create_dir_all(scratch).unwrap();
+    fn replay(&self, dir: &Path, _scratch: &Path, header: Header) -> Result<Box<dyn Source>> {
         let mut state = self.0[dir].1.clone();
         if state.header.revision == 0 {
             return Err(BackupError::BadSource("planted".to_owned()));
@@ -57,10 +58,20 @@ fn standing(last: Option<LogPosition>, committed: Option<LogPosition>) -> Standi
 
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::on(Arc::new(RealDisk))
+    }
+
+    fn on(disk: Arc<dyn Disk>) -> Fixture {
+        let home = tempfile::tempdir().unwrap();
+        disk.create_dir_all(home.path()).unwrap();
         Fixture {
-            home: tempfile::tempdir().unwrap(),
-            seams: Seams::real(),
-            states: MemoryStates::default(),
+            home,
+            disk: Arc::clone(&disk),
+            seams: Seams {
+                disk: Arc::clone(&disk),
+                ..Seams::real()
+            },
+            states: MemoryStates::new(disk),
             stopped: Members::default(),
         }
     }
@@ -81,8 +92,8 @@ impl Fixture {
             .path()
             .join(format!("{name}-{cluster_id}-{}", self.stopped.0.len()));
         for sub in [WAL_DIR, DB_DIR] {
-            RealDisk.create_dir_all(&dir.join(sub)).unwrap();
-            RealDisk
+            self.disk.create_dir_all(&dir.join(sub)).unwrap();
+            self.disk
                 .write_atomic(&dir.join(sub).join("OLD"), b"old")
                 .unwrap();
         }
@@ -93,7 +104,7 @@ impl Fixture {
             members: Self::founders(),
         };
         let bytes = TextFormat.encode_identity(&identity);
-        RealDisk
+        self.disk
             .write_atomic(&dir.join(IDENTITY_FILE), &bytes)
             .unwrap();
         self.stopped
@@ -316,4 +327,73 @@ fn what_cannot_be_recovered_is_refused() {
         .unwrap();
     RealDisk.remove_file(&a.join(IDENTITY_FILE)).unwrap();
     assert!(message(&[&a]).contains("interrupted"));
+}
+
+/// The power fails at every single operation of a recovery.
+#[test]
+fn a_power_cut_loses_nothing() {
+    let mut seen = [0; 3];
+    for cut in 0.. {
+        let disk = FaultDisk::new(cut);
+        let mut fixture = Fixture::on(Arc::new(disk.clone()));
+        let a = fixture.member(1, 0xC1, standing(at(4, 120), at(4, 100)), 5);
+        for dir in a.ancestors() {
+            disk.sync_dir(dir).unwrap();
+        }
+        let plan = fixture.plan(&[&a]).unwrap();
+        disk.crash_after(cut);
+        let done = fixture.execute(plan, &Shape::default());
+        let finished = done.is_ok() && !disk.is_down();
+        disk.crash();
+
+        let names = disk.read_dir(&a).unwrap();
+        let starting = |prefix: &str| names.iter().find(|name| name.starts_with(prefix));
+        let identity = disk.read(&a.join(IDENTITY_FILE)).ok();
+        let identity = identity.map(|bytes| TextFormat.decode_identity(&bytes).unwrap());
+        let state = match &identity {
+            Some(identity) if identity.cluster_id == 0xC1 => 0,
+            None => 1,
+            Some(_) => 2,
+        };
+        seen[state] += 1;
+        // Before: untouched. Between: everything old somewhere, and the backup. After: the new
+        // state, everything old aside, and the backup.
+        if state > 0 {
+            let backup = a.join(starting("recovered-").unwrap());
+            archive::verify(&disk, &backup, &mut quiet).unwrap();
+        }
+        for name in ["wal/OLD", "db/OLD"] {
+            let kept = disk.exists(&a.join(name));
+            let aside = starting(ASIDE).is_some_and(|aside| disk.exists(&a.join(aside).join(name)));
+            match state {
+                0 => assert!(kept, "cut {cut}: {name}"),
+                1 => assert!(kept != aside, "cut {cut}: {name}"),
+                _ => assert!(!kept && aside, "cut {cut}: {name}"),
+            }
+        }
+        match state {
+            0 => {
+                // The next attempt is not in the way of the last.
+                fixture
+                    .execute(fixture.plan(&[&a]).unwrap(), &Shape::default())
+                    .unwrap();
+            }
+            1 => {
+                let message = fixture.plan(&[&a]).err().unwrap().to_string();
+                assert!(message.contains("interrupted"), "cut {cut}: {message}");
+            }
+            _ => {
+                let db = a.join(DB_DIR).join(FIRST_DB).join(FINISHED);
+                assert!(
+                    disk.exists(&db) && disk.exists(&a.join(WAL_DIR)),
+                    "cut {cut}"
+                );
+            }
+        }
+        if finished {
+            assert_eq!(state, 2);
+            break;
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }

@@ -1,10 +1,12 @@
 //! Restores: identical states, new identities, a closed past, and refusals.
 
-use seams::{Disk, RealDisk, Seams};
+use std::sync::Arc;
+
+use seams::{Disk, FaultDisk, RealDisk, Seams};
 
 use super::*;
 use crate::backup::archive;
-use crate::backup::fixtures::{MemoryStates, State, TextFormat, quiet};
+use crate::backup::fixtures::{FINISHED, MemoryStates, State, TextFormat, quiet};
 
 struct Fixture {
     home: tempfile::TempDir,
@@ -21,7 +23,7 @@ impl Fixture {
         Fixture {
             home,
             seams: Seams::real(),
-            states: MemoryStates::default(),
+            states: MemoryStates::new(Arc::new(RealDisk)),
             backup,
         }
     }
@@ -245,4 +247,50 @@ fn senseless_clusters_are_refused() {
         fixture.restore(&target),
         Err(BackupError::BadCluster(_))
     ));
+}
+
+/// The power fails at every single operation of a restore: afterwards the directory is a whole
+/// member or none, and it is a whole one if the restore said so.
+#[test]
+fn a_power_cut_leaves_a_whole_member_or_none() {
+    let (home, backup) = (Path::new("/home"), Path::new("/home/x.backup"));
+    let target = Target {
+        data_dir: home.join("a"),
+        ..Fixture::new(&State::example(3, 5)).target("a", THREE)
+    };
+    let (mut whole, mut none) = (0, 0);
+    for cut in 0.. {
+        let disk = FaultDisk::new(cut);
+        let seams = Seams {
+            disk: Arc::new(disk.clone()),
+            ..Seams::real()
+        };
+        let states = MemoryStates::new(Arc::new(disk.clone()));
+        disk.create_dir_all(home).unwrap();
+        archive::write(State::example(3, 5).source(), &disk, backup, &mut quiet).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.crash_after(cut);
+        let done = restore_archive(backup, &target, &seams, &TextFormat, &states, &mut quiet);
+        let finished = done.is_ok() && !disk.is_down();
+        disk.crash();
+        let dir = &target.data_dir;
+        if disk.exists(&dir.join(IDENTITY_FILE)) {
+            whole += 1;
+            assert!(
+                disk.exists(&dir.join(DB_DIR).join(FIRST_DB).join(FINISHED)),
+                "cut {cut}"
+            );
+            assert!(disk.exists(&dir.join(WAL_DIR)), "cut {cut}");
+        } else {
+            none += 1;
+            assert!(
+                !done.is_ok(),
+                "cut {cut}: restored, and gone after a power cut"
+            );
+        }
+        if finished {
+            break;
+        }
+    }
+    assert!(whole > 0 && none > 5, "{whole} whole, {none} none");
 }
