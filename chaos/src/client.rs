@@ -70,7 +70,11 @@ pub struct Client {
 impl Client {
     /// A client that connects when it is first used and gives every call `deadline`.
     pub fn new(target: Target, deadline: Duration) -> Client {
-        Client { target, deadline, channel: None }
+        Client {
+            target,
+            deadline,
+            channel: None,
+        }
     }
 
     /// The member's number.
@@ -130,7 +134,9 @@ impl Client {
             let channel = self.connected().await?;
             let mut client = MaintenanceClient::new(channel);
             let status = client.status(pb::StatusRequest {}).await;
-            status.map(Response::into_inner).map_err(|status| status.to_string())
+            status
+                .map(Response::into_inner)
+                .map_err(|status| status.to_string())
         });
         let status = match asked.await {
             Ok(Ok(status)) => status,
@@ -160,12 +166,20 @@ impl Client {
     pub async fn clear_alarms(&mut self) -> Result<(), String> {
         let channel = self.connected().await?;
         let mut client = MaintenanceClient::new(channel);
-        let request = |action, member_id, alarm| pb::AlarmRequest { action, member_id, alarm };
+        let request = |action, member_id, alarm| pb::AlarmRequest {
+            action,
+            member_id,
+            alarm,
+        };
         let asked = timeout(self.deadline, client.alarm(request(0, 0, 0))).await;
-        let alarms = asked.map_err(|_| "deadline")?.map_err(|status| status.to_string())?;
+        let alarms = asked
+            .map_err(|_| "deadline")?
+            .map_err(|status| status.to_string())?;
         for alarm in alarms.into_inner().alarms {
             let clear = client.alarm(request(2, alarm.member_id, alarm.alarm));
-            let cleared = timeout(self.deadline, clear).await.map_err(|_| "deadline")?;
+            let cleared = timeout(self.deadline, clear)
+                .await
+                .map_err(|_| "deadline")?;
             cleared.map_err(|status| status.to_string())?;
         }
         Ok(())
@@ -185,7 +199,10 @@ impl Client {
             let channel = self.connected().await?;
             let (sender, receiver) = mpsc::channel(4);
             let create = translate::watch_request(spec);
-            sender.send(create).await.map_err(|error| error.to_string())?;
+            sender
+                .send(create)
+                .await
+                .map_err(|error| error.to_string())?;
             let mut client = WatchClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let opened = client.watch(ReceiverStream::new(receiver)).await;
             let stream = opened.map_err(|status| status.to_string())?.into_inner();
@@ -223,10 +240,21 @@ async fn perform(channel: Channel, call: &Call) -> Result<Answer, Failed> {
             lease(LeaseClient::new(channel), call).await
         }
         Call::Hash { revision } => {
-            let request = pb::HashKvRequest { revision: *revision };
-            let hash = MaintenanceClient::new(channel).hash_kv(request).await?.into_inner();
-            let reply = Reply::Hash { hash: hash.hash, compacted: hash.compact_revision };
-            Ok(Answer { reply, rev: revision_of_hash(&hash) })
+            let request = pb::HashKvRequest {
+                revision: *revision,
+            };
+            let hash = MaintenanceClient::new(channel)
+                .hash_kv(request)
+                .await?
+                .into_inner();
+            let reply = Reply::Hash {
+                hash: hash.hash,
+                compacted: hash.compact_revision,
+            };
+            Ok(Answer {
+                reply,
+                rev: revision_of_hash(&hash),
+            })
         }
         Call::Append { steps } => append(&mut kv_client(channel), steps).await,
         _ => kv(&mut kv_client(channel), call).await,
@@ -246,28 +274,60 @@ async fn kv(client: &mut KvClient<Channel>, call: &Call) -> Result<Answer, Faile
         Call::Put { key, value, lease } => {
             let request = translate::put(key, value, *lease);
             let answer = client.put(request).await?.into_inner();
-            Ok(Answer { reply: Reply::Done, rev: revision(answer.header) })
+            Ok(Answer {
+                reply: Reply::Done,
+                rev: revision(answer.header),
+            })
         }
         Call::Delete { key } => {
-            let answer = client.delete_range(translate::delete(key)).await?.into_inner();
-            Ok(Answer { reply: Reply::Deleted(answer.deleted), rev: revision(answer.header) })
+            let answer = client
+                .delete_range(translate::delete(key))
+                .await?
+                .into_inner();
+            Ok(Answer {
+                reply: Reply::Deleted(answer.deleted),
+                rev: revision(answer.header),
+            })
         }
-        Call::Txn { compare, then, otherwise } => {
+        Call::Txn {
+            compare,
+            then,
+            otherwise,
+        } => {
             let request = translate::txn(compare, then, otherwise);
             let answer = client.txn(request).await?.into_inner();
-            let steps = answer.responses.into_iter().map(translate::step_reply).collect();
-            let reply = Reply::Txn { succeeded: answer.succeeded, steps };
-            Ok(Answer { reply, rev: revision(answer.header) })
+            let steps = answer
+                .responses
+                .into_iter()
+                .map(translate::step_reply)
+                .collect();
+            let reply = Reply::Txn {
+                succeeded: answer.succeeded,
+                steps,
+            };
+            Ok(Answer {
+                reply,
+                rev: revision(answer.header),
+            })
         }
         Call::Compact { revision: at } => {
-            let request = pb::CompactionRequest { revision: *at, physical: false };
+            let request = pb::CompactionRequest {
+                revision: *at,
+                physical: false,
+            };
             let answer = client.compact(request).await?.into_inner();
-            Ok(Answer { reply: Reply::Done, rev: revision(answer.header) })
+            Ok(Answer {
+                reply: Reply::Done,
+                rev: revision(answer.header),
+            })
         }
         _ => {
             let answer = client.range(translate::range(call)).await?.into_inner();
             let items = answer.kvs.into_iter().map(translate::item).collect();
-            Ok(Answer { reply: Reply::Items(items), rev: revision(answer.header) })
+            Ok(Answer {
+                reply: Reply::Items(items),
+                rev: revision(answer.header),
+            })
         }
     }
 }
@@ -275,26 +335,38 @@ async fn kv(client: &mut KvClient<Channel>, call: &Call) -> Result<Answer, Faile
 async fn lease(mut client: LeaseClient<Channel>, call: &Call) -> Result<Answer, Failed> {
     let (ttl, header) = match call {
         Call::Grant { lease, ttl } => {
-            let request = pb::LeaseGrantRequest { ttl: *ttl, id: *lease };
+            let request = pb::LeaseGrantRequest {
+                ttl: *ttl,
+                id: *lease,
+            };
             let answer = client.lease_grant(request).await?.into_inner();
             (answer.ttl, answer.header)
         }
         Call::KeepAlive { lease } => {
             let request = pb::LeaseKeepAliveRequest { id: *lease };
-            let mut answers =
-                client.lease_keep_alive(tokio_stream::once(request)).await?.into_inner();
+            let mut answers = client
+                .lease_keep_alive(tokio_stream::once(request))
+                .await?
+                .into_inner();
             let answer = answers.message().await?;
-            let answer = answer.ok_or_else(|| Status::unknown("the stream ended without answer"))?;
+            let answer =
+                answer.ok_or_else(|| Status::unknown("the stream ended without answer"))?;
             (answer.ttl, answer.header)
         }
         Call::Revoke { lease } => {
             let request = pb::LeaseRevokeRequest { id: *lease };
             let answer = client.lease_revoke(request).await?.into_inner();
-            return Ok(Answer { reply: Reply::Done, rev: revision(answer.header) });
+            return Ok(Answer {
+                reply: Reply::Done,
+                rev: revision(answer.header),
+            });
         }
         _ => return Err(Status::internal("not a lease call").into()),
     };
-    Ok(Answer { reply: Reply::Ttl(ttl), rev: revision(header) })
+    Ok(Answer {
+        reply: Reply::Ttl(ttl),
+        rev: revision(header),
+    })
 }
 
 /// Reads all lists at one revision, then writes the longer ones if none of them changed since.
@@ -309,19 +381,31 @@ async fn append(client: &mut KvClient<Channel>, steps: &[Micro]) -> Result<Answe
     keys.dedup();
     let gets: Vec<Step> = keys.iter().map(|key| Step::Get((*key).clone())).collect();
     // A failure to read is a failure without effect, whatever it was.
-    let read = client.txn(translate::txn(&[], &gets, &[])).await.map_err(classify::without_effect)?;
+    let read = client
+        .txn(translate::txn(&[], &gets, &[]))
+        .await
+        .map_err(classify::without_effect)?;
     let read = read.into_inner();
-    let found: Vec<Option<Item>> =
-        read.responses.into_iter().map(translate::item_of_step).collect();
+    let found: Vec<Option<Item>> = read
+        .responses
+        .into_iter()
+        .map(translate::item_of_step)
+        .collect();
     let mut lists: Vec<Vec<u64>> = found
         .iter()
-        .map(|item| item.as_ref().map_or_else(Vec::new, |item| parse_list(&item.value)))
+        .map(|item| {
+            item.as_ref()
+                .map_or_else(Vec::new, |item| parse_list(&item.value))
+        })
         .collect();
     let mut written = vec![false; keys.len()];
     let mut reads = Vec::with_capacity(steps.len());
     for step in steps {
         let (Micro::Append(key, _) | Micro::Read(key)) = step;
-        let place = keys.iter().position(|known| *known == key).unwrap_or_default();
+        let place = keys
+            .iter()
+            .position(|known| *known == key)
+            .unwrap_or_default();
         if let Micro::Append(_, element) = step {
             lists[place].push(*element);
             written[place] = true;
@@ -332,27 +416,44 @@ async fn append(client: &mut KvClient<Channel>, steps: &[Micro]) -> Result<Answe
     }
     let reply = Reply::Lists(reads);
     if !written.contains(&true) {
-        return Ok(Answer { reply, rev: revision(read.header) });
+        return Ok(Answer {
+            reply,
+            rev: revision(read.header),
+        });
     }
     let guard: Vec<Compare> = keys
         .iter()
         .zip(&found)
         .map(|(key, item)| {
-            Compare::Modified((*key).clone(), item.as_ref().map_or(0, |item| item.modified))
+            Compare::Modified(
+                (*key).clone(),
+                item.as_ref().map_or(0, |item| item.modified),
+            )
         })
         .collect();
     let mut puts = Vec::new();
     // In the order of first appends, which is the order the model gives the events.
     for step in steps {
-        let Micro::Append(key, _) = step else { continue };
-        let place = keys.iter().position(|known| *known == key).unwrap_or_default();
+        let Micro::Append(key, _) = step else {
+            continue;
+        };
+        let place = keys
+            .iter()
+            .position(|known| *known == key)
+            .unwrap_or_default();
         if std::mem::take(&mut written[place]) {
             puts.push(Step::Put(key.clone(), format_list(&lists[place])));
         }
     }
-    let wrote = client.txn(translate::txn(&guard, &puts, &[])).await?.into_inner();
+    let wrote = client
+        .txn(translate::txn(&guard, &puts, &[]))
+        .await?
+        .into_inner();
     if !wrote.succeeded {
         return Err(Failed::Guard);
     }
-    Ok(Answer { reply, rev: revision(wrote.header) })
+    Ok(Answer {
+        reply,
+        rev: revision(wrote.header),
+    })
 }

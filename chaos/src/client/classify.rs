@@ -31,8 +31,15 @@ const WITHOUT_EFFECT: &str = "nothing was written yet: ";
 /// Marks the failure of a step that comes before any write of its call.
 pub(super) fn without_effect(status: Status) -> Failed {
     let broken = is_broken(&status);
-    let code = if broken { Code::Unavailable } else { Code::Aborted };
-    Failed::Status(Status::new(code, format!("{WITHOUT_EFFECT}{}", status.message())))
+    let code = if broken {
+        Code::Unavailable
+    } else {
+        Code::Aborted
+    };
+    Failed::Status(Status::new(
+        code,
+        format!("{WITHOUT_EFFECT}{}", status.message()),
+    ))
 }
 
 /// What a failed call may have done.
@@ -42,20 +49,30 @@ pub(super) fn classify(call: &Call, status: &Status) -> Failure {
         || REFUSALS.contains(&status.message())
         || status.message().starts_with(WITHOUT_EFFECT)
         || never_sent(status);
-    if proven { Failure::Refused(reason) } else { Failure::Unknown(reason) }
+    if proven {
+        Failure::Refused(reason)
+    } else {
+        Failure::Unknown(reason)
+    }
 }
 
 /// Whether the connection should not be used again.
 pub(super) fn is_broken(status: &Status) -> bool {
     status.source().is_some()
-        || matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown)
+        || matches!(
+            status.code(),
+            Code::Unavailable | Code::Cancelled | Code::Unknown
+        )
 }
 
 /// Whether the connection had broken before the call, so that nothing was sent.
 fn never_sent(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
-        if error.downcast_ref::<std::io::Error>().is_some_and(connect::is_spent) {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(connect::is_spent)
+        {
             return true;
         }
         source = error.source();
@@ -78,7 +95,11 @@ mod tests {
     use super::*;
 
     fn put() -> Call {
-        Call::Put { key: "k".into(), value: "v".into(), lease: 0 }
+        Call::Put {
+            key: "k".into(),
+            value: "v".into(),
+            lease: 0,
+        }
     }
 
     #[test]
@@ -89,7 +110,9 @@ mod tests {
         for unknown in [
             Status::unavailable("etcdserver: request timed out"),
             Status::unavailable("etcdserver: leader changed"),
-            Status::unavailable("etcdserver: request timed out, possibly due to previous leader failure"),
+            Status::unavailable(
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
             Status::unavailable("error reading from server: EOF"),
             Status::unknown("raft proposal dropped"),
             Status::deadline_exceeded("context deadline exceeded"),
@@ -100,7 +123,11 @@ mod tests {
 
     #[test]
     fn a_read_has_no_effect_whatever_happens_to_it() {
-        let get = Call::Get { key: "k".into(), serializable: false, revision: 0 };
+        let get = Call::Get {
+            key: "k".into(),
+            serializable: false,
+            revision: 0,
+        };
         let lost = Status::unavailable("error reading from server: EOF");
         assert!(matches!(classify(&get, &lost), Failure::Refused(_)));
     }

@@ -90,7 +90,10 @@ impl Target {
                 dial(&address, tls).await.map(TokioIo::new)
             }
         });
-        endpoint.connect_with_connector(connector).await.map_err(|error| describe(&error))
+        endpoint
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| describe(&error))
     }
 }
 
@@ -110,10 +113,19 @@ async fn dial(
 ) -> io::Result<Box<dyn Socket>> {
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
-    let Some(tls) = tls else { return Ok(Box::new(socket)) };
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned();
+    let Some(tls) = tls else {
+        return Ok(Box::new(socket));
+    };
+    let host = address
+        .rsplit_once(':')
+        .map_or(address, |(host, _)| host)
+        .to_owned();
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    Ok(Box::new(tokio_rustls::TlsConnector::from(tls).connect(name, socket).await?))
+    Ok(Box::new(
+        tokio_rustls::TlsConnector::from(tls)
+            .connect(name, socket)
+            .await?,
+    ))
 }
 
 fn client_config(files: &Tls) -> Result<Arc<rustls::ClientConfig>, String> {
@@ -122,10 +134,13 @@ fn client_config(files: &Tls) -> Result<Arc<rustls::ClientConfig>, String> {
     let certificates = CertificateDer::pem_file_iter(&files.ca).map_err(|e| text(&files.ca, &e))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| text(&files.ca, &error))?;
-        roots.add(certificate).map_err(|error| text(&files.ca, &error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| text(&files.ca, &error))?;
     }
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&files.cert).map_err(|e| text(&files.cert, &e))?.collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.cert)
+        .map_err(|e| text(&files.cert, &e))?
+        .collect();
     let chain = chain.map_err(|error| text(&files.cert, &error))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| text(&files.key, &e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -29,29 +29,56 @@ fn range_end(prefix: &str) -> Bytes {
 
 /// The start of that range.
 fn range_start(prefix: &str) -> Bytes {
-    if prefix.is_empty() { Bytes::from_static(&[0]) } else { bytes(prefix) }
+    if prefix.is_empty() {
+        Bytes::from_static(&[0])
+    } else {
+        bytes(prefix)
+    }
 }
 
 pub(super) fn put(key: &str, value: &str, lease: i64) -> pb::PutRequest {
-    pb::PutRequest { key: bytes(key), value: bytes(value), lease, ..Default::default() }
+    pb::PutRequest {
+        key: bytes(key),
+        value: bytes(value),
+        lease,
+        ..Default::default()
+    }
 }
 
 pub(super) fn delete(key: &str) -> pb::DeleteRangeRequest {
-    pb::DeleteRangeRequest { key: bytes(key), ..Default::default() }
+    pb::DeleteRangeRequest {
+        key: bytes(key),
+        ..Default::default()
+    }
 }
 
 /// A range request for a `Get` or `List`.
 pub(super) fn range(call: &Call) -> pb::RangeRequest {
     let (key, range_end, serializable, revision) = match call {
-        Call::Get { key, serializable, revision } => {
-            (bytes(key), Bytes::new(), *serializable, *revision)
-        }
-        Call::List { prefix, serializable, revision } => {
-            (range_start(prefix), range_end(prefix), *serializable, *revision)
-        }
+        Call::Get {
+            key,
+            serializable,
+            revision,
+        } => (bytes(key), Bytes::new(), *serializable, *revision),
+        Call::List {
+            prefix,
+            serializable,
+            revision,
+        } => (
+            range_start(prefix),
+            range_end(prefix),
+            *serializable,
+            *revision,
+        ),
         _ => (Bytes::new(), Bytes::new(), false, 0),
     };
-    pb::RangeRequest { key, range_end, serializable, revision, ..Default::default() }
+    pb::RangeRequest {
+        key,
+        range_end,
+        serializable,
+        revision,
+        ..Default::default()
+    }
 }
 
 pub(super) fn txn(compare: &[Compare], then: &[Step], otherwise: &[Step]) -> pb::TxnRequest {
@@ -65,9 +92,7 @@ pub(super) fn txn(compare: &[Compare], then: &[Step], otherwise: &[Step]) -> pb:
 fn condition(compare: &Compare) -> pb::Compare {
     use pb::compare::{CompareResult, CompareTarget, TargetUnion};
     let (target, key, union) = match compare {
-        Compare::Value(key, value) => {
-            (CompareTarget::Value, key, TargetUnion::Value(bytes(value)))
-        }
+        Compare::Value(key, value) => (CompareTarget::Value, key, TargetUnion::Value(bytes(value))),
         Compare::Modified(key, revision) => {
             (CompareTarget::Mod, key, TargetUnion::ModRevision(*revision))
         }
@@ -84,13 +109,16 @@ fn condition(compare: &Compare) -> pb::Compare {
 fn operation(step: &Step) -> pb::RequestOp {
     use pb::request_op::Request;
     let request = match step {
-        Step::Get(key) => {
-            Request::RequestRange(pb::RangeRequest { key: bytes(key), ..Default::default() })
-        }
+        Step::Get(key) => Request::RequestRange(pb::RangeRequest {
+            key: bytes(key),
+            ..Default::default()
+        }),
         Step::Put(key, value) => Request::RequestPut(put(key, value, 0)),
         Step::Delete(key) => Request::RequestDeleteRange(delete(key)),
     };
-    pb::RequestOp { request: Some(request) }
+    pb::RequestOp {
+        request: Some(request),
+    }
 }
 
 pub(super) fn step_reply(response: pb::ResponseOp) -> StepReply {
@@ -124,8 +152,16 @@ pub(super) fn item(kv: mvccpb::KeyValue) -> Item {
 
 /// An event as it came over the wire.
 pub fn event(event: mvccpb::Event) -> Event {
-    let kind = if event.r#type == 0 { EventKind::Put } else { EventKind::Delete };
-    Event { kind, item: event.kv.map(item).unwrap_or_else(nothing), prev: event.prev_kv.map(item) }
+    let kind = if event.r#type == 0 {
+        EventKind::Put
+    } else {
+        EventKind::Delete
+    };
+    Event {
+        kind,
+        item: event.kv.map(item).unwrap_or_else(nothing),
+        prev: event.prev_kv.map(item),
+    }
 }
 
 fn nothing() -> Item {
@@ -151,7 +187,9 @@ pub(super) fn watch_request(spec: &WatchSpec) -> pb::WatchRequest {
         watch_id: 0,
         fragment: false,
     };
-    pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) }
+    pb::WatchRequest {
+        request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)),
+    }
 }
 
 #[cfg(test)]
