@@ -81,6 +81,7 @@ impl Cluster {
         let dir = tempfile::Builder::new()
             .prefix("store-bench-")
             .tempdir_in(&options.dir)?;
+        *DATA.lock().unwrap_or_else(PoisonError::into_inner) = Some(dir.path().to_owned());
         let mut cluster = Cluster {
             system: system.clone(),
             endpoints: Vec::new(),
@@ -374,6 +375,9 @@ fn memory_of(pid: u32) -> (u64, u64) {
 /// Processes to kill when this one is told to stop.
 static STARTED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
+/// Data of the cluster that runs, to be removed likewise.
+static DATA: Mutex<Option<PathBuf>> = Mutex::new(None);
+
 fn remember(pid: u32) {
     STARTED
         .lock()
@@ -404,6 +408,15 @@ pub(crate) fn kill_members_on_signals() -> Result<()> {
                 // A number may have been given to another process since: only kill ours.
                 if is_ours(*pid) {
                     let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
+                }
+            }
+            if let Some(data) = DATA.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                // Processes that are just dying may still create files: once more.
+                for _ in 0..20 {
+                    if fs::remove_dir_all(data).is_ok() || !data.exists() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
                 }
             }
             std::process::exit(130);
