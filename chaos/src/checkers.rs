@@ -95,10 +95,22 @@ impl Report {
     pub fn invalid(&mut self, kind: &str, records: &[u64], message: impl Into<String>) {
         self.verdict = Verdict::Invalid;
         self.anomaly_count += 1;
-        let known = self.anomalies.iter().filter(|anomaly| anomaly.kind == kind).count();
+        let known = self
+            .anomalies
+            .iter()
+            .filter(|anomaly| anomaly.kind == kind)
+            .count();
         if known < ANOMALIES_MAX {
-            let records = records.iter().copied().filter(|index| *index != u64::MAX).collect();
-            self.anomalies.push(Anomaly { kind: kind.to_owned(), message: message.into(), records });
+            let records = records
+                .iter()
+                .copied()
+                .filter(|index| *index != u64::MAX)
+                .collect();
+            self.anomalies.push(Anomaly {
+                kind: kind.to_owned(),
+                message: message.into(),
+                records,
+            });
         }
     }
 

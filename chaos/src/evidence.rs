@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkers::certificate::EventLog;
 use crate::checkers::coverage::Required;
 use crate::checkers::lease::Bounds;
-use crate::checkers::{
-    Report, agreement, append, certificate, coverage, lease, set, watch, wgl,
-};
+use crate::checkers::{Report, agreement, append, certificate, coverage, lease, set, watch, wgl};
 use crate::history::{Event, Operation, Record, WatchRecord, operations, read_lines, write_lines};
 
 /// The checkers that depend on the workload; certificate, agreement, watch and coverage
@@ -97,8 +95,13 @@ enum LogLine {
 /// When the file cannot be written.
 pub fn save_log(dir: &Path, node: u32, log: &EventLog) -> Result<()> {
     let head = [LogLine::Head { to: log.to }];
-    let lines = head.into_iter().chain(log.iter().cloned().map(LogLine::Event));
-    write_lines(&dir.join(format!("events-{node}.jsonl")), &lines.collect::<Vec<_>>())
+    let lines = head
+        .into_iter()
+        .chain(log.iter().cloned().map(LogLine::Event));
+    write_lines(
+        &dir.join(format!("events-{node}.jsonl")),
+        &lines.collect::<Vec<_>>(),
+    )
 }
 
 fn load_log(path: &Path) -> Result<EventLog> {
@@ -154,12 +157,19 @@ impl Evidence {
                 Check::Set => set::check(&self.operations, self.info.members),
                 Check::Lease => {
                     let early = Duration::from_millis(self.info.lease_early_ms);
-                    let bounds = Bounds { early, late: Duration::from_secs(10) };
+                    let bounds = Bounds {
+                        early,
+                        late: Duration::from_secs(10),
+                    };
                     lease::check(&self.operations, &self.watch, &log, bounds)
                 }
             });
         }
-        reports.push(coverage::check(&self.records, &self.operations, &self.required()));
+        reports.push(coverage::check(
+            &self.records,
+            &self.operations,
+            &self.required(),
+        ));
         reports
     }
 

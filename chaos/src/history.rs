@@ -222,7 +222,11 @@ pub fn operations(records: &[Record]) -> Result<Vec<Operation>> {
             let call = serde_json::from_value(call)
                 .with_context(|| format!("record {}: not a call", record.index))?;
             if pending.insert(&record.process, operations.len()).is_some() {
-                bail!("record {}: {:?} has a call open", record.index, record.process);
+                bail!(
+                    "record {}: {:?} has a call open",
+                    record.index,
+                    record.process
+                );
             }
             operations.push(Operation {
                 process: record.process.clone(),

@@ -9,6 +9,7 @@
 //! - [`synthetic`] and [`mutations`]: valid histories without a store, and ways to break them.
 
 pub mod checkers;
+pub mod client;
 pub mod dice;
 pub mod evidence;
 pub mod history;

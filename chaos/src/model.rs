@@ -48,7 +48,11 @@ impl State {
                     .collect();
                 Some((Reply::Items(items), vec![]))
             }
-            Call::Txn { compare, then, otherwise } => {
+            Call::Txn {
+                compare,
+                then,
+                otherwise,
+            } => {
                 let succeeded = compare.iter().all(|compare| self.holds(compare));
                 let branch = if succeeded { then } else { otherwise };
                 let (steps, changes) = self.steps(branch, revision);
@@ -100,14 +104,20 @@ impl State {
         let keys = steps.iter().map(|step| match step {
             Step::Get(key) | Step::Put(key, _) | Step::Delete(key) => key,
         });
-        let items = keys.filter_map(|k| Some((k.clone(), self.items.get(k)?.clone()))).collect();
+        let items = keys
+            .filter_map(|k| Some((k.clone(), self.items.get(k)?.clone())))
+            .collect();
         State { items }
     }
 
     fn append(&self, steps: &[Micro]) -> (Reply, Vec<Change>) {
         let mut lists: BTreeMap<&String, Vec<u64>> = BTreeMap::new();
         let mut written: Vec<&String> = Vec::new();
-        let stored = |key| self.items.get(key).map_or_else(Vec::new, |i| parse_list(&i.value));
+        let stored = |key| {
+            self.items
+                .get(key)
+                .map_or_else(Vec::new, |i| parse_list(&i.value))
+        };
         let mut reads = Vec::new();
         for step in steps {
             match step {
@@ -116,7 +126,10 @@ impl State {
                     reads.push(Some(list.clone()));
                 }
                 Micro::Append(key, element) => {
-                    lists.entry(key).or_insert_with(|| stored(key)).push(*element);
+                    lists
+                        .entry(key)
+                        .or_insert_with(|| stored(key))
+                        .push(*element);
                     if !written.contains(&key) {
                         written.push(key);
                     }
@@ -124,8 +137,10 @@ impl State {
                 }
             }
         }
-        let changes =
-            written.iter().map(|k| Change::Put((*k).clone(), format_list(&lists[k]), 0)).collect();
+        let changes = written
+            .iter()
+            .map(|k| Change::Put((*k).clone(), format_list(&lists[k]), 0))
+            .collect();
         (Reply::Lists(reads), changes)
     }
 
@@ -143,11 +158,19 @@ impl State {
                     lease: *lease,
                 };
                 self.items.insert(key.clone(), item.clone());
-                Event { kind: EventKind::Put, item, prev }
+                Event {
+                    kind: EventKind::Put,
+                    item,
+                    prev,
+                }
             }
             Change::Delete(key) => {
                 let prev = self.items.remove(key);
-                Event { kind: EventKind::Delete, item: tombstone(key, revision), prev }
+                Event {
+                    kind: EventKind::Delete,
+                    item: tombstone(key, revision),
+                    prev,
+                }
             }
         }
     }
@@ -186,15 +209,33 @@ mod tests {
         let mut state = State::default();
         state.change(&Change::Put("a".into(), "1".into(), 0), 2);
         let call = Call::Txn {
-            compare: vec![Compare::Value("a".into(), "1".into()), Compare::Modified("b".into(), 0)],
-            then: vec![Step::Put("b".into(), "2".into()), Step::Get("b".into()), Step::Delete("c".into())],
+            compare: vec![
+                Compare::Value("a".into(), "1".into()),
+                Compare::Modified("b".into(), 0),
+            ],
+            then: vec![
+                Step::Put("b".into(), "2".into()),
+                Step::Get("b".into()),
+                Step::Delete("c".into()),
+            ],
             otherwise: vec![],
         };
         let (reply, changes) = state.evaluate(&call, 3).unwrap();
         assert_eq!(changes, [Change::Put("b".into(), "2".into(), 0)]);
-        let Reply::Txn { succeeded: true, steps } = reply else { panic!("{reply:?}") };
-        let StepReply::Item(Some(item)) = &steps[1] else { panic!("{steps:?}") };
-        assert_eq!((item.value.as_str(), item.create, item.version), ("2", 3, 1));
+        let Reply::Txn {
+            succeeded: true,
+            steps,
+        } = reply
+        else {
+            panic!("{reply:?}")
+        };
+        let StepReply::Item(Some(item)) = &steps[1] else {
+            panic!("{steps:?}")
+        };
+        assert_eq!(
+            (item.value.as_str(), item.create, item.version),
+            ("2", 3, 1)
+        );
         assert_eq!(steps[2], StepReply::Deleted(0));
     }
 
@@ -206,6 +247,9 @@ mod tests {
         assert_eq!(state.change(&put, 3).item.version, 2);
         state.change(&Change::Delete("a".into()), 4);
         let event = state.change(&put, 5);
-        assert_eq!((event.item.version, event.item.create, event.prev), (1, 5, None));
+        assert_eq!(
+            (event.item.version, event.item.create, event.prev),
+            (1, 5, None)
+        );
     }
 }

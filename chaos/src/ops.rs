@@ -148,9 +148,12 @@ impl Call {
     pub fn may_write(&self) -> bool {
         match self {
             Call::Put { .. } | Call::Delete { .. } | Call::Revoke { .. } => true,
-            Call::Txn { then, otherwise, .. } => {
-                then.iter().chain(otherwise).any(|s| !matches!(s, Step::Get(_)))
-            }
+            Call::Txn {
+                then, otherwise, ..
+            } => then
+                .iter()
+                .chain(otherwise)
+                .any(|s| !matches!(s, Step::Get(_))),
             Call::Append { steps } => steps.iter().any(|s| matches!(s, Micro::Append(..))),
             _ => false,
         }
@@ -168,7 +171,10 @@ impl Call {
     /// A failed call without effect can be called `fail` whatever the reason of its failure.
     pub fn has_effect(&self) -> bool {
         self.may_write()
-            || matches!(self, Call::Grant { .. } | Call::KeepAlive { .. } | Call::Compact { .. })
+            || matches!(
+                self,
+                Call::Grant { .. } | Call::KeepAlive { .. } | Call::Compact { .. }
+            )
     }
 
     /// The revision named by a historic read, 0 for none.
@@ -228,7 +234,12 @@ impl Reply {
         match (call, self) {
             (Call::Put { .. }, _) => true,
             (Call::Delete { .. }, Reply::Deleted(count)) => *count > 0,
-            (Call::Txn { then, otherwise, .. }, Reply::Txn { succeeded, steps }) => {
+            (
+                Call::Txn {
+                    then, otherwise, ..
+                },
+                Reply::Txn { succeeded, steps },
+            ) => {
                 let branch = if *succeeded { then } else { otherwise };
                 branch.iter().zip(steps).any(|(step, reply)| match step {
                     Step::Put(..) => true,
@@ -244,10 +255,16 @@ impl Reply {
 
 /// The list kept under a key by the append workload, as text: `1,2,3`.
 pub fn parse_list(value: &str) -> Vec<u64> {
-    value.split(',').filter_map(|element| element.parse().ok()).collect()
+    value
+        .split(',')
+        .filter_map(|element| element.parse().ok())
+        .collect()
 }
 
 /// The text form of a list.
 pub fn format_list(list: &[u64]) -> String {
-    list.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
+    list.iter()
+        .map(u64::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }

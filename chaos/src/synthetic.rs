@@ -58,7 +58,11 @@ impl Play {
             no_delete: false,
             progress: true,
         };
-        let specs = [spec("", true), spec(wgl::PREFIX, true), spec(append::PREFIX, false)];
+        let specs = [
+            spec("", true),
+            spec(wgl::PREFIX, true),
+            spec(append::PREFIX, false),
+        ];
         let mut play = Play {
             dice: Dice::new(seed),
             index: 0,
@@ -74,7 +78,11 @@ impl Play {
             watch: Vec::new(),
         };
         for (id, spec) in specs.into_iter().enumerate() {
-            play.streams.push(Stream { spec: spec.clone(), node: 0, next: 1 });
+            play.streams.push(Stream {
+                spec: spec.clone(),
+                node: 0,
+                next: 1,
+            });
             play.frame(id, Frame::Open(spec));
             play.frame(id, Frame::Created(1));
         }
@@ -154,17 +162,34 @@ impl Play {
         let value = format!("v{}", self.unique);
         let key = format!("{}{}", wgl::PREFIX, self.dice.below(3));
         match self.dice.below(8) {
-            0 | 1 => Call::Put { key, value, lease: 0 },
-            2 | 3 => Call::Get { key, serializable: false, revision: 0 },
+            0 | 1 => Call::Put {
+                key,
+                value,
+                lease: 0,
+            },
+            2 | 3 => Call::Get {
+                key,
+                serializable: false,
+                revision: 0,
+            },
             4 => {
-                let known = self.state.items.get(&key).map_or("none", |item| &item.value).to_owned();
+                let known = self
+                    .state
+                    .items
+                    .get(&key)
+                    .map_or("none", |item| &item.value)
+                    .to_owned();
                 Call::Txn {
                     compare: vec![Compare::Value(key.clone(), known)],
                     then: vec![Step::Put(key.clone(), value)],
                     otherwise: vec![Step::Get(key)],
                 }
             }
-            5 => Call::Put { key: format!("{}{}", set::PREFIX, self.unique), value, lease: 0 },
+            5 => Call::Put {
+                key: format!("{}{}", set::PREFIX, self.unique),
+                value,
+                lease: 0,
+            },
             6 if self.dice.chance(30) => Call::Delete { key },
             _ => {
                 let list = |dice: &mut Dice| format!("{}{}", append::PREFIX, dice.below(2));
@@ -185,7 +210,9 @@ impl Play {
     /// The instant at which the operation happens.
     fn effect(&mut self, id: usize) {
         let call = self.operations[id].call.clone();
-        let Some((reply, changes)) = self.state.evaluate(&call, self.revision + 1) else { return };
+        let Some((reply, changes)) = self.state.evaluate(&call, self.revision + 1) else {
+            return;
+        };
         if !changes.is_empty() {
             self.revision += 1;
         }
@@ -202,7 +229,13 @@ impl Play {
     fn frame(&mut self, stream: usize, frame: Frame) {
         let index = self.tick();
         let node = self.streams[stream].node;
-        self.watch.push(WatchRecord { index, time_ns: index * 1000, stream: stream as u64, node, frame });
+        self.watch.push(WatchRecord {
+            index,
+            time_ns: index * 1000,
+            stream: stream as u64,
+            node,
+            frame,
+        });
     }
 
     /// Sends what a stream has not got, sometimes over a new connection, sometimes a bookmark.
@@ -211,7 +244,10 @@ impl Play {
             self.frame(stream, Frame::Closed("played".into()));
             self.streams[stream].node = (self.streams[stream].node + 1) % MEMBERS;
             let start = self.streams[stream].next;
-            let spec = WatchSpec { start, ..self.streams[stream].spec.clone() };
+            let spec = WatchSpec {
+                start,
+                ..self.streams[stream].spec.clone()
+            };
             self.frame(stream, Frame::Open(spec));
             self.frame(stream, Frame::Created(self.revision));
         }
@@ -220,7 +256,10 @@ impl Play {
         for event in &self.events {
             if event.revision() >= *next && event.item.key.starts_with(&spec.prefix) {
                 let prev = event.prev.clone().filter(|_| spec.prev_kv);
-                let event = Event { prev, ..event.clone() };
+                let event = Event {
+                    prev,
+                    ..event.clone()
+                };
                 revisions.entry(event.revision()).or_default().push(event);
             }
         }
@@ -245,11 +284,24 @@ impl Play {
         }
         let log = EventLog::new(self.revision, self.events.clone());
         for node in 0..MEMBERS {
-            let list = Call::List { prefix: String::new(), serializable: true, revision: 0 };
+            let list = Call::List {
+                prefix: String::new(),
+                serializable: true,
+                revision: 0,
+            };
             let items = self.state.items.values().cloned().collect();
             self.final_read(node, list, Reply::Items(items));
-            let hash = Call::Hash { revision: self.revision };
-            self.final_read(node, hash, Reply::Hash { hash: 7, compacted: 0 });
+            let hash = Call::Hash {
+                revision: self.revision,
+            };
+            self.final_read(
+                node,
+                hash,
+                Reply::Hash {
+                    hash: 7,
+                    compacted: 0,
+                },
+            );
         }
         Evidence {
             info: RunInfo {

@@ -11,7 +11,10 @@ fn valid_histories_are_valid() {
         let evidence = generate(seed, 600);
         for report in evidence.check() {
             let trivial = report.checker == "coverage" || report.checker == "process";
-            assert!(trivial || report.verdict == Verdict::Valid, "seed {seed}: {report}");
+            assert!(
+                trivial || report.verdict == Verdict::Valid,
+                "seed {seed}: {report}"
+            );
         }
     }
 }
@@ -28,7 +31,10 @@ fn every_mutation_is_caught_by_the_checkers_it_names() {
             applied += 1;
             let reports = evidence.check();
             for (checker, anomaly) in mutation.caught_by {
-                let report = reports.iter().find(|report| report.checker == *checker).unwrap();
+                let report = reports
+                    .iter()
+                    .find(|report| report.checker == *checker)
+                    .unwrap();
                 assert_eq!(
                     report.verdict,
                     Verdict::Invalid,
@@ -39,6 +45,10 @@ fn every_mutation_is_caught_by_the_checkers_it_names() {
                 assert!(named, "seed {seed}: {}: {report}", mutation.name);
             }
         }
-        assert!(applied >= 10, "{} found a place in only {applied} histories", mutation.name);
+        assert!(
+            applied >= 10,
+            "{} found a place in only {applied} histories",
+            mutation.name
+        );
     }
 }

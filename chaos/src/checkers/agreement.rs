@@ -12,7 +12,11 @@ use crate::ops::{Call, Reply};
 ///
 /// The merged log is the oracle of the other checkers; where members disagree the first one's
 /// word is kept.
-pub fn check(operations: &[Operation], logs: &[(u32, EventLog)], members: usize) -> (Report, EventLog) {
+pub fn check(
+    operations: &[Operation],
+    logs: &[(u32, EventLog)],
+    members: usize,
+) -> (Report, EventLog) {
     let mut report = Report::new("agreement");
     let merged = merge(&mut report, logs, members);
     hashes(&mut report, operations, members);
@@ -21,7 +25,10 @@ pub fn check(operations: &[Operation], logs: &[(u32, EventLog)], members: usize)
 
 fn merge(report: &mut Report, logs: &[(u32, EventLog)], members: usize) -> EventLog {
     if logs.len() < members {
-        report.unknown(format!("only {} of {members} members told their history", logs.len()));
+        report.unknown(format!(
+            "only {} of {members} members told their history",
+            logs.len()
+        ));
     }
     let Some((first, merged)) = logs.first() else {
         report.unknown("no member told its history");
@@ -29,8 +36,10 @@ fn merge(report: &mut Report, logs: &[(u32, EventLog)], members: usize) -> Event
     };
     for (node, log) in &logs[1..] {
         if log.to != merged.to {
-            let message =
-                format!("member {first} ends at revision {}, {node} at {}", merged.to, log.to);
+            let message = format!(
+                "member {first} ends at revision {}, {node} at {}",
+                merged.to, log.to
+            );
             report.invalid("members-disagree", &[], message);
         }
         let revisions = merged.events.keys().chain(log.events.keys());
@@ -51,22 +60,36 @@ fn merge(report: &mut Report, logs: &[(u32, EventLog)], members: usize) -> Event
 fn hashes(report: &mut Report, operations: &[Operation], members: usize) {
     type ByMember = BTreeMap<u32, (u32, i64)>;
     let mut hashes: BTreeMap<i64, ByMember> = BTreeMap::new();
-    for operation in operations.iter().filter(|operation| is_final(&operation.process)) {
+    for operation in operations
+        .iter()
+        .filter(|operation| is_final(&operation.process))
+    {
         let (Call::Hash { revision }, Some(Reply::Hash { hash, compacted })) =
             (&operation.call, &operation.reply)
         else {
             continue;
         };
         let node = operation.node.unwrap_or_default();
-        hashes.entry(*revision).or_default().insert(node, (*hash, *compacted));
+        hashes
+            .entry(*revision)
+            .or_default()
+            .insert(node, (*hash, *compacted));
     }
-    if hashes.values().all(|of_revision| of_revision.len() < members) {
+    if hashes
+        .values()
+        .all(|of_revision| of_revision.len() < members)
+    {
         report.unknown("not every member gave its hash of one revision");
     }
     for (revision, of_revision) in hashes {
-        report.count("hashes", i64::try_from(of_revision.len()).unwrap_or(i64::MAX));
+        report.count(
+            "hashes",
+            i64::try_from(of_revision.len()).unwrap_or(i64::MAX),
+        );
         let mut members = of_revision.iter();
-        let Some((first, expected)) = members.next() else { continue };
+        let Some((first, expected)) = members.next() else {
+            continue;
+        };
         for (node, hash) in members {
             // Hashes cover what compaction left: comparable only at one compact revision.
             if hash.1 == expected.1 && hash.0 != expected.0 {
@@ -76,7 +99,9 @@ fn hashes(report: &mut Report, operations: &[Operation], members: usize) {
                 );
                 report.invalid("hashes-differ", &[], message);
             } else if hash.1 != expected.1 {
-                report.unknown(format!("members {first} and {node} are compacted differently"));
+                report.unknown(format!(
+                    "members {first} and {node} are compacted differently"
+                ));
             }
         }
     }

@@ -22,7 +22,10 @@ pub fn check(operations: &[Operation]) -> Report {
         .iter()
         .filter(|operation| matches!(operation.call, Call::Append { .. }))
         .collect();
-    if !transactions.iter().any(|transaction| transaction.outcome == Outcome::Ok) {
+    if !transactions
+        .iter()
+        .any(|transaction| transaction.outcome == Outcome::Ok)
+    {
         report.unknown("no transaction succeeded");
         return report;
     }
@@ -39,27 +42,37 @@ pub fn check(operations: &[Operation]) -> Report {
     graph.add_data(&orders, &writers, &reads);
     graph.add_real_time(&transactions);
     for component in graph.cycles() {
-        let members: Vec<&&Operation> =
-            component.iter().filter_map(|node| transactions.get(*node)).collect();
+        let members: Vec<&&Operation> = component
+            .iter()
+            .filter_map(|node| transactions.get(*node))
+            .collect();
         let records: Vec<u64> = members.iter().map(|operation| operation.start).collect();
-        let shown: Vec<_> =
-            members.iter().take(4).map(|operation| (&operation.call, &operation.reply)).collect();
-        let message = format!("{} transactions precede each other: {shown:?}", members.len());
+        let shown: Vec<_> = members
+            .iter()
+            .take(4)
+            .map(|operation| (&operation.call, &operation.reply))
+            .collect();
+        let message = format!(
+            "{} transactions precede each other: {shown:?}",
+            members.len()
+        );
         report.invalid("cycle", &records[..records.len().min(8)], message);
     }
-    report.count("transactions", i64::try_from(transactions.len()).unwrap_or(i64::MAX));
+    report.count(
+        "transactions",
+        i64::try_from(transactions.len()).unwrap_or(i64::MAX),
+    );
     report
 }
 
 type Element<'a> = (&'a str, u64);
 
-fn writers<'a>(
-    transactions: &[&'a Operation],
-    report: &mut Report,
-) -> HashMap<Element<'a>, usize> {
+fn writers<'a>(transactions: &[&'a Operation], report: &mut Report) -> HashMap<Element<'a>, usize> {
     let mut writers = HashMap::new();
     for (id, transaction) in transactions.iter().enumerate() {
-        let Call::Append { steps } = &transaction.call else { continue };
+        let Call::Append { steps } = &transaction.call else {
+            continue;
+        };
         for step in steps {
             if let Micro::Append(key, element) = step
                 && writers.insert((key.as_str(), *element), id).is_some()
@@ -93,7 +106,11 @@ fn reads<'a>(transactions: &[&'a Operation]) -> Vec<Read<'a>> {
                 (Micro::Read(key), Some(list)) => {
                     let own = own.get(key.as_str()).copied().unwrap_or(0);
                     let list = list[..list.len().saturating_sub(own)].to_vec();
-                    reads.push(Read { transaction: id, key, list });
+                    reads.push(Read {
+                        transaction: id,
+                        key,
+                        list,
+                    });
                 }
                 (Micro::Read(_), None) => {}
             }
@@ -146,7 +163,11 @@ fn orders(
         let mut distinct = HashSet::new();
         for element in list {
             if !distinct.insert(element) {
-                report.invalid("duplicate-element", &[], format!("{key} holds {element} twice"));
+                report.invalid(
+                    "duplicate-element",
+                    &[],
+                    format!("{key} holds {element} twice"),
+                );
             }
             match writers.get(&(key.as_str(), *element)) {
                 None => {
@@ -166,15 +187,28 @@ fn orders(
 
 /// Acknowledged elements that the longest list lacks, although that list was read after.
 fn lost(transactions: &[&Operation], orders: &BTreeMap<String, Vec<u64>>, report: &mut Report) {
-    let orders: HashMap<&str, HashSet<u64>> =
-        orders.iter().map(|(key, list)| (key.as_str(), list.iter().copied().collect())).collect();
+    let orders: HashMap<&str, HashSet<u64>> = orders
+        .iter()
+        .map(|(key, list)| (key.as_str(), list.iter().copied().collect()))
+        .collect();
     for transaction in transactions.iter().filter(|t| t.outcome == Outcome::Ok) {
-        let Call::Append { steps } = &transaction.call else { continue };
+        let Call::Append { steps } = &transaction.call else {
+            continue;
+        };
         for step in steps {
-            let Micro::Append(key, element) = step else { continue };
-            if !orders.get(key.as_str()).is_some_and(|list| list.contains(element)) {
+            let Micro::Append(key, element) = step else {
+                continue;
+            };
+            if !orders
+                .get(key.as_str())
+                .is_some_and(|list| list.contains(element))
+            {
                 let message = format!("{element} was appended to {key} and is in no list");
-                report.invalid("lost-append", &[transaction.start, transaction.end], message);
+                report.invalid(
+                    "lost-append",
+                    &[transaction.start, transaction.end],
+                    message,
+                );
             }
         }
     }
@@ -188,7 +222,10 @@ struct Graph {
 
 impl Graph {
     fn new(transactions: &[&Operation]) -> Graph {
-        Graph { edges: vec![Vec::new(); transactions.len()], transactions: transactions.len() }
+        Graph {
+            edges: vec![Vec::new(); transactions.len()],
+            transactions: transactions.len(),
+        }
     }
 
     fn add(&mut self, from: usize, to: usize) {
@@ -217,7 +254,9 @@ impl Graph {
             if let Some(before) = writer(read.key, read.list.last()) {
                 self.add(before, read.transaction);
             }
-            let next = orders.get(read.key).and_then(|order| order.get(read.list.len()));
+            let next = orders
+                .get(read.key)
+                .and_then(|order| order.get(read.list.len()));
             if let Some(after) = writer(read.key, next) {
                 self.add(read.transaction, after);
             }

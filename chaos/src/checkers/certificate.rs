@@ -26,7 +26,10 @@ pub struct EventLog {
 impl EventLog {
     /// A log of events in any order of revisions; within a revision in their order.
     pub fn new(to: i64, events: impl IntoIterator<Item = Event>) -> EventLog {
-        let mut log = EventLog { to, events: BTreeMap::new() };
+        let mut log = EventLog {
+            to,
+            events: BTreeMap::new(),
+        };
         for event in events {
             log.events.entry(event.revision()).or_default().push(event);
         }
@@ -102,7 +105,8 @@ impl<'a> Checker<'a> {
             (Outcome::Ok, Some(reply)) => {
                 let Some(rev) = operation.rev else {
                     let message = format!("{:?} was answered without a revision", operation.call);
-                    self.report.invalid("no-revision", &[operation.start], message);
+                    self.report
+                        .invalid("no-revision", &[operation.start], message);
                     return;
                 };
                 let seen = self.first_seen.entry(rev).or_insert(u64::MAX);
@@ -121,7 +125,11 @@ impl<'a> Checker<'a> {
                 for signature in signatures(&operation.call) {
                     self.unclaimed.entry(signature).or_default().push(id);
                 }
-                let name = if operation.outcome == Outcome::Fail { "failed" } else { "unknown" };
+                let name = if operation.outcome == Outcome::Fail {
+                    "failed"
+                } else {
+                    "unknown"
+                };
                 self.report.count(name, 1);
             }
         }
@@ -145,7 +153,10 @@ impl<'a> Checker<'a> {
             let rev = operation.rev.unwrap_or(0);
             if !completion {
                 self.floors[id] = told.0;
-                let wrote = operation.reply.as_ref().is_some_and(|r| r.wrote(&operation.call));
+                let wrote = operation
+                    .reply
+                    .as_ref()
+                    .is_some_and(|r| r.wrote(&operation.call));
                 let exempt = operation.outcome != Outcome::Ok || operation.call.may_be_stale();
                 if exempt || operation.rev.is_none() {
                     continue;
@@ -157,7 +168,8 @@ impl<'a> Checker<'a> {
                         describe(operation),
                         told.0
                     );
-                    self.report.invalid("late-write-at-old-revision", &records, message);
+                    self.report
+                        .invalid("late-write-at-old-revision", &records, message);
                 } else if rev < told.0 {
                     let message = format!(
                         "{} read at revision {rev} after revision {} had been told",
@@ -196,7 +208,8 @@ impl<'a> Checker<'a> {
                         "{} was acknowledged at revision {revision}, which has no event",
                         describe(operation)
                     );
-                    self.report.invalid("lost-write", &[operation.start, operation.end], message);
+                    self.report
+                        .invalid("lost-write", &[operation.start, operation.end], message);
                 }
             }
             for id in self.readers.get(&revision).cloned().unwrap_or_default() {
@@ -204,7 +217,10 @@ impl<'a> Checker<'a> {
             }
         }
         let committed = resolved.iter().filter(|resolved| **resolved).count();
-        self.report.count("unknown-committed", i64::try_from(committed).unwrap_or(i64::MAX));
+        self.report.count(
+            "unknown-committed",
+            i64::try_from(committed).unwrap_or(i64::MAX),
+        );
         self.report.count("revisions", self.log.to);
     }
 
@@ -218,7 +234,8 @@ impl<'a> Checker<'a> {
                 describe(operation),
                 self.log.to
             );
-            self.report.invalid("lost-write", &[operation.start, operation.end], message);
+            self.report
+                .invalid("lost-write", &[operation.start, operation.end], message);
         }
     }
 
@@ -232,7 +249,11 @@ impl<'a> Checker<'a> {
                 describe(first),
                 describe(second)
             );
-            self.report.invalid("revision-claimed-twice", &[first.start, second.start], message);
+            self.report.invalid(
+                "revision-claimed-twice",
+                &[first.start, second.start],
+                message,
+            );
         }
         let changes: Vec<Change> = events.iter().map(State::change_of).collect();
         for id in &writers {
@@ -243,7 +264,8 @@ impl<'a> Checker<'a> {
                     "{} was acknowledged at revision {revision}, which holds {changes:?}",
                     describe(operation)
                 );
-                self.report.invalid("lost-write", &[operation.start, operation.end], message);
+                self.report
+                    .invalid("lost-write", &[operation.start, operation.end], message);
             } else {
                 self.compare(*id, state, revision, "wrong-reply");
             }
@@ -255,13 +277,19 @@ impl<'a> Checker<'a> {
 
     /// Finds the write of unknown outcome, or the end of a lease, behind unclaimed events.
     fn resolve(&mut self, state: &State, revision: i64, changes: &[Change], resolved: &mut [bool]) {
-        let seen = self.first_seen.range(revision..).next().map_or(u64::MAX, |(_, seen)| *seen);
+        let seen = self
+            .first_seen
+            .range(revision..)
+            .next()
+            .map_or(u64::MAX, |(_, seen)| *seen);
         let mut refused = None;
         for signature in changes.first().into_iter().flat_map(signatures_of_change) {
             for id in self.unclaimed.get(&signature).into_iter().flatten() {
                 let operation = &self.operations[*id];
                 let fits = !resolved[*id]
-                    && state.evaluate(&operation.call, revision).is_some_and(|(_, c)| c == changes);
+                    && state
+                        .evaluate(&operation.call, revision)
+                        .is_some_and(|(_, c)| c == changes);
                 if fits && operation.outcome == Outcome::Fail {
                     refused.get_or_insert(*id);
                 } else if fits && operation.start < seen && self.floors[*id] < revision {
@@ -280,7 +308,8 @@ impl<'a> Checker<'a> {
                 "{} was refused but took effect at revision {revision}",
                 describe(operation)
             );
-            self.report.invalid("refused-write-happened", &[operation.start], message);
+            self.report
+                .invalid("refused-write-happened", &[operation.start], message);
             return;
         }
         let message = format!("nobody can have written {changes:?} at revision {revision}");
@@ -297,7 +326,9 @@ impl<'a> Checker<'a> {
                 // What the store says goes on, so that one fault is not told a hundred times.
                 state.items.remove(&event.item.key);
                 if event.item.version > 0 {
-                    state.items.insert(event.item.key.clone(), event.item.clone());
+                    state
+                        .items
+                        .insert(event.item.key.clone(), event.item.clone());
                 }
             }
         }
@@ -305,14 +336,17 @@ impl<'a> Checker<'a> {
 
     fn compare(&mut self, id: usize, state: &State, revision: i64, kind: &str) {
         let operation = &self.operations[id];
-        let expected = state.evaluate(&operation.call, revision).map(|(reply, _)| reply);
+        let expected = state
+            .evaluate(&operation.call, revision)
+            .map(|(reply, _)| reply);
         if expected != operation.reply {
             let message = format!(
                 "{} was answered {:?}, but at revision {revision} the answer is {expected:?}",
                 describe(operation),
                 operation.reply
             );
-            self.report.invalid(kind, &[operation.start, operation.end], message);
+            self.report
+                .invalid(kind, &[operation.start, operation.end], message);
         }
     }
 }
@@ -330,7 +364,10 @@ fn describes(call: &Call) -> bool {
 }
 
 fn describe(operation: &Operation) -> String {
-    format!("{:?} by {:?} on {:?}", operation.call, operation.process, operation.node)
+    format!(
+        "{:?} by {:?} on {:?}",
+        operation.call, operation.process, operation.node
+    )
 }
 
 /// What a call of unknown outcome could be recognised by.
@@ -339,7 +376,9 @@ fn signatures(call: &Call) -> Vec<Signature> {
     match call {
         Call::Put { key, value, .. } => vec![Signature::Put(key.clone(), value.clone())],
         Call::Delete { key } => vec![Signature::Delete(key.clone())],
-        Call::Txn { then, otherwise, .. } => then
+        Call::Txn {
+            then, otherwise, ..
+        } => then
             .iter()
             .chain(otherwise)
             .filter_map(|step| match step {
@@ -364,7 +403,10 @@ fn signatures_of_change(change: &Change) -> Vec<Signature> {
         Change::Put(key, value, _) => {
             let last = crate::ops::parse_list(value).last().copied();
             let element = last.map(|element| Signature::Element(key.clone(), element));
-            element.into_iter().chain([Signature::Put(key.clone(), value.clone())]).collect()
+            element
+                .into_iter()
+                .chain([Signature::Put(key.clone(), value.clone())])
+                .collect()
         }
         Change::Delete(key) => vec![Signature::Delete(key.clone())],
     }
@@ -380,10 +422,17 @@ fn is_lease_end(state: &State, changes: &[Change]) -> bool {
         })
         .collect();
     let Some(items) = items else { return false };
-    let Some(lease) = items.first().map(|item| item.lease).filter(|lease| *lease != 0) else {
+    let Some(lease) = items
+        .first()
+        .map(|item| item.lease)
+        .filter(|lease| *lease != 0)
+    else {
         return false;
     };
-    let attached = state.items.values().filter(|item| item.lease == lease).count();
+    let attached = state
+        .items
+        .values()
+        .filter(|item| item.lease == lease)
+        .count();
     items.iter().all(|item| item.lease == lease) && items.len() == attached
 }
-

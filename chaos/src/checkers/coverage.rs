@@ -41,7 +41,10 @@ pub fn check(records: &[Record], operations: &[Operation], required: &Required) 
             Outcome::Unknown => "info",
         };
         report.count(name, 1);
-        let wrote = operation.reply.as_ref().is_some_and(|reply| reply.wrote(&operation.call));
+        let wrote = operation
+            .reply
+            .as_ref()
+            .is_some_and(|reply| reply.wrote(&operation.call));
         if wrote && operation.outcome == Outcome::Ok {
             writes.push(operation.end_ns);
         }
@@ -50,14 +53,24 @@ pub fn check(records: &[Record], operations: &[Operation], required: &Required) 
     let total = i64::try_from(writes.len()).unwrap_or(i64::MAX);
     report.count("writes", total);
     if total < required.writes {
-        report.unknown(format!("{total} writes were acknowledged, {} wanted", required.writes));
+        report.unknown(format!(
+            "{total} writes were acknowledged, {} wanted",
+            required.writes
+        ));
     }
     if required.recovery && !writes.last().is_some_and(|last| *last > last_fault_ns) {
-        report.invalid("no-recovery", &[], "no write was acknowledged after the last fault ended");
+        report.invalid(
+            "no-recovery",
+            &[],
+            "no write was acknowledged after the last fault ended",
+        );
     }
     let gaps = writes.windows(2).map(|pair| pair[1] - pair[0]);
     let longest_ms = gaps.max().unwrap_or(0) / 1_000_000;
-    report.count("longest-gap-ms", i64::try_from(longest_ms).unwrap_or(i64::MAX));
+    report.count(
+        "longest-gap-ms",
+        i64::try_from(longest_ms).unwrap_or(i64::MAX),
+    );
     report
 }
 

@@ -61,7 +61,9 @@ fn leases(operations: &[Operation]) -> BTreeMap<i64, Lease> {
     let mut leases: BTreeMap<i64, Lease> = BTreeMap::new();
     for operation in operations {
         let (id, ttl) = match (&operation.call, &operation.reply) {
-            (Call::Grant { lease, ttl }, Some(Reply::Ttl(granted))) => (*lease, *(granted.max(ttl))),
+            (Call::Grant { lease, ttl }, Some(Reply::Ttl(granted))) => {
+                (*lease, *(granted.max(ttl)))
+            }
             (Call::Grant { lease, ttl }, _) => (*lease, *ttl),
             (Call::KeepAlive { lease }, Some(Reply::Ttl(ttl))) => (*lease, *ttl),
             (Call::KeepAlive { lease }, _) => (*lease, leases.get(lease).map_or(0, |l| l.ttl)),
@@ -129,8 +131,12 @@ fn early(
     let seen = first_seen(operations, watch);
     let slack = u64::try_from(bounds.early.as_nanos()).unwrap_or(u64::MAX);
     for event in log.iter().filter(|event| event.kind == EventKind::Delete) {
-        let Some(lease) = id_of(&event.item.key).and_then(|id| leases.get(&id)) else { continue };
-        let Some((_, gone_ns)) = seen.range(event.revision()..).next() else { continue };
+        let Some(lease) = id_of(&event.item.key).and_then(|id| leases.get(&id)) else {
+            continue;
+        };
+        let Some((_, gone_ns)) = seen.range(event.revision()..).next() else {
+            continue;
+        };
         report.count("ended", 1);
         if !lease.revoked && lease.alive_ns > gone_ns + slack {
             let early_ms = (lease.alive_ns - gone_ns) / 1_000_000;
@@ -151,7 +157,10 @@ fn late(
     report: &mut Report,
 ) {
     let bound = u64::try_from(bounds.late.as_nanos()).unwrap_or(u64::MAX);
-    for operation in operations.iter().filter(|operation| is_final(&operation.process)) {
+    for operation in operations
+        .iter()
+        .filter(|operation| is_final(&operation.process))
+    {
         let (Call::List { .. }, Some(Reply::Items(items))) = (&operation.call, &operation.reply)
         else {
             continue;
@@ -159,7 +168,9 @@ fn late(
         let present: HashSet<i64> = items.iter().filter_map(|item| id_of(&item.key)).collect();
         for (id, lease) in leases {
             let end = lease.expires_ns.saturating_add(bound);
-            if present.contains(id) && (operation.start_ns > end || lease.revoked_surely(operations, *id)) {
+            if present.contains(id)
+                && (operation.start_ns > end || lease.revoked_surely(operations, *id))
+            {
                 let message = format!(
                     "{PREFIX}{id} outlived its lease on member {:?}",
                     operation.node

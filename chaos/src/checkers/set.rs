@@ -30,9 +30,15 @@ pub fn check(operations: &[Operation], members: usize) -> Report {
         }
     }
     if finals.len() < members {
-        report.unknown(format!("only {} of {members} members were read at the end", finals.len()));
+        report.unknown(format!(
+            "only {} of {members} members were read at the end",
+            finals.len()
+        ));
     }
-    if !told.values().any(|operation| operation.outcome == Outcome::Ok) {
+    if !told
+        .values()
+        .any(|operation| operation.outcome == Outcome::Ok)
+    {
         report.unknown("no element was acknowledged");
     }
     for (node, present) in &finals {

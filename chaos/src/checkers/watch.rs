@@ -17,7 +17,9 @@ pub fn check(records: &[WatchRecord], log: &EventLog) -> Report {
     let truth = Truth::new(log);
     let mut streams: BTreeMap<u64, Stream> = BTreeMap::new();
     for record in records {
-        let stream = streams.entry(record.stream).or_insert_with(|| Stream::new(record.stream));
+        let stream = streams
+            .entry(record.stream)
+            .or_insert_with(|| Stream::new(record.stream));
         stream.frame(record, &truth, &mut report);
     }
     report.count("streams", i64::try_from(streams.len()).unwrap_or(i64::MAX));
@@ -39,13 +41,20 @@ impl Truth {
         let mut state = State::default();
         let events = log.iter().map(|event| {
             let made = state.change(&State::change_of(event), event.revision());
-            Event { prev: made.prev, ..event.clone() }
+            Event {
+                prev: made.prev,
+                ..event.clone()
+            }
         });
-        Truth { events: events.collect(), to: log.to }
+        Truth {
+            events: events.collect(),
+            to: log.to,
+        }
     }
 
     fn place_of(&self, revision: i64) -> usize {
-        self.events.partition_point(|event| event.revision() < revision)
+        self.events
+            .partition_point(|event| event.revision() < revision)
     }
 
     fn find(&self, delivered: &Event) -> Option<usize> {
@@ -92,13 +101,21 @@ impl Stream {
         match &record.frame {
             Frame::Open(spec) => {
                 self.attempts += 1;
-                report.count(if self.attempts > 1 { "resumed" } else { "opened" }, 1);
+                report.count(
+                    if self.attempts > 1 {
+                        "resumed"
+                    } else {
+                        "opened"
+                    },
+                    1,
+                );
                 self.owed = (spec.start > 0).then(|| truth.place_of(spec.start));
                 self.spec = Some(spec.clone());
                 self.fresh = true;
             }
             Frame::Created(revision) => {
-                self.owed.get_or_insert_with(|| truth.place_of(revision + 1));
+                self.owed
+                    .get_or_insert_with(|| truth.place_of(revision + 1));
             }
             Frame::Events(events) => self.events(index, events, truth, report),
             Frame::Progress(revision) => self.progress(index, *revision, truth, report),
@@ -121,8 +138,10 @@ impl Stream {
                 if *reached {
                     self.owe_nothing_up_to(index, *revision, truth, report, "lost-event");
                 } else {
-                    let message =
-                        format!("stream {} did not reach revision {revision} in time", self.id);
+                    let message = format!(
+                        "stream {} did not reach revision {revision} in time",
+                        self.id
+                    );
                     report.invalid("did-not-converge", &[index], message);
                 }
                 if *revision > truth.to {
@@ -145,8 +164,10 @@ impl Stream {
         if let Some(first) = events.first()
             && first.revision() == self.last_revision
         {
-            let message =
-                format!("stream {} got revision {} in two pieces", self.id, self.last_revision);
+            let message = format!(
+                "stream {} got revision {} in two pieces",
+                self.id, self.last_revision
+            );
             frame.add("not-atomic", message);
         }
         for event in events {
@@ -158,7 +179,9 @@ impl Stream {
 
     /// A frame must not end in the middle of a revision.
     fn whole_revision(&mut self, events: &[Event], truth: &Truth, frame: &mut Scope<'_>) {
-        let (Some(last), Some(owed)) = (events.last(), self.owed) else { return };
+        let (Some(last), Some(owed)) = (events.last(), self.owed) else {
+            return;
+        };
         let rest = truth.events[owed..]
             .iter()
             .take_while(|event| event.revision() == last.revision())
@@ -178,14 +201,23 @@ impl Stream {
         let revision = event.revision();
         let key = &event.item.key;
         if !self.wants(event) {
-            frame.add("filter", format!("stream {} did not ask for {key} at {revision}", self.id));
+            frame.add(
+                "filter",
+                format!("stream {} did not ask for {key} at {revision}", self.id),
+            );
         }
         if !self.seen.insert((revision, key.clone())) {
-            frame.add("duplicate", format!("stream {} got {key} at {revision} twice", self.id));
+            frame.add(
+                "duplicate",
+                format!("stream {} got {key} at {revision} twice", self.id),
+            );
             return;
         }
         if revision < self.last_revision {
-            let message = format!("stream {} got {revision} after {}", self.id, self.last_revision);
+            let message = format!(
+                "stream {} got {revision} after {}",
+                self.id, self.last_revision
+            );
             frame.add("unordered", message);
         }
         if revision <= self.bookmark {
@@ -197,7 +229,10 @@ impl Stream {
         }
         self.last_revision = self.last_revision.max(revision);
         let Some(place) = truth.find(event) else {
-            frame.add("phantom-event", format!("stream {} got {event:?}: no such event", self.id));
+            frame.add(
+                "phantom-event",
+                format!("stream {} got {event:?}: no such event", self.id),
+            );
             return;
         };
         self.compare(event, &truth.events[place], frame);
@@ -210,9 +245,15 @@ impl Stream {
             let is_create = |event: &Event| {
                 event.kind == EventKind::Put && event.item.create == event.item.modified
             };
-            let kind =
-                if is_create(event) == is_create(expected) { "wrong-event" } else { "is-create" };
-            frame.add(kind, format!("stream {} got {event:?} for {expected:?}", self.id));
+            let kind = if is_create(event) == is_create(expected) {
+                "wrong-event"
+            } else {
+                "is-create"
+            };
+            frame.add(
+                kind,
+                format!("stream {} got {event:?} for {expected:?}", self.id),
+            );
         }
         let asked = self.spec.as_ref().is_some_and(|spec| spec.prev_kv);
         if asked && event.prev != expected.prev {
@@ -241,8 +282,15 @@ impl Stream {
             frame.add("before-start", message);
             return;
         }
-        for lost in truth.events[owed..place].iter().filter(|event| self.wants(event)) {
-            let kind = if self.attempts > 1 && self.fresh { "lost-on-resume" } else { "lost-event" };
+        for lost in truth.events[owed..place]
+            .iter()
+            .filter(|event| self.wants(event))
+        {
+            let kind = if self.attempts > 1 && self.fresh {
+                "lost-on-resume"
+            } else {
+                "lost-event"
+            };
             let message = format!(
                 "stream {} never got {} at {}",
                 self.id,
@@ -278,7 +326,10 @@ impl Stream {
     ) {
         let Some(owed) = self.owed else { return };
         let end = truth.place_of(revision + 1).max(owed);
-        for lost in truth.events[owed..end].iter().filter(|event| self.wants(event)) {
+        for lost in truth.events[owed..end]
+            .iter()
+            .filter(|event| self.wants(event))
+        {
             let message = format!(
                 "stream {} reached {revision} without {} at {}",
                 self.id,
@@ -299,7 +350,11 @@ struct Scope<'a> {
 }
 
 fn report_scope(report: &mut Report, index: u64) -> Scope<'_> {
-    Scope { report, index, told: HashMap::new() }
+    Scope {
+        report,
+        index,
+        told: HashMap::new(),
+    }
 }
 
 impl Scope<'_> {

@@ -61,15 +61,22 @@ pub fn check(operations: &[Operation], budget: Duration) -> Report {
     for (key, operations) in keys {
         let intervals = intervals(&operations);
         report.count("keys", 1);
-        report.count("operations", i64::try_from(intervals.len()).unwrap_or(i64::MAX));
+        report.count(
+            "operations",
+            i64::try_from(intervals.len()).unwrap_or(i64::MAX),
+        );
         match Search::new(&intervals).run(deadline) {
             Answer::Linearizable => {}
             Answer::OutOfTime => {
-                report.unknown(format!("the search on key {key} was not over within {budget:?}"));
+                report.unknown(format!(
+                    "the search on key {key} was not over within {budget:?}"
+                ));
             }
             Answer::Stuck(stuck) => {
                 let stuck = &intervals[stuck];
-                let culprit = operations.iter().find(|operation| operation.start == stuck.start);
+                let culprit = operations
+                    .iter()
+                    .find(|operation| operation.start == stuck.start);
                 let message = format!(
                     "key {key}: no order of the calls explains {:?} answered {:?}",
                     culprit.map(|operation| &operation.call),
@@ -86,8 +93,16 @@ pub fn check(operations: &[Operation], budget: Duration) -> Report {
 fn single_key(call: &Call) -> Option<&str> {
     let key = match call {
         Call::Put { key, lease: 0, .. } | Call::Delete { key } => Some(key),
-        Call::Get { key, serializable: false, revision: 0 } => Some(key),
-        Call::Txn { compare, then, otherwise } => match (&compare[..], &then[..], &otherwise[..]) {
+        Call::Get {
+            key,
+            serializable: false,
+            revision: 0,
+        } => Some(key),
+        Call::Txn {
+            compare,
+            then,
+            otherwise,
+        } => match (&compare[..], &then[..], &otherwise[..]) {
             ([Compare::Value(key, _)], [Step::Put(put, _)], [Step::Get(get)])
                 if key == put && key == get =>
             {
@@ -97,7 +112,8 @@ fn single_key(call: &Call) -> Option<&str> {
         },
         _ => None,
     };
-    key.map(String::as_str).filter(|key| key.starts_with(PREFIX))
+    key.map(String::as_str)
+        .filter(|key| key.starts_with(PREFIX))
 }
 
 /// Numbers the values and turns operations into intervals; those that bear nothing are left out.
@@ -139,8 +155,16 @@ fn intervals(operations: &[&Operation]) -> Vec<Interval> {
             }
             _ => continue,
         };
-        let end = if operation.outcome == Outcome::Ok { operation.end } else { u64::MAX };
-        intervals.push(Interval { action, start: operation.start, end });
+        let end = if operation.outcome == Outcome::Ok {
+            operation.end
+        } else {
+            u64::MAX
+        };
+        intervals.push(Interval {
+            action,
+            start: operation.start,
+            end,
+        });
     }
     drop_unseen(intervals)
 }

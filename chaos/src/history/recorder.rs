@@ -29,7 +29,11 @@ struct Files {
 
 impl Files {
     fn write(&mut self, watch: bool, line: &impl Serialize) {
-        let file = if watch { &mut self.watch } else { &mut self.history };
+        let file = if watch {
+            &mut self.watch
+        } else {
+            &mut self.history
+        };
         let written = serde_json::to_writer(&mut *file, line)
             .map_err(|error| error.to_string())
             .and_then(|()| file.write_all(b"\n").map_err(|error| error.to_string()));
@@ -73,20 +77,50 @@ impl Recorder {
     }
 
     /// Records an answer.
-    pub fn ok(&self, process: &Process, call: &Call, node: Option<u32>, reply: &Reply, rev: Option<i64>) {
+    pub fn ok(
+        &self,
+        process: &Process,
+        call: &Call,
+        node: Option<u32>,
+        reply: &Reply,
+        rev: Option<i64>,
+    ) {
         let value = serde_json::to_value(reply).unwrap_or_default();
         self.record(Kind::Ok, process, &split(call).0, value, node, rev, None);
     }
 
     /// Records a failure, proven (`Kind::Fail`) or not (`Kind::Info`).
-    pub fn failed(&self, kind: Kind, process: &Process, call: &Call, node: Option<u32>, error: &str) {
+    pub fn failed(
+        &self,
+        kind: Kind,
+        process: &Process,
+        call: &Call,
+        node: Option<u32>,
+        error: &str,
+    ) {
         let f = split(call).0;
-        self.record(kind, process, &f, Value::Null, node, None, Some(error.to_owned()));
+        self.record(
+            kind,
+            process,
+            &f,
+            Value::Null,
+            node,
+            None,
+            Some(error.to_owned()),
+        );
     }
 
     /// Records something the nemesis did.
     pub fn nemesis(&self, f: &str, value: Value) {
-        self.record(Kind::Info, &Process::Named("nemesis".into()), f, value, None, None, None);
+        self.record(
+            Kind::Info,
+            &Process::Named("nemesis".into()),
+            f,
+            value,
+            None,
+            None,
+            None,
+        );
     }
 
     #[expect(clippy::too_many_arguments, reason = "the columns of a record")]
@@ -121,8 +155,13 @@ impl Recorder {
     /// Records a frame of a watch stream.
     pub fn frame(&self, stream: u64, node: u32, frame: Frame) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let record =
-            WatchRecord { index: files.next, time_ns: self.now_ns(), stream, node, frame };
+        let record = WatchRecord {
+            index: files.next,
+            time_ns: self.now_ns(),
+            stream,
+            node,
+            frame,
+        };
         files.next += 1;
         files.write(true, &record);
     }
