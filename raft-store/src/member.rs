@@ -232,6 +232,12 @@ impl Member {
         self.0.mvcc.applied().map_or(0, |at| at.index)
     }
 
+    /// The index of the oldest entry that the log still holds; the next index when it is empty.
+    pub fn log_start(&self) -> u64 {
+        let first = self.0.wal.first_index();
+        first.unwrap_or_else(|| self.0.wal.last().map_or(0, |last| last.index + 1))
+    }
+
     /// The header of an answer given now.
     pub fn header(&self) -> ResponseHeader {
         ResponseHeader {
