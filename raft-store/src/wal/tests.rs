@@ -213,8 +213,8 @@ async fn every_sync_is_reported() {
         ..small()
     };
     let log = try_open(&disk, config).unwrap();
-    let _ = log.queue(1, 0..1);
-    let _ = log.queue(1, 1..2);
+    drop(log.queue(1, 0..1));
+    drop(log.queue(1, 1..2));
     log.settle().await;
     assert_eq!(receive.try_iter().collect::<Vec<_>>(), [(2 * 144, 3)]);
 }
