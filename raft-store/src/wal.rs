@@ -19,9 +19,9 @@
 //! A full disk is `io::ErrorKind::StorageFull`; segments are written with zeros ahead, so that it
 //! shows when a segment is created rather than in the middle of one.
 //!
-//! - [`record`]: what is in a segment; [`segment`]: the files.
-//! - [`memory`]: positions and recent entries in memory; [`reading`]: the rest from disk.
-//! - [`writer`]: the queue, group commit, rotation, recycling; [`recovery`]: opening.
+//! - `record`: what is in a segment; `segment`: the files.
+//! - `memory`: positions and recent entries in memory; `reading`: the rest from disk.
+//! - `writer`: the queue, group commit, rotation, recycling; `recovery`: opening.
 
 mod memory;
 mod reading;

@@ -255,17 +255,22 @@ impl Memory {
             if payload > budget && !plan.is_empty() {
                 break;
             }
+            // An oversized first entry comes alone.
+            let enough = payload > budget;
             budget = budget.saturating_sub(payload);
             if index >= cached_from {
                 let record = &self.cache[(index - cached_from) as usize];
                 plan.cached.push(record.clone());
-            } else if let Some(segment) = self.segments.get(&slot.segment) {
-                plan.fetch(
-                    segment,
-                    index,
-                    slot.at,
-                    slot.len.next_multiple_of(ALIGN as u32),
-                );
+            } else {
+                // Rather stop short than leave a gap.
+                let Some(segment) = self.segments.get(&slot.segment) else {
+                    break;
+                };
+                let len = slot.len.next_multiple_of(ALIGN as u32);
+                plan.fetch(segment, index, slot.at, len);
+            }
+            if enough {
+                break;
             }
         }
         plan
