@@ -28,6 +28,8 @@ mod tests;
 
 pub use cursor::{Cursor, Step};
 pub use event::{Change, History, Revision};
+#[cfg(feature = "mutants")]
+pub use hub::WatchMutants;
 pub use hub::{Past, WatchHub, WatchStats};
 pub use leader::LeaderWatch;
 pub use local::{LocalOptions, LocalWatch};

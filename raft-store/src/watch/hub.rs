@@ -41,6 +41,8 @@ struct Shared {
     stopped: AtomicBool,
     watchers: AtomicU64,
     history_reads: AtomicU64,
+    #[cfg(feature = "mutants")]
+    mutants: std::sync::OnceLock<WatchMutants>,
 }
 
 /// Guarded by a lock that apply never takes.
@@ -51,6 +53,16 @@ struct Index {
     next_stream: u64,
     /// The revision that each stream waits for the dispatcher to reach.
     awaiting: BTreeMap<u64, (i64, Arc<Bell>)>,
+}
+
+/// Planted bugs, to show that the checks notice them.
+#[cfg(feature = "mutants")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WatchMutants {
+    /// A watch that starts at a revision misses that one.
+    pub drop_on_resume: bool,
+    /// Progress is reported as soon as it is asked for, whatever is still on its way.
+    pub early_progress: bool,
 }
 
 /// Figures for metrics.
@@ -94,6 +106,8 @@ impl WatchHub {
             stopped: AtomicBool::new(false),
             watchers: AtomicU64::new(0),
             history_reads: AtomicU64::new(0),
+            #[cfg(feature = "mutants")]
+            mutants: std::sync::OnceLock::new(),
         });
         tasks.spawn("watch dispatcher", run_dispatcher(shared.clone()));
         WatchHub { shared }
@@ -107,6 +121,17 @@ impl WatchHub {
     /// The applied state.
     pub fn history(&self) -> &dyn History {
         &*self.shared.history
+    }
+
+    /// Plants bugs, once.
+    #[cfg(feature = "mutants")]
+    pub fn plant(&self, mutants: WatchMutants) {
+        let _ = self.shared.mutants.set(mutants);
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn mutants(&self) -> WatchMutants {
+        self.shared.mutants.get().copied().unwrap_or_default()
     }
 
     /// Whether the member is stopping.

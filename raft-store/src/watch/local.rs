@@ -100,6 +100,8 @@ impl WatchHub {
             }
             start => start,
         };
+        #[cfg(feature = "mutants")]
+        let start = start + i64::from(request.start_revision > 0 && self.mutants().drop_on_resume);
         let mut cursor = Cursor::new(self.join());
         cursor.start(&range, start);
         self.count_watcher();
@@ -165,6 +167,11 @@ impl LocalWatch {
     /// The progress to report now, if it is wanted and reached.
     fn progress(&mut self) -> Option<WatchItem> {
         let revision = self.cursor.position() - 1;
+        #[cfg(feature = "mutants")]
+        if self.hub().mutants().early_progress {
+            let revision = self.hub().history().current_revision();
+            return self.wanted.take().map(|_| WatchItem::Progress { revision });
+        }
         self.wanted.take_if(|wanted| *wanted <= revision)?;
         Some(WatchItem::Progress { revision })
     }

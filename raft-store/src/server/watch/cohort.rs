@@ -215,7 +215,7 @@ impl Group {
             ids,
             header: ResponseHeader {
                 revision: last,
-                ..dress.header.clone()
+                ..dress.header
             },
             batch: batch.clone(),
             matched,

@@ -176,6 +176,8 @@ impl Session {
             return self.announce_compacted(id, compact_revision);
         }
         let from = if start == 0 { current + 1 } else { start };
+        #[cfg(feature = "mutants")]
+        let from = from + i64::from(start != 0 && self.hub().mutants().drop_on_resume);
         self.add(
             spec,
             Watcher {
@@ -405,6 +407,10 @@ impl Session {
 // Progress.
 impl Session {
     fn want_progress(&mut self) {
+        #[cfg(feature = "mutants")]
+        if self.hub().mutants().early_progress {
+            return self.respond(self.current(), progress(NO_WATCHER));
+        }
         // Each of several requests at once gets its answer if it can be given now.
         self.report_progress();
         let current = self.current();

@@ -1,5 +1,6 @@
 //! The service with a real client over TCP, one test per promise; `model` has the random ones.
 
+mod bench;
 mod model;
 
 use std::sync::Arc;
@@ -153,10 +154,7 @@ impl Client {
 
     async fn next(&mut self) -> WatchResponse {
         let response = self.result().await.expect("a response");
-        let header = response
-            .header
-            .clone()
-            .expect("every response has a header");
+        let header = response.header.expect("every response has a header");
         let revision = header.revision;
         assert_eq!(
             header,

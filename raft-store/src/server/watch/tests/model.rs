@@ -234,7 +234,10 @@ impl Seen {
 }
 
 async fn run(steps: Vec<Do>, ring_bytes: usize) {
-    let mut run = Run::new(ring_bytes);
+    go(Run::new(ring_bytes), steps).await;
+}
+
+async fn go(mut run: Run, steps: Vec<Do>) {
     for step in steps {
         let store = run.store.clone();
         match step {
@@ -292,5 +295,52 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().start_paused(true).build().expect("a runtime");
         runtime.block_on(run(steps, ring));
+    }
+}
+
+/// The checks above are worth something: they notice the planted bugs.
+#[cfg(feature = "mutants")]
+mod planted {
+    use super::*;
+    use crate::watch::WatchMutants;
+
+    /// A watch that is opened in the past and asked for progress.
+    async fn resume(mutants: WatchMutants) {
+        let run = Run::new(1 << 20);
+        run.hub.plant(mutants);
+        let watch = WatchCreateRequest {
+            key: Bytes::from_static(b"a"),
+            ..WatchCreateRequest::default()
+        };
+        let write = || Do::Write(vec![("a", Some(b"x".to_vec()))]);
+        let steps = vec![write(), Do::Create(watch, 0), write(), Do::Progress];
+        go(run, steps).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_planted_nothing_found() {
+        resume(WatchMutants::default()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic = "left == right"]
+    async fn an_event_dropped_on_resume_is_noticed() {
+        let drop_on_resume = true;
+        resume(WatchMutants {
+            drop_on_resume,
+            ..WatchMutants::default()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    #[should_panic = "left == right"]
+    async fn early_progress_is_noticed() {
+        let early_progress = true;
+        resume(WatchMutants {
+            early_progress,
+            ..WatchMutants::default()
+        })
+        .await;
     }
 }
