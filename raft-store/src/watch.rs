@@ -1,1 +1,5 @@
-//! Under construction.
+//! How events reach watchers.
+
+pub mod leader;
+
+pub use leader::LeaderWatch;
