@@ -237,6 +237,7 @@ fn failed(operation: &'static str) -> impl Fn(rocksdb::Error) -> EngineError {
 }
 
 /// Opening a checkpoint leaves RocksDB's diagnostic log in it, which is no part of the state.
+#[allow(clippy::disallowed_methods, reason = "RocksDB's own directory is never simulated")]
 fn remove_info_logs(dir: &Path) -> Result<(), EngineError> {
     let io = |operation, path: &Path| {
         let path = path.display().to_string();

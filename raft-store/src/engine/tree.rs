@@ -356,8 +356,9 @@ fn grow<T>(values: &mut Vec<T>) {
     }
 }
 
-/// Builds a tree level by level from ascending entries.
-struct Builder<V> {
+/// Builds a tree level by level from entries in ascending order of distinct keys.
+#[derive(Debug)]
+pub struct Builder<V> {
     leaf: Leaf<V>,
     /// Finished leaves with the separators before them (the first has an empty one).
     level: Vec<(Vec<u8>, Arc<Node<V>>)>,
@@ -373,7 +374,8 @@ impl<V> Default for Builder<V> {
 }
 
 impl<V: Clone> Builder<V> {
-    fn push(&mut self, key: &[u8], value: V) {
+    /// Adds the next entry.
+    pub fn push(&mut self, key: &[u8], value: V) {
         let width = self.leaf.values.len();
         if width == LEAF_MAX * FILL_PERCENT / 100 {
             let separator = keys::separator(self.leaf.keys.get(width - 1), key);
@@ -396,7 +398,8 @@ impl<V: Clone> Builder<V> {
         self.leaf.values.clear();
     }
 
-    fn finish(mut self) -> Tree<V> {
+    /// The tree of all entries.
+    pub fn finish(mut self) -> Tree<V> {
         self.close_leaf();
         let mut level = self.level;
         while level.len() > 1 {

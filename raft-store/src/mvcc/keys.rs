@@ -146,6 +146,11 @@ impl VersionRecord {
         seal(key, out);
     }
 
+    /// Whether a record is a tombstone, without verifying it.
+    pub(super) fn is_tombstone(record: &[u8]) -> bool {
+        record.first().is_some_and(|flags| flags & TOMBSTONE != 0)
+    }
+
     /// Decodes and verifies a record. The value shares the record's memory.
     pub(super) fn decode(key: &[u8], record: Bytes) -> Result<VersionRecord, EngineError> {
         let mut body = unseal(Space::Kv, key, record)?;
@@ -247,7 +252,7 @@ impl RevisionRecord {
     pub(super) fn decode(key: &[u8], record: Bytes) -> Result<RevisionRecord, EngineError> {
         let corrupt = || EngineError::corrupt(Space::Revisions, "a revision does not decode");
         let mut body = unseal(Space::Revisions, key, record)?;
-        let mut next = |body: &mut Bytes| get_varint(Space::Revisions, body);
+        let next = |body: &mut Bytes| get_varint(Space::Revisions, body);
         let hash = body.try_get_u64_le().map_err(|_| corrupt())?;
         let count = next(&mut body)? as usize;
         // A change takes at least 4 bytes: a wrong count must not reserve memory.
@@ -277,7 +282,7 @@ pub(super) fn revision_of_key(key: &[u8]) -> Result<i64, EngineError> {
 }
 
 /// The applied state in a few numbers:
-/// `format, applied?, term, node, index, revision, hash, compact, written, seed`.
+/// `format, applied?, term, index, revision, hash, compact, written, seed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StateRecord {
     /// The last applied log entry.
@@ -313,7 +318,6 @@ impl StateRecord {
         let mut out = vec![FORMAT, self.applied.is_some().into()];
         for number in [
             applied.term,
-            applied.node,
             applied.index,
             self.revision as u64,
             self.hash,
@@ -335,13 +339,12 @@ impl StateRecord {
                 supported: FORMAT,
             });
         }
-        if record.len() != 1 + 8 * 8 {
+        if record.len() != 1 + 7 * 8 {
             return Err(corrupt());
         }
         let applied = record.get_u8() != 0;
         let position = LogPosition {
             term: record.get_u64_le(),
-            node: record.get_u64_le(),
             index: record.get_u64_le(),
         };
         Ok(StateRecord {
@@ -451,18 +454,17 @@ impl AlarmsRecord {
     }
 }
 
-/// The last applied membership: `term, node, index, bytes`.
+/// The last applied membership: `term, index, bytes`.
 pub(super) fn encode_membership(position: LogPosition, membership: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(24 + membership.len());
+    let mut out = Vec::with_capacity(16 + membership.len());
     out.put_u64_le(position.term);
-    out.put_u64_le(position.node);
     out.put_u64_le(position.index);
     out.extend_from_slice(membership);
     out
 }
 
 pub(super) fn decode_membership(mut record: Bytes) -> Result<(LogPosition, Bytes), EngineError> {
-    if record.len() < 24 {
+    if record.len() < 16 {
         return Err(EngineError::corrupt(
             Space::Meta,
             "the membership does not decode",
@@ -470,7 +472,6 @@ pub(super) fn decode_membership(mut record: Bytes) -> Result<(LogPosition, Bytes
     }
     let position = LogPosition {
         term: record.get_u64_le(),
-        node: record.get_u64_le(),
         index: record.get_u64_le(),
     };
     Ok((position, record))
@@ -591,7 +592,6 @@ mod tests {
     fn single_records_round_trip_and_refuse_other_formats() {
         let position = LogPosition {
             term: 3,
-            node: u64::MAX,
             index: 9,
         };
         for applied in [None, Some(position)] {
