@@ -252,7 +252,7 @@ impl RevisionRecord {
     pub(super) fn decode(key: &[u8], record: Bytes) -> Result<RevisionRecord, EngineError> {
         let corrupt = || EngineError::corrupt(Space::Revisions, "a revision does not decode");
         let mut body = unseal(Space::Revisions, key, record)?;
-        let mut next = |body: &mut Bytes| get_varint(Space::Revisions, body);
+        let next = |body: &mut Bytes| get_varint(Space::Revisions, body);
         let hash = body.try_get_u64_le().map_err(|_| corrupt())?;
         let count = next(&mut body)? as usize;
         // A change takes at least 4 bytes: a wrong count must not reserve memory.

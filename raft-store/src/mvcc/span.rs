@@ -31,12 +31,6 @@ impl<'a> Span<'a> {
         Span { start: key, end }
     }
 
-    /// Every key there is.
-    pub(super) const ALL: Span<'static> = Span {
-        start: &[],
-        end: End::Unbounded,
-    };
-
     pub(super) fn is_point(&self) -> bool {
         self.end == End::Point
     }
