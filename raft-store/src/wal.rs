@@ -219,6 +219,18 @@ impl Wal {
         Ok((Wal { shared }, opened.recovered))
     }
 
+    /// Opens the log of a stopped member to look at it: nothing runs, so no request is ever
+    /// carried out.
+    pub fn open_to_read(
+        dir: &Path,
+        seams: &Seams,
+        config: WalConfig,
+    ) -> Result<(Wal, Recovered), WalError> {
+        let opened = recovery::open(dir, seams, config)?;
+        let shared = Arc::clone(&opened.writer.shared);
+        Ok((Wal { shared }, opened.recovered))
+    }
+
     /// Adds entries, which must continue the log. They can be read when this returns and are
     /// durable when `done` is called.
     ///
