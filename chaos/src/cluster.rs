@@ -73,7 +73,12 @@ impl Cluster {
         } else {
             Network::loopback(plan.members)?
         };
-        let mut cluster = Cluster { plan, network, members: Vec::new(), troubles: Vec::new() };
+        let mut cluster = Cluster {
+            plan,
+            network,
+            members: Vec::new(),
+            troubles: Vec::new(),
+        };
         for member in 0..cluster.plan.members {
             std::fs::create_dir_all(cluster.data(member))?;
             if let Some(bytes) = cluster.plan.disk_bytes {
@@ -82,7 +87,11 @@ impl Cluster {
                 let path = path.to_str().context("a path that is not text")?;
                 system("mount", &["-t", "tmpfs", "-o", &size, "chaos", path])?;
             }
-            cluster.members.push(Member { child: None, paused: false, may_exit: false });
+            cluster.members.push(Member {
+                child: None,
+                paused: false,
+                may_exit: false,
+            });
         }
         for member in 0..cluster.plan.members {
             cluster.start_member(member)?;
@@ -145,7 +154,10 @@ impl Cluster {
             network: &self.network,
         };
         let arguments = self.plan.system.arguments(&launch)?;
-        let log = File::options().create(true).append(true).open(self.log(member))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(member))?;
         let (program, before) = self.network.wrap(member, self.plan.system.binary());
         let child = Command::new(program)
             .args(before)
@@ -222,7 +234,9 @@ impl Cluster {
     /// Whether a member's process runs. One that ended by itself is noted as a trouble, once.
     pub fn is_up(&mut self, member: usize) -> bool {
         let slot = &mut self.members[member];
-        let Some(child) = &mut slot.child else { return false };
+        let Some(child) = &mut slot.child else {
+            return false;
+        };
         match child.try_wait() {
             Ok(None) => true,
             Ok(Some(status)) => {
@@ -233,7 +247,10 @@ impl Cluster {
                         (None, signal) => format!("by signal {signal:?}"),
                     };
                     let message = format!("member {member} ended by itself {how}");
-                    self.troubles.push(Trouble { of_store: true, message });
+                    self.troubles.push(Trouble {
+                        of_store: true,
+                        message,
+                    });
                 }
                 false
             }
@@ -244,11 +261,18 @@ impl Cluster {
     /// The member that says of itself that it leads, in the highest term.
     pub async fn leader(&self) -> Option<usize> {
         let asked = (0..self.size()).map(|member| async move {
-            let status = Client::new(self.target(member), ASK_TIME).status().await.ok()?;
+            let status = Client::new(self.target(member), ASK_TIME)
+                .status()
+                .await
+                .ok()?;
             (status.id == status.leader).then_some((status.term, member))
         });
         let answers = futures::future::join_all(asked).await;
-        answers.into_iter().flatten().max().map(|(_, member)| member)
+        answers
+            .into_iter()
+            .flatten()
+            .max()
+            .map(|(_, member)| member)
     }
 
     /// Waits until every member answers a linearizable read.
@@ -258,13 +282,21 @@ impl Cluster {
     /// Names the member that does not.
     pub async fn wait_serving(&mut self) -> Result<()> {
         let end = Instant::now() + SERVE_TIME;
-        let probe = Call::Get { key: "probe".into(), serializable: false, revision: 0 };
+        let probe = Call::Get {
+            key: "probe".into(),
+            serializable: false,
+            revision: 0,
+        };
         for member in 0..self.size() {
             loop {
                 let mut client = Client::new(self.target(member), ASK_TIME);
-                let Err(failure) = client.call(&probe).await else { break };
+                let Err(failure) = client.call(&probe).await else {
+                    break;
+                };
                 if Instant::now() > end {
-                    anyhow::bail!("member {member} does not serve within {SERVE_TIME:?}: {failure:?}");
+                    anyhow::bail!(
+                        "member {member} does not serve within {SERVE_TIME:?}: {failure:?}"
+                    );
                 }
                 sleep(Duration::from_millis(50)).await;
             }
@@ -278,11 +310,16 @@ impl Cluster {
         for member in 0..self.size() {
             let text = std::fs::read(self.log(member)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
-            let found = text.lines().find(|line| LAST_WORDS.iter().any(|word| line.contains(word)));
+            let found = text
+                .lines()
+                .find(|line| LAST_WORDS.iter().any(|word| line.contains(word)));
             let excused = self.members[member].may_exit || self.plan.disk_bytes.is_some();
             if let Some(line) = found.filter(|_| !excused) {
                 let message = format!("log of member {member}: {line}");
-                self.troubles.push(Trouble { of_store: true, message });
+                self.troubles.push(Trouble {
+                    of_store: true,
+                    message,
+                });
             }
         }
     }

@@ -175,12 +175,15 @@ pub async fn torment(
 ) -> Result<()> {
     const CALM: Duration = Duration::from_millis(1500);
     const FAULT: Duration = Duration::from_millis(2500);
-    // The first strikes come in order so that every fault strikes once in a short run.
+    // Each strikes once, in an order of the seed's, before any strikes again.
+    let mut order = faults.to_vec();
+    for at in (1..order.len()).rev() {
+        order.swap(at, dice.below(at + 1));
+    }
     let mut turn = 0;
     loop {
         sleep(dice.exponential(CALM).max(CALM / 3)).await;
-        let Some(fault) = (if turn < faults.len() { faults.get(turn) } else { dice.pick(faults) })
-        else {
+        let Some(fault) = order.get(turn).or_else(|| dice.pick(faults)).copied() else {
             sleep_until(end).await;
             break;
         };

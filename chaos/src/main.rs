@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use chaos::checkers::Verdict;
 use chaos::client::Tls;
 use chaos::cluster::{Plan, System};
-use chaos::evidence::Evidence;
+use chaos::evidence::{Evidence, Plant};
 use chaos::run::{Settings, run};
 use chaos::{sandbox, scenarios};
 use clap::{Args, Parser, Subcommand};
@@ -66,6 +66,9 @@ struct Run {
     /// Where evidence goes: a directory per run.
     #[arg(long, default_value = "/tmp/chaos")]
     dir: PathBuf,
+    /// Tell a lie that must be caught: stale-reads, blind-retry, late-resume, false-refusal.
+    #[arg(long, value_parser = plant)]
+    plant: Option<Plant>,
     /// Remove the evidence of valid runs.
     #[arg(long)]
     tidy: bool,
@@ -82,7 +85,9 @@ struct Run {
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     match options.command {
         Command::Scenarios => {
             for scenario in scenarios::all() {
@@ -111,8 +116,9 @@ async fn run_all(options: Run) -> Result<ExitCode> {
         options.member_args.as_deref(),
     )?;
     for name in &options.scenario {
-        let scenario = scenarios::find(name)
-            .with_context(|| format!("no scenario is called {name}; `chaos scenarios` names them"))?;
+        let scenario = scenarios::find(name).with_context(|| {
+            format!("no scenario is called {name}; `chaos scenarios` names them")
+        })?;
         if scenario.needs_sandbox() && !sandbox::is_inside() {
             bail!("{name} needs network namespaces or mounts, and so root");
         }
@@ -128,7 +134,13 @@ async fn run_all(options: Run) -> Result<ExitCode> {
             tls: tls(&options),
         };
         let time = Duration::from_secs(options.seconds);
-        let settings = Settings { scenario, plan, seed: options.seed, time };
+        let settings = Settings {
+            scenario,
+            plan,
+            seed: options.seed,
+            time,
+            plant: options.plant,
+        };
         run(settings, &dir).await.with_context(|| name.clone())?;
         let verdict = judge(&dir)?;
         worst = worst.max(verdict);
@@ -139,8 +151,16 @@ async fn run_all(options: Run) -> Result<ExitCode> {
     Ok(exit_code(worst))
 }
 
+fn plant(name: &str) -> Result<Plant, String> {
+    Plant::find(name).ok_or_else(|| format!("no plant is called {name}"))
+}
+
 fn tls(options: &Run) -> Option<Tls> {
-    let (ca, cert, key) = (options.ca.clone()?, options.cert.clone()?, options.key.clone()?);
+    let (ca, cert, key) = (
+        options.ca.clone()?,
+        options.cert.clone()?,
+        options.key.clone()?,
+    );
     Some(Tls { ca, cert, key })
 }
 
@@ -148,7 +168,11 @@ fn tls(options: &Run) -> Option<Tls> {
 fn judge(dir: &Path) -> Result<Verdict> {
     let evidence = Evidence::load(dir)?;
     let reports = evidence.check();
-    let verdict = reports.iter().map(|report| report.verdict).max().unwrap_or(Verdict::Unknown);
+    let verdict = reports
+        .iter()
+        .map(|report| report.verdict)
+        .max()
+        .unwrap_or(Verdict::Unknown);
     println!(
         "{} seed {} on {}: {verdict} ({})",
         evidence.info.scenario,
@@ -159,7 +183,10 @@ fn judge(dir: &Path) -> Result<Verdict> {
     for report in &reports {
         println!("  {report}");
     }
-    std::fs::write(dir.join("verdict.json"), serde_json::to_string_pretty(&reports)?)?;
+    std::fs::write(
+        dir.join("verdict.json"),
+        serde_json::to_string_pretty(&reports)?,
+    )?;
     Ok(verdict)
 }
 

@@ -13,7 +13,7 @@ use crate::checkers::certificate::EventLog;
 use crate::client::{Client, Target};
 use crate::cluster::{Cluster, Plan};
 use crate::dice::Dice;
-use crate::evidence::{RunInfo, Trouble, save_log};
+use crate::evidence::{Plant, RunInfo, Trouble, save_log};
 use crate::faults;
 use crate::history::{Event, Frame, Kind, Process, Recorder, WatchSpec};
 use crate::ops::{Call, Reply};
@@ -44,6 +44,8 @@ pub struct Settings {
     pub seed: u64,
     /// Time of load and faults.
     pub time: Duration,
+    /// A lie to tell.
+    pub plant: Option<Plant>,
 }
 
 /// Runs a scenario and leaves the evidence in `dir`.
@@ -52,7 +54,13 @@ pub struct Settings {
 ///
 /// When the harness fails. What the store does wrong is evidence, not an error.
 pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
-    let Settings { scenario, plan, seed, time } = settings;
+    let Settings {
+        scenario,
+        plan,
+        seed,
+        time,
+        plant,
+    } = settings;
     let recorder = Recorder::create(dir)?;
     let dice = Dice::new(seed);
     let mut info = RunInfo {
@@ -63,30 +71,43 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
         binary: plan.system.identity(),
         members: plan.members,
         checks: scenario.checks.clone(),
-        faults: scenario.faults.iter().map(|fault| fault.name().into()).collect(),
+        faults: scenario
+            .faults
+            .iter()
+            .map(|fault| fault.name().into())
+            .collect(),
         writes_min: writes_min(scenario.workload, time),
         lease_early_ms: plan.system.lease_early_ms(),
+        plant,
         troubles: Vec::new(),
     };
     let save = |info: &RunInfo| -> Result<()> {
-        Ok(std::fs::write(dir.join("run.json"), serde_json::to_string_pretty(info)?)?)
+        Ok(std::fs::write(
+            dir.join("run.json"),
+            serde_json::to_string_pretty(info)?,
+        )?)
     };
     // Written now too, so that a run that breaks off can be looked at.
     save(&info)?;
     let mut cluster = Cluster::start(plan).await?;
-    let shared = Shared::new(scenario.value_bytes);
+    let shared = Shared::new(scenario.value_bytes, plant);
     let load = Load::start(&cluster, &scenario, &recorder, &shared, &dice);
     let end = Instant::now() + time;
     let mut fate = dice.fork(0xFA7E);
-    let torment =
-        faults::torment(&mut cluster, &scenario.faults, &mut fate, &recorder, end).await;
+    let torment = faults::torment(&mut cluster, &scenario.faults, &mut fate, &recorder, end).await;
     faults::heal(&mut cluster).await?;
     recorder.nemesis("end", serde_json::Value::Null);
     if let Err(error) = torment {
-        info.troubles.push(Trouble { of_store: false, message: format!("{error:#}") });
+        info.troubles.push(Trouble {
+            of_store: false,
+            message: format!("{error:#}"),
+        });
     }
     if let Err(error) = finish(&mut cluster, &scenario, &recorder, load, dir).await {
-        info.troubles.push(Trouble { of_store: true, message: format!("after healing: {error:#}") });
+        info.troubles.push(Trouble {
+            of_store: true,
+            message: format!("after healing: {error:#}"),
+        });
     }
     for member in 0..cluster.size() {
         cluster.is_up(member);
@@ -160,12 +181,22 @@ impl Load {
                     dice: dice.fork(1000 + stream),
                     recorder: recorder.clone(),
                     reached: sender,
+                    late: shared.plant == Some(Plant::LateResume),
                 };
-                let watching = Watching { stream, spec, reached };
+                let watching = Watching {
+                    stream,
+                    spec,
+                    reached,
+                };
                 (watching, tokio::spawn(watcher.run(stopped.clone())))
             })
             .collect();
-        Load { clients, watchers, stop_clients, stop_watchers }
+        Load {
+            clients,
+            watchers,
+            stop_clients,
+            stop_watchers,
+        }
     }
 
     async fn stop_clients(&mut self) {
@@ -181,7 +212,9 @@ impl Drop for Load {
     fn drop(&mut self) {
         let _ = (self.stop_clients.send(true), self.stop_watchers.send(true));
         self.clients.iter().for_each(JoinHandle::abort);
-        self.watchers.iter().for_each(|(_, watcher)| watcher.abort());
+        self.watchers
+            .iter()
+            .for_each(|(_, watcher)| watcher.abort());
     }
 }
 
@@ -200,9 +233,21 @@ fn specs(workload: Workload) -> Vec<WatchSpec> {
         Workload::Register => specs.push(spec("reg/", 1)),
         Workload::Append => specs.push(spec("list/", 2)),
         Workload::Watch => {
-            specs.extend([spec("w/0/", 1), spec("w/1/", 0), spec("w/", 30), spec("w/2/1", 1)]);
-            specs.push(WatchSpec { no_put: true, ..spec("w/", 1) });
-            specs.push(WatchSpec { no_delete: true, prev_kv: false, ..spec("w/", 1) });
+            specs.extend([
+                spec("w/0/", 1),
+                spec("w/1/", 0),
+                spec("w/", 30),
+                spec("w/2/1", 1),
+            ]);
+            specs.push(WatchSpec {
+                no_put: true,
+                ..spec("w/", 1)
+            });
+            specs.push(WatchSpec {
+                no_delete: true,
+                prev_kv: false,
+                ..spec("w/", 1)
+            });
         }
         Workload::Set | Workload::Lease => {}
     }
@@ -246,17 +291,27 @@ async fn converge(targets: &[Target], recorder: &Recorder, load: &mut Load) -> R
     for (watching, _) in &load.watchers {
         let key = format!("{}~end", watching.spec.prefix);
         let value = format!("end-{}", watching.stream);
-        let put = Call::Put { key: key.clone(), value, lease: 0 };
+        let put = Call::Put {
+            key: key.clone(),
+            value,
+            lease: 0,
+        };
         let put = final_call(&mut client, recorder, &put).await?;
         let delete = final_call(&mut client, recorder, &Call::Delete { key }).await?;
         last = delete.1;
-        goals.push(if watching.spec.no_delete { put.1 } else { delete.1 });
+        goals.push(if watching.spec.no_delete {
+            put.1
+        } else {
+            delete.1
+        });
     }
     let end = Instant::now() + CONVERGE_TIME;
     for ((watching, _), goal) in load.watchers.iter_mut().zip(goals) {
         let left = end.saturating_duration_since(Instant::now());
         let reached = watching.reached.wait_for(|reached| *reached >= goal);
-        let converged = timeout(left, reached).await.is_ok_and(|reached| reached.is_ok());
+        let converged = timeout(left, reached)
+            .await
+            .is_ok_and(|reached| reached.is_ok());
         recorder.frame(watching.stream, 0, Frame::Converged(goal, converged));
     }
     Ok(last)
@@ -273,7 +328,11 @@ async fn final_call(client: &mut Client, recorder: &Recorder, call: &Call) -> Re
         }
         Err(failure) => {
             let reason = format!("{failure:?}");
-            let kind = if call.has_effect() { Kind::Info } else { Kind::Fail };
+            let kind = if call.has_effect() {
+                Kind::Info
+            } else {
+                Kind::Fail
+            };
             recorder.failed(kind, &process, call, node, &reason);
             anyhow::bail!("{call:?} on member {}: {reason}", client.node())
         }
@@ -284,9 +343,17 @@ async fn final_call(client: &mut Client, recorder: &Recorder, call: &Call) -> Re
 async fn final_reads(target: &Target, recorder: &Recorder, last: i64) -> Result<()> {
     let mut client = Client::new(target.clone(), FINAL_TIME);
     // A linearizable read first: the member's own state then covers everything.
-    let probe = Call::Get { key: "~end".into(), serializable: false, revision: 0 };
+    let probe = Call::Get {
+        key: "~end".into(),
+        serializable: false,
+        revision: 0,
+    };
     final_call(&mut client, recorder, &probe).await?;
-    let list = Call::List { prefix: String::new(), serializable: true, revision: 0 };
+    let list = Call::List {
+        prefix: String::new(),
+        serializable: true,
+        revision: 0,
+    };
     final_call(&mut client, recorder, &list).await?;
     final_call(&mut client, recorder, &Call::Hash { revision: last }).await?;
     Ok(())
@@ -306,10 +373,17 @@ async fn event_log(target: &Target, last: i64) -> Result<EventLog> {
     let (_requests, mut stream) = client.watch(&spec).await.map_err(anyhow::Error::msg)?;
     let mut events: Vec<Event> = Vec::new();
     while events.last().is_none_or(|event| event.revision() < last) {
-        let response = timeout(FINAL_TIME, stream.message()).await.context("it stopped")??;
+        let response = timeout(FINAL_TIME, stream.message())
+            .await
+            .context("it stopped")??;
         let response = response.context("the stream ended")?;
         anyhow::ensure!(!response.canceled, "canceled: {}", response.cancel_reason);
-        events.extend(response.events.into_iter().map(crate::client::event_from_wire));
+        events.extend(
+            response
+                .events
+                .into_iter()
+                .map(crate::client::event_from_wire),
+        );
     }
     Ok(EventLog::new(last, events))
 }

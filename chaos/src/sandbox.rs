@@ -19,9 +19,19 @@ pub fn is_inside() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
-/// Whether namespaces can be made: root only.
+/// Whether namespaces can be made here: by root, where the machine allows it.
 pub fn is_possible() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|us| us.uid() == 0)
+    let us = std::fs::metadata("/proc/self");
+    let try_it = [
+        "--net",
+        "--pid",
+        "--mount",
+        "--fork",
+        "--mount-proc",
+        "--",
+        "true",
+    ];
+    us.is_ok_and(|us| us.uid() == 0) && system("unshare", &try_it).is_ok()
 }
 
 /// Runs this program again with the same arguments in a sandbox, and waits for it.
@@ -32,7 +42,15 @@ pub fn is_possible() -> bool {
 pub async fn enter() -> Result<ExitCode> {
     let program = std::env::current_exe().context("find this program")?;
     let mut child = tokio::process::Command::new("unshare")
-        .args(["--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "--"])
+        .args([
+            "--net",
+            "--pid",
+            "--mount",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
         .arg(program)
         .args(std::env::args_os().skip(1))
         .env(MARK, "1")
@@ -49,7 +67,10 @@ pub async fn enter() -> Result<ExitCode> {
         _ = interrupt.recv() => { child.kill().await?; return Ok(ExitCode::from(130)); }
         _ = terminate.recv() => { child.kill().await?; return Ok(ExitCode::from(143)); }
     };
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(3);
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(3);
     Ok(ExitCode::from(code))
 }
 

@@ -28,9 +28,30 @@ pub fn all() -> Vec<Scenario> {
     let single = FAULTS.iter().map(|fault| (fault.name(), vec![*fault]));
     let named = [
         ("none", vec![]),
-        ("crashes", FAULTS.iter().copied().filter(|fault| is_crash(*fault)).collect()),
-        ("partitions", FAULTS.iter().copied().filter(|fault| fault.needs_networks()).collect()),
-        ("mixed", FAULTS.iter().copied().filter(|fault| !fault.needs_disks()).collect()),
+        (
+            "crashes",
+            FAULTS
+                .iter()
+                .copied()
+                .filter(|fault| is_crash(*fault))
+                .collect(),
+        ),
+        (
+            "partitions",
+            FAULTS
+                .iter()
+                .copied()
+                .filter(|fault| fault.needs_networks())
+                .collect(),
+        ),
+        (
+            "mixed",
+            FAULTS
+                .iter()
+                .copied()
+                .filter(|fault| !fault.needs_disks())
+                .collect(),
+        ),
     ];
     let faults: Vec<(&str, Vec<Fault>)> = single.chain(named).collect();
     let mut all = Vec::new();
@@ -50,7 +71,10 @@ pub fn all() -> Vec<Scenario> {
 }
 
 fn is_crash(fault: Fault) -> bool {
-    matches!(fault, Fault::KillOne | Fault::KillLeader | Fault::KillAll | Fault::TornTail)
+    matches!(
+        fault,
+        Fault::KillOne | Fault::KillLeader | Fault::KillAll | Fault::TornTail
+    )
 }
 
 /// The scenario of this name.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::evidence::Check;
+use crate::evidence::{Check, Plant};
 
 /// A workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,13 @@ pub enum Workload {
 }
 
 /// All workloads.
-pub const WORKLOADS: &[Workload] =
-    &[Workload::Register, Workload::Set, Workload::Append, Workload::Watch, Workload::Lease];
+pub const WORKLOADS: &[Workload] = &[
+    Workload::Register,
+    Workload::Set,
+    Workload::Append,
+    Workload::Watch,
+    Workload::Lease,
+];
 
 impl Workload {
     /// Its name in scenarios.
@@ -66,15 +71,18 @@ pub struct Shared {
     unique: AtomicU64,
     /// Values are padded to this many bytes.
     value_bytes: usize,
-    /// Highest revision anyone was told.
-    pub told: watch::Sender<i64>,
+    /// The lie that clients tell.
+    pub plant: Option<Plant>,
 }
 
 impl Shared {
     /// For a run whose values have at least so many bytes.
-    pub fn new(value_bytes: usize) -> Arc<Shared> {
-        let (told, _) = watch::channel(1);
-        Arc::new(Shared { unique: AtomicU64::new(1), value_bytes, told })
+    pub fn new(value_bytes: usize, plant: Option<Plant>) -> Arc<Shared> {
+        Arc::new(Shared {
+            unique: AtomicU64::new(1),
+            value_bytes,
+            plant,
+        })
     }
 
     /// A number nobody else gets.

@@ -50,20 +50,27 @@ impl System {
     /// # Errors
     ///
     /// When there is no such binary.
-    pub fn new(control: Option<&str>, binary: Option<&Path>, arguments: Option<&str>) -> Result<System> {
+    pub fn new(
+        control: Option<&str>,
+        binary: Option<&Path>,
+        arguments: Option<&str>,
+    ) -> Result<System> {
         let found = |path: &Path| {
-            std::fs::canonicalize(path).with_context(|| format!("no such binary: {}", path.display()))
+            std::fs::canonicalize(path)
+                .with_context(|| format!("no such binary: {}", path.display()))
         };
         match (control, binary) {
-            (Some("etcd"), binary) => {
-                Ok(System::Etcd(found(binary.unwrap_or(Path::new("/usr/bin/etcd")))?))
-            }
+            (Some("etcd"), binary) => Ok(System::Etcd(found(
+                binary.unwrap_or(Path::new("/usr/bin/etcd")),
+            )?)),
             (Some(other), _) => bail!("the only control is etcd, not {other}"),
             (None, Some(binary)) => Ok(System::Trireme(
                 found(binary)?,
                 arguments.unwrap_or(TRIREME_ARGUMENTS).to_owned(),
             )),
-            (None, None) => bail!("name the binary under test (--binary) or a control (--control etcd)"),
+            (None, None) => {
+                bail!("name the binary under test (--binary) or a control (--control etcd)")
+            }
         }
     }
 
@@ -88,7 +95,11 @@ impl System {
         let output = Command::new(path).arg("--version").output();
         let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
         let version = text.unwrap_or_default();
-        let version = version.lines().next().unwrap_or("version unknown").to_owned();
+        let version = version
+            .lines()
+            .next()
+            .unwrap_or("version unknown")
+            .to_owned();
         format!("{}, {bytes} bytes, {version}", path.display())
     }
 

@@ -49,9 +49,16 @@ impl Network {
         let mut places = Vec::new();
         for _ in 0..members {
             let ip = "127.0.0.1".to_owned();
-            places.push(Place { ip, client_port: port()?, peer_port: port()? });
+            places.push(Place {
+                ip,
+                client_port: port()?,
+                peer_port: port()?,
+            });
         }
-        Ok(Network { places, hosts: Vec::new() })
+        Ok(Network {
+            places,
+            hosts: Vec::new(),
+        })
     }
 
     /// A namespace for each.
@@ -67,10 +74,17 @@ impl Network {
         system("ip", &["link", "add", "chaos0", "type", "bridge"])?;
         system("ip", &["addr", "add", "10.77.0.254/24", "dev", "chaos0"])?;
         system("ip", &["link", "set", "chaos0", "up"])?;
-        let mut network = Network { places: Vec::new(), hosts: Vec::new() };
+        let mut network = Network {
+            places: Vec::new(),
+            hosts: Vec::new(),
+        };
         for member in 0..members {
             let ip = format!("10.77.0.{}", member + 1);
-            let place = Place { ip, client_port: CLIENT_PORT, peer_port: PEER_PORT };
+            let place = Place {
+                ip,
+                client_port: CLIENT_PORT,
+                peer_port: PEER_PORT,
+            };
             network.places.push(place);
             network.add_host(member)?;
         }
@@ -94,7 +108,9 @@ impl Network {
             std::thread::sleep(Duration::from_millis(2));
         }
         let link = format!("host{member}");
-        let veth = ["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid];
+        let veth = [
+            "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid,
+        ];
         system("ip", &veth)?;
         system("ip", &["link", "set", &link, "master", "chaos0", "up"])?;
         let address = format!("{}/24", self.places[member].ip);
@@ -102,10 +118,16 @@ impl Network {
         self.inside(member, &["ip", "addr", "add", &address, "dev", "eth0"])?;
         self.inside(member, &["ip", "link", "set", "eth0", "up"])?;
         self.inside(member, &["nft", "add table inet chaos"])?;
-        self.inside(member, &["nft", "add set inet chaos blocked { type ipv4_addr; }"])?;
+        self.inside(
+            member,
+            &["nft", "add set inet chaos blocked { type ipv4_addr; }"],
+        )?;
         let chain = "add chain inet chaos input { type filter hook input priority 0; }";
         self.inside(member, &["nft", chain])?;
-        self.inside(member, &["nft", "add rule inet chaos input ip saddr @blocked drop"])?;
+        self.inside(
+            member,
+            &["nft", "add rule inet chaos input ip saddr @blocked drop"],
+        )?;
         // Healed links are used again within a second; older kernels lack the setting.
         let _ = self.inside(member, &["sysctl", "-qw", "net.ipv4.tcp_rto_max_ms=1000"]);
         Ok(())
@@ -154,7 +176,10 @@ impl Network {
     ///
     /// When nft refuses.
     pub fn deafen(&self, to: usize, from: usize) -> Result<()> {
-        let rule = format!("add element inet chaos blocked {{ {} }}", self.places[from].ip);
+        let rule = format!(
+            "add element inet chaos blocked {{ {} }}",
+            self.places[from].ip
+        );
         self.inside(to, &["nft", &rule]).map(drop)
     }
 

@@ -5,7 +5,9 @@ use anyhow::Result;
 use crate::cluster::Cluster;
 
 fn others(cluster: &Cluster, member: usize) -> Vec<usize> {
-    (0..cluster.size()).filter(|other| *other != member).collect()
+    (0..cluster.size())
+        .filter(|other| *other != member)
+        .collect()
 }
 
 /// One member alone on its side.
@@ -17,8 +19,12 @@ pub(super) fn isolate(cluster: &mut Cluster, member: usize) -> Result<()> {
 /// A minority around `leader` on one side.
 pub(super) fn split(cluster: &mut Cluster, leader: usize) -> Result<()> {
     let size = cluster.size();
-    let minority: Vec<usize> = (0..size.div_ceil(2) - 1).map(|at| (leader + at) % size).collect();
-    let majority: Vec<usize> = (0..size).filter(|member| !minority.contains(member)).collect();
+    let minority: Vec<usize> = (0..size.div_ceil(2) - 1)
+        .map(|at| (leader + at) % size)
+        .collect();
+    let majority: Vec<usize> = (0..size)
+        .filter(|member| !minority.contains(member))
+        .collect();
     cluster.network().cut(&minority, &majority)
 }
 

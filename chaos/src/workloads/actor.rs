@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Shared;
 use crate::client::{Answer, Client, Failure, Target};
 use crate::dice::Dice;
+use crate::evidence::Plant;
 use crate::history::{Kind, Process, Recorder};
 use crate::ops::Call;
 
@@ -36,7 +37,16 @@ impl Actor {
     ) -> Actor {
         let at = usize::try_from(number).unwrap_or(0) % targets.len();
         let client = Client::new(targets[at].clone(), deadline);
-        Actor { dice, process: number, stride: clients, client, targets, deadline, recorder, shared }
+        Actor {
+            dice,
+            process: number,
+            stride: clients,
+            client,
+            targets,
+            deadline,
+            recorder,
+            shared,
+        }
     }
 
     /// Makes a call and records it. A process whose call has an unknown outcome is retired.
@@ -44,30 +54,58 @@ impl Actor {
         let process = Process::Client(self.process);
         let node = Some(self.client.node());
         self.recorder.invoke(&process, node, call);
-        match self.client.call(call).await {
+        match self.send(call).await {
             Ok(answer) => {
-                self.recorder.ok(&process, call, node, &answer.reply, answer.rev);
-                let rev = answer.rev.unwrap_or(0);
-                self.shared.told.send_if_modified(|told| {
-                    let higher = rev > *told;
-                    *told = rev.max(*told);
-                    higher
-                });
+                self.recorder
+                    .ok(&process, call, node, &answer.reply, answer.rev);
                 Some(answer)
             }
             Err(Failure::Refused(reason)) => {
-                self.recorder.failed(Kind::Fail, &process, call, node, &reason);
+                self.recorder
+                    .failed(Kind::Fail, &process, call, node, &reason);
                 if reason != "guard" {
                     self.move_on();
                 }
                 None
             }
             Err(Failure::Unknown(reason)) => {
-                self.recorder.failed(Kind::Info, &process, call, node, &reason);
+                self.recorder
+                    .failed(Kind::Info, &process, call, node, &reason);
                 self.process += self.stride;
                 self.move_on();
                 None
             }
+        }
+    }
+
+    /// Sends a call as it is, unless this run tells a lie.
+    async fn send(&mut self, call: &Call) -> Result<Answer, Failure> {
+        match (self.shared.plant, call) {
+            (Some(Plant::StaleReads), Call::Get { key, revision, .. }) => {
+                let (key, revision) = (key.clone(), *revision);
+                self.client
+                    .call(&Call::Get {
+                        key,
+                        serializable: true,
+                        revision,
+                    })
+                    .await
+            }
+            (Some(Plant::BlindRetry), _) => match self.client.call(call).await {
+                Err(Failure::Unknown(_)) => {
+                    self.move_on();
+                    self.client.call(call).await
+                }
+                answered => answered,
+            },
+            (Some(Plant::FalseRefusal), Call::Put { .. }) => {
+                let answered = self.client.call(call).await;
+                if answered.is_ok() && self.shared.number().is_multiple_of(50) {
+                    return Err(Failure::Refused("a lie".into()));
+                }
+                answered
+            }
+            _ => self.client.call(call).await,
         }
     }
 

@@ -29,7 +29,11 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(workload: Workload, shared: Arc<Shared>) -> Calls {
-        Calls { workload, shared, known: HashMap::new() }
+        Calls {
+            workload,
+            shared,
+            known: HashMap::new(),
+        }
     }
 
     pub(super) fn next(&mut self, dice: &mut Dice) -> Call {
@@ -49,7 +53,12 @@ impl Calls {
             (Call::Get { key, .. }, Reply::Items(items)) => {
                 items.first().map(|item| (key, &item.value))
             }
-            (Call::Txn { then, .. }, Reply::Txn { succeeded: true, .. }) => match then.first() {
+            (
+                Call::Txn { then, .. },
+                Reply::Txn {
+                    succeeded: true, ..
+                },
+            ) => match then.first() {
                 Some(Step::Put(key, value)) => Some((key, value)),
                 _ => None,
             },
@@ -73,12 +82,28 @@ impl Calls {
         let epoch = self.epoch(VALUES_PER_REGISTERS);
         let key = format!("{}{epoch}-{}", wgl::PREFIX, dice.below(REGISTERS));
         match dice.below(10) {
-            0..4 => Call::Get { key, serializable: false, revision: 0 },
-            4 => Call::Get { key, serializable: true, revision: 0 },
-            5..7 => Call::Put { key, value: self.shared.value(), lease: 0 },
+            0..4 => Call::Get {
+                key,
+                serializable: false,
+                revision: 0,
+            },
+            4 => Call::Get {
+                key,
+                serializable: true,
+                revision: 0,
+            },
+            5..7 => Call::Put {
+                key,
+                value: self.shared.value(),
+                lease: 0,
+            },
             7 if dice.chance(30) => Call::Delete { key },
             _ => {
-                let known = self.known.get(&key).cloned().unwrap_or_else(|| "unknown".into());
+                let known = self
+                    .known
+                    .get(&key)
+                    .cloned()
+                    .unwrap_or_else(|| "unknown".into());
                 Call::Txn {
                     compare: vec![Compare::Value(key.clone(), known)],
                     then: vec![Step::Put(key.clone(), self.shared.value())],
@@ -91,12 +116,20 @@ impl Calls {
     fn set(&mut self, dice: &mut Dice) -> Call {
         if dice.chance(10) {
             let prefix = format!("{}{}", set::PREFIX, dice.below(10));
-            return Call::List { prefix, serializable: dice.chance(30), revision: 0 };
+            return Call::List {
+                prefix,
+                serializable: dice.chance(30),
+                revision: 0,
+            };
         }
         // Leading digits differ, so that lists of a prefix stay short.
         let number = self.shared.number();
         let key = format!("{}{}-{number}", set::PREFIX, number % 97);
-        Call::Put { key, value: self.shared.value(), lease: 0 }
+        Call::Put {
+            key,
+            value: self.shared.value(),
+            lease: 0,
+        }
     }
 
     fn append(&mut self, dice: &mut Dice) -> Call {
@@ -118,7 +151,11 @@ impl Calls {
     fn watch(&mut self, dice: &mut Dice) -> Call {
         let key = |dice: &mut Dice| format!("w/{}/{}", dice.below(3), dice.below(WATCHED));
         match dice.below(10) {
-            0..5 => Call::Put { key: key(dice), value: self.shared.value(), lease: 0 },
+            0..5 => Call::Put {
+                key: key(dice),
+                value: self.shared.value(),
+                lease: 0,
+            },
             5..7 => Call::Delete { key: key(dice) },
             7..9 => {
                 let mut keys: Vec<String> = (0..3).map(|_| key(dice)).collect();
@@ -132,9 +169,17 @@ impl Calls {
                         Step::Put(key, self.shared.value())
                     }
                 });
-                Call::Txn { compare: vec![], then: steps.collect(), otherwise: vec![] }
+                Call::Txn {
+                    compare: vec![],
+                    then: steps.collect(),
+                    otherwise: vec![],
+                }
             }
-            _ => Call::List { prefix: "w/1/".into(), serializable: false, revision: 0 },
+            _ => Call::List {
+                prefix: "w/1/".into(),
+                serializable: false,
+                revision: 0,
+            },
         }
     }
 }

@@ -15,12 +15,21 @@ pub(crate) const TTL_SECONDS: i64 = 3;
 pub(super) async fn drive(actor: &mut Actor, shared: &Shared, stop: &watch::Receiver<bool>) {
     while !*stop.borrow() {
         let lease = i64::try_from(shared.number()).unwrap_or(i64::MAX);
-        let granted = actor.perform(&Call::Grant { lease, ttl: TTL_SECONDS }).await;
+        let granted = actor
+            .perform(&Call::Grant {
+                lease,
+                ttl: TTL_SECONDS,
+            })
+            .await;
         if granted.is_none() {
             sleep(Duration::from_millis(100)).await;
             continue;
         }
-        let put = Call::Put { key: format!("{PREFIX}{lease}"), value: shared.value(), lease };
+        let put = Call::Put {
+            key: format!("{PREFIX}{lease}"),
+            value: shared.value(),
+            lease,
+        };
         actor.perform(&put).await;
         live(actor, lease, stop).await;
     }

@@ -25,6 +25,8 @@ pub struct Watcher {
     pub dice: Dice,
     /// Where it is recorded.
     pub recorder: Recorder,
+    /// Whether to resume one revision late: a planted fault.
+    pub late: bool,
     /// Set to the last revision seen.
     pub reached: watch::Sender<i64>,
 }
@@ -33,23 +35,32 @@ impl Watcher {
     /// Follows the store until `stop` is true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            let Some(target) = self.dice.pick(&self.targets).cloned() else { return };
+            let Some(target) = self.dice.pick(&self.targets).cloned() else {
+                return;
+            };
             let node = target.node;
             let mut client = Client::new(target, OPEN_TIME);
-            let stay = Duration::from_secs(2).mul_f64(0.2) + self.dice.exponential(Duration::from_secs(4));
-            self.recorder.frame(self.stream, node, Frame::Open(self.spec.clone()));
+            let stay =
+                Duration::from_secs(2).mul_f64(0.2) + self.dice.exponential(Duration::from_secs(4));
+            self.recorder
+                .frame(self.stream, node, Frame::Open(self.spec.clone()));
             let reason = tokio::select! {
                 reason = self.follow(&mut client, node, Instant::now() + stay) => reason,
                 _ = stop.wait_for(|stop| *stop) => "stopped".into(),
             };
-            self.recorder.frame(self.stream, node, Frame::Closed(reason));
+            self.recorder
+                .frame(self.stream, node, Frame::Closed(reason));
             sleep(Duration::from_millis(20 + self.dice.below(100) as u64)).await;
         }
     }
 
     /// Follows one member until `until` or until the stream breaks; says why it ended.
     async fn follow(&mut self, client: &mut Client, node: u32, until: Instant) -> String {
-        let (_requests, mut stream) = match client.watch(&self.spec).await {
+        let mut spec = self.spec.clone();
+        if self.late && spec.start > 2 {
+            spec.start += 1;
+        }
+        let (_requests, mut stream) = match client.watch(&spec).await {
             Ok(opened) => opened,
             Err(reason) => return reason,
         };
@@ -72,27 +83,32 @@ impl Watcher {
         let revision = response.header.map_or(0, |header| header.revision);
         if response.canceled {
             let reason = response.cancel_reason;
-            let frame =
-                Frame::Canceled { compacted: response.compact_revision, reason: reason.clone() };
+            let frame = Frame::Canceled {
+                compacted: response.compact_revision,
+                reason: reason.clone(),
+            };
             self.recorder.frame(self.stream, node, frame);
             self.spec.start = self.spec.start.max(response.compact_revision);
             return Some(reason);
         }
         if response.created {
-            self.recorder.frame(self.stream, node, Frame::Created(revision));
+            self.recorder
+                .frame(self.stream, node, Frame::Created(revision));
             if self.spec.start == 0 {
                 self.spec.start = revision + 1;
             }
             return None;
         }
         if response.events.is_empty() {
-            self.recorder.frame(self.stream, node, Frame::Progress(revision));
+            self.recorder
+                .frame(self.stream, node, Frame::Progress(revision));
             self.reach(revision);
             return None;
         }
         let events: Vec<Event> = response.events.into_iter().map(event_from_wire).collect();
         let last = events.iter().map(Event::revision).max().unwrap_or(0);
-        self.recorder.frame(self.stream, node, Frame::Events(events));
+        self.recorder
+            .frame(self.stream, node, Frame::Events(events));
         self.reach(last);
         None
     }
