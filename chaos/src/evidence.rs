@@ -27,6 +27,28 @@ pub enum Check {
     Lease,
 }
 
+/// Lies of the harness that make a right store look wrong. A run with one must be found invalid:
+/// that proves the way from the wire to the verdict, not only the checkers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Plant {
+    /// Reads are sent as serializable and recorded as linearizable.
+    StaleReads,
+    /// A write of unknown outcome is sent again and only the second try is recorded.
+    BlindRetry,
+    /// A resumed watch starts one revision late.
+    LateResume,
+    /// Every fiftieth acknowledged write is recorded as refused.
+    FalseRefusal,
+}
+
+impl Plant {
+    /// The plant of this name.
+    pub fn find(name: &str) -> Option<Plant> {
+        serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
+    }
+}
+
 /// `run.json`: how a run was made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunInfo {
@@ -50,6 +72,9 @@ pub struct RunInfo {
     pub writes_min: i64,
     /// By how much a lease may end early, in milliseconds.
     pub lease_early_ms: u64,
+    /// The lie the harness told on purpose, to see it caught.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plant: Option<Plant>,
     /// What went wrong with the harness or the members, in words; makes the verdict unknown or
     /// invalid.
     #[serde(default)]
@@ -79,6 +104,9 @@ pub struct Evidence {
     /// The event log as each member told it.
     pub logs: Vec<(u32, EventLog)>,
 }
+
+/// A fault with its healing and the calm before it takes about this long at most.
+const SECONDS_PER_FAULT: u64 = 8;
 
 /// First line of `events-N.jsonl`.
 #[derive(Serialize, Deserialize)]
@@ -177,6 +205,11 @@ impl Evidence {
         Required {
             writes: self.info.writes_min,
             faults: self.info.faults.clone(),
+            faults_min: self
+                .info
+                .faults
+                .len()
+                .min((self.info.seconds / SECONDS_PER_FAULT).max(1) as usize),
             recovery: !self.info.faults.is_empty(),
         }
     }

@@ -7,13 +7,22 @@
 //!   correct store would have said.
 //! - [`checkers`]: verdicts; [`evidence`]: a run's files with the checkers they are held against.
 //! - [`synthetic`] and [`mutations`]: valid histories without a store, and ways to break them.
+//! - [`client`] and [`workloads`]: who asks; [`cluster`] and [`sandbox`]: who is asked, and where;
+//!   [`faults`]: what happens to them.
+//! - [`scenarios`]: the table of all that; [`run`]: one row of it.
 
 pub mod checkers;
 pub mod client;
+pub mod cluster;
 pub mod dice;
 pub mod evidence;
+pub mod faults;
 pub mod history;
 pub mod model;
 pub mod mutations;
 pub mod ops;
+pub mod run;
+pub mod sandbox;
+pub mod scenarios;
 pub mod synthetic;
+pub mod workloads;

@@ -28,6 +28,7 @@ pub mod bbolt;
 pub mod boundary;
 pub mod error;
 pub mod import;
+pub mod live;
 pub mod recover;
 pub mod restore;
 
@@ -71,7 +72,7 @@ pub struct Header {
 /// A lease as backups keep it. Keys name their lease themselves.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Lease {
-    /// The lease's ID, positive.
+    /// The lease's ID, not 0.
     #[prost(int64, tag = "1")]
     pub id: i64,
     /// The granted time to live in seconds.
@@ -84,7 +85,7 @@ pub struct Lease {
 
 /// One consistent revision of a store, read once from beginning to end.
 ///
-/// Contract: leases first, ascending by ID, until `None`; then keys, strictly ascending, until
+/// Contract: leases first, ascending by ID as an unsigned number, until `None`; then keys, strictly ascending, until
 /// `None`. Every key's `mod_revision` is at most the header's revision, and its lease, if it has
 /// one, was among the leases. Memory does not grow with the number of keys beyond an index.
 pub trait Source: Send {

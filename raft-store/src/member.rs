@@ -32,17 +32,10 @@ use crate::consensus::raft::Consensus;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::mvcc::Mvcc;
-use crate::pb::etcdserverpb::{
-    AlarmRequest, AlarmResponse, HashKvResponse, ResponseHeader, StatusResponse,
-};
+use crate::pb::etcdserverpb::{AlarmRequest, AlarmResponse, HashKvResponse, ResponseHeader};
 use crate::wal::Wal;
 use crate::watch::WatchHub;
 use lessor::Lessor;
-
-/// The etcd version whose behaviour the store has, as clients see it.
-pub const ETCD_VERSION: &str = "3.6.6";
-/// The etcd cluster and storage version.
-pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
 
 /// A running member. Clones share it.
 #[derive(Clone)]
@@ -307,35 +300,6 @@ impl Member {
             compact_revision: at.compact_revision,
             hash_revision: at.revision,
         })
-    }
-
-    /// The member's own view of itself.
-    pub fn status_now(&self) -> StatusResponse {
-        let sizes = self.0.mvcc.sizes();
-        let alarms = self.0.mvcc.alarms();
-        let mut errors: Vec<String> = alarms
-            .iter()
-            .map(|alarm| format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name()))
-            .collect();
-        let leader = self.leader();
-        if leader.is_none() {
-            errors.push(Error::NoLeader.to_string());
-        }
-        StatusResponse {
-            header: Some(self.header()),
-            version: ETCD_VERSION.to_owned(),
-            db_size: sizes.disk_bytes,
-            leader: leader.unwrap_or(0),
-            raft_index: self.committed_index(),
-            raft_term: self.term(),
-            raft_applied_index: self.applied_index(),
-            errors,
-            db_size_in_use: sizes.live_bytes,
-            is_learner: self.is_learner(),
-            storage_version: ETCD_CLUSTER_VERSION.to_owned(),
-            db_size_quota: sizes.quota_bytes,
-            downgrade_info: None,
-        }
     }
 
     /// What is well and what is not, from this member's own view.

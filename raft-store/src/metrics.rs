@@ -31,17 +31,17 @@ pub struct Metrics {
     /// Calls by method and code; see [`GrpcMetrics`].
     pub grpc: Arc<GrpcMetrics>,
     /// Seconds per fdatasync of the log.
-    pub wal_fsync: Arc<Histogram>,
+    pub wal_fsync: Histogram,
     /// Seconds per write of the log.
-    pub wal_write: Arc<Histogram>,
+    pub wal_write: Histogram,
     /// Bytes written to the log since the start.
     pub wal_written_bytes: Gauge,
     /// Seconds per batch written to the engine.
-    pub backend_commit: Arc<Histogram>,
+    pub backend_commit: Histogram,
     /// Seconds per backup stream or snapshot sent to a member.
-    pub backend_snapshot: Arc<Histogram>,
+    pub backend_snapshot: Histogram,
     /// Seconds per apply batch.
-    pub apply: Arc<Histogram>,
+    pub apply: Histogram,
     /// Apply batches that took longer than 100 ms.
     pub slow_applies: Counter,
     /// Leader changes seen.
@@ -99,7 +99,7 @@ pub struct Metrics {
     /// Messages that could not be sent to a peer.
     pub peer_send_failures: Family<To, Counter>,
     /// Seconds per round trip to a peer.
-    pub peer_round_trip: Family<To, Arc<Histogram>, fn() -> Arc<Histogram>>,
+    pub peer_round_trip: Family<To, Histogram, fn() -> Histogram>,
     /// Snapshots sent to a peer.
     pub snapshots_sent: Family<To, Gauge>,
     /// Snapshots that could not be sent to a peer.
@@ -300,14 +300,14 @@ fn histogram(
     first: f64,
     buckets: usize,
     help: &'static str,
-) -> Arc<Histogram> {
-    let metric = Arc::new(Histogram::exponential(first, buckets));
+) -> Histogram {
+    let metric = Histogram::exponential(first, buckets);
     r.register(name, help, metric.clone());
     metric
 }
 
-fn round_trips() -> Arc<Histogram> {
-    Arc::new(Histogram::exponential(0.0001, 16))
+fn round_trips() -> Histogram {
+    Histogram::exponential(0.0001, 16)
 }
 
 fn family<S, M>(r: &mut Registry, name: &'static str, help: &'static str) -> Family<S, M>

@@ -19,9 +19,9 @@
 //! A full disk is `io::ErrorKind::StorageFull`; segments are written with zeros ahead, so that it
 //! shows when a segment is created rather than in the middle of one.
 //!
-//! - `record`: what is in a segment; `segment`: the files.
-//! - `memory`: positions and recent entries in memory; `reading`: the rest from disk.
-//! - `writer`: the queue, group commit, rotation, recycling; `recovery`: opening.
+//! - [`record`]: what is in a segment; [`segment`]: the files.
+//! - [`memory`]: positions and recent entries in memory; [`reading`]: the rest from disk.
+//! - [`writer`]: the queue, group commit, rotation, recycling; [`recovery`]: opening.
 
 mod memory;
 mod reading;
@@ -216,6 +216,18 @@ impl Wal {
             writer::prepare(Arc::clone(&shared), tasks.token()),
         );
         tasks.worker("wal", opened.writer.run(tasks.token()));
+        Ok((Wal { shared }, opened.recovered))
+    }
+
+    /// Opens the log of a stopped member to look at it: nothing runs, so no request is ever
+    /// carried out.
+    pub fn open_to_read(
+        dir: &Path,
+        seams: &Seams,
+        config: WalConfig,
+    ) -> Result<(Wal, Recovered), WalError> {
+        let opened = recovery::open(dir, seams, config)?;
+        let shared = Arc::clone(&opened.writer.shared);
         Ok((Wal { shared }, opened.recovered))
     }
 

@@ -121,7 +121,11 @@ async fn the_leader_can_be_removed() {
     let leader = cluster.leader().await;
     let id = cluster.member(leader).id();
     let other = (leader + 1) % 3;
-    let left = cluster.member(other).member_remove(id).await.unwrap();
+    // Refused until the leader has heard of both others.
+    let left = eventually("the removal of the leader", || async {
+        cluster.member(other).member_remove(id).await.ok()
+    })
+    .await;
     assert_eq!(left.len(), 2);
     cluster.stop(leader).await;
     cluster.leader().await;

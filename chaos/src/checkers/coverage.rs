@@ -10,8 +10,10 @@ use crate::history::{Operation, Outcome, Process, Record};
 pub struct Required {
     /// At least this many acknowledged writes.
     pub writes: i64,
-    /// Names of faults, each of which must have struck.
+    /// Names of faults that strike in turn.
     pub faults: Vec<String>,
+    /// At least so many different ones of them must have struck.
+    pub faults_min: usize,
     /// Whether writes must have been acknowledged after the last fault was healed.
     pub recovery: bool,
 }
@@ -25,10 +27,14 @@ pub fn check(records: &[Record], operations: &[Operation], required: &Required) 
         *struck.entry(&record.f).or_default() += 1;
         last_fault_ns = last_fault_ns.max(record.time_ns);
     }
-    for fault in &required.faults {
-        if !struck.contains_key(fault.as_str()) {
-            report.unknown(format!("the fault {fault} never struck"));
-        }
+    let met = required
+        .faults
+        .iter()
+        .filter(|fault| struck.contains_key(fault.as_str()))
+        .count();
+    if met < required.faults_min {
+        let wanted = required.faults_min;
+        report.unknown(format!("{met} different faults struck, {wanted} wanted"));
     }
     for (fault, count) in struck {
         report.count(fault, count);

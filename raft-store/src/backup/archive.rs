@@ -96,7 +96,7 @@ fn frame_crc(number: u64, kind: u32, payload: &[u8]) -> u32 {
 #[derive(Default)]
 struct Order {
     revision: i64,
-    last_lease: i64,
+    last_lease: u64,
     last_key: Option<Bytes>,
     counts: Trailer,
 }
@@ -116,13 +116,14 @@ impl Order {
     }
 
     fn lease(&mut self, lease: &Lease) -> Result<(), String> {
-        if lease.id <= self.last_lease || lease.ttl <= 0 {
+        // As unsigned numbers, which is how they sort on disk; clients may choose any but 0.
+        if lease.id as u64 <= self.last_lease || lease.ttl <= 0 {
             return Err(format!(
                 "lease {:x} with a TTL of {} s follows lease {:x}",
                 lease.id, lease.ttl, self.last_lease
             ));
         }
-        self.last_lease = lease.id;
+        self.last_lease = lease.id as u64;
         self.counts.leases += 1;
         Ok(())
     }

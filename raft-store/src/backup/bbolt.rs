@@ -21,7 +21,7 @@
 //!
 //! Nothing in the file is trusted: every offset is checked, each page is visited once per walk,
 //! and keys must ascend. A malformed file gives an error, never a panic or a loop, and no page is
-//! read into memory that is larger than [`PAGE_LIMIT`].
+//! read into memory that is larger than `PAGE_LIMIT`.
 
 use std::path::{Path, PathBuf};
 

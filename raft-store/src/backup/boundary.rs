@@ -4,9 +4,11 @@
 //! owns the identity's and the membership's encoding ([`MemberFormat`]); the applied state's
 //! directory is made through [`States`].
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use seams::Disk;
 
 use crate::backup::{Result, Sink};
 use crate::position::LogPosition;
@@ -59,6 +61,8 @@ pub trait MemberFormat: Send + Sync {
     fn decode_identity(&self, bytes: &[u8]) -> Result<Identity, String>;
     /// The membership (all given members voters) as the applied state keeps it.
     fn encode_membership(&self, members: &[MemberInfo]) -> Bytes;
+    /// The path of the live database of a data directory; it need not exist.
+    fn live_database(&self, disk: &dyn Disk, data_dir: &Path) -> io::Result<PathBuf>;
     /// All members, learners too, of a membership in the applied state.
     fn decode_membership(&self, bytes: &Bytes) -> Result<Vec<MemberInfo>, String>;
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use seams::Disk;
 
-use crate::backup::boundary::{Identity, MemberFormat, MemberInfo, Start, States};
+use crate::backup::boundary::{
+    DB_DIR, FIRST_DB, Identity, MemberFormat, MemberInfo, Start, States,
+};
 use crate::backup::{BackupError, Header, Lease, Result, Sink, Source};
 use crate::pb::mvccpb::KeyValue;
 
@@ -184,6 +186,10 @@ impl MemberFormat for TextFormat {
             name: name.to_owned(),
             members,
         })
+    }
+
+    fn live_database(&self, _: &dyn Disk, data_dir: &Path) -> std::io::Result<PathBuf> {
+        Ok(data_dir.join(DB_DIR).join(FIRST_DB))
     }
 
     fn decode_membership(&self, bytes: &Bytes) -> Result<Vec<MemberInfo>, String> {

@@ -69,7 +69,7 @@ pub struct EtcdSnapshot {
     fingerprint: [u8; 32],
     leases: std::vec::IntoIter<Lease>,
     /// Ascending, for the lookup of a key's lease.
-    lease_ids: Vec<i64>,
+    lease_ids: Vec<u64>,
     index: std::collections::btree_map::IntoIter<Bytes, Place>,
 }
 
@@ -102,7 +102,7 @@ impl EtcdSnapshot {
                 what: "it has no bucket named `key`".to_owned(),
             })?;
         let leases = read_leases(&database)?;
-        let lease_ids: Vec<i64> = leases.iter().map(|lease| lease.id).collect();
+        let lease_ids: Vec<u64> = leases.iter().map(|lease| lease.id as u64).collect();
         let meta = Meta::read(&database)?;
         let scan = Scan::run(&database, &keys, &lease_ids, report)?;
         let revision = scan.revision.max(meta.compact_revision).max(1);
@@ -176,7 +176,7 @@ impl Source for EtcdSnapshot {
                 .database
                 .damaged("a key changed while the file was read"));
         }
-        if self.lease_ids.binary_search(&kv.lease).is_err() {
+        if self.lease_ids.binary_search(&(kv.lease as u64)).is_err() {
             kv.lease = 0;
         }
         Ok(Some(kv))
@@ -194,7 +194,7 @@ impl Scan {
     fn run(
         database: &Database,
         keys: &Bucket,
-        lease_ids: &[i64],
+        lease_ids: &[u64],
         report: OnProgress<'_>,
     ) -> Result<Scan> {
         let mut meter = Meter::new("reading the revisions", report);
@@ -227,7 +227,7 @@ impl Scan {
                     kv.mod_revision
                 )));
             }
-            if kv.lease != 0 && lease_ids.binary_search(&kv.lease).is_err() {
+            if kv.lease != 0 && lease_ids.binary_search(&(kv.lease as u64)).is_err() {
                 scan.orphans.insert(key.clone());
             }
             scan.index.insert(key, place);
@@ -285,7 +285,7 @@ fn read_leases(database: &Database) -> Result<Vec<Lease>> {
     database.walk(&bucket, |_, item| {
         let malformed = || database.damaged("a lease is malformed");
         let lease = EtcdLease::decode(item.value).map_err(|_| malformed())?;
-        if parse_u64(&item.key) != Some(lease.id as u64) || lease.id <= 0 || lease.ttl <= 0 {
+        if parse_u64(&item.key) != Some(lease.id as u64) || lease.id == 0 || lease.ttl <= 0 {
             return Err(malformed());
         }
         let EtcdLease {
@@ -368,4 +368,4 @@ fn check_hash(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

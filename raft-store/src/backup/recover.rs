@@ -20,12 +20,11 @@
 //! [`plan`] only looks (and holds the locks); [`execute`] acts. Interrupted, it either left the
 //! old member as it was, or no member at all and both the old files and the complete backup.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use seams::Seams;
+use seams::{Disk, Seams};
 
 use crate::backup::archive::{self, Reader};
 use crate::backup::boundary::{
@@ -35,6 +34,8 @@ use crate::backup::boundary::{
 use crate::backup::restore::{self, DEFAULT_REVISION_BUMP, Target};
 use crate::backup::{BackupError, Header, OnProgress, Result, Source};
 use crate::position::LogPosition;
+
+mod words;
 
 /// Where the old files go, followed by the time.
 const ASIDE: &str = "before-recovery-";
@@ -274,24 +275,7 @@ pub fn execute(
     };
 
     let aside = dir.join(format!("{ASIDE}{time}"));
-    let move_to = |from: PathBuf, to: PathBuf| {
-        disk.rename(&from, &to)
-            .map_err(BackupError::io("move", &from))
-    };
-    let sync = |path: &Path| disk.sync_dir(path).map_err(BackupError::io("sync", path));
-    disk.create_dir_all(&aside)
-        .map_err(BackupError::io("create", &aside))?;
-    // From here until the new identity is written the directory is no member. Each step is on
-    // disk before the next, so that a power cut leaves one of a few known states.
-    for name in [IDENTITY_FILE, WAL_DIR, DB_DIR] {
-        move_to(dir.join(name), aside.join(name))?;
-        sync(&aside)?;
-        sync(dir)?;
-    }
-    for name in [DB_DIR, WAL_DIR] {
-        move_to(scratch.join("new").join(name), dir.join(name))?;
-    }
-    sync(dir)?;
+    swap(dir, &scratch.join("new"), &aside, disk)?;
     let identity_file = dir.join(IDENTITY_FILE);
     disk.write_atomic(&identity_file, &format.encode_identity(&identity))
         .map_err(BackupError::io("write", &identity_file))?;
@@ -303,6 +287,28 @@ pub fn execute(
         summary,
         aside,
     })
+}
+
+/// Moves the old files aside and the new ones in. From here until the new identity is written the
+/// directory is no member. Each step is on disk before the next, so that a power cut leaves one of
+/// a few known states.
+fn swap(dir: &Path, new: &Path, aside: &Path, disk: &dyn Disk) -> Result<()> {
+    let move_to = |from: PathBuf, to: PathBuf| {
+        disk.rename(&from, &to)
+            .map_err(BackupError::io("move", &from))
+    };
+    let sync = |path: &Path| disk.sync_dir(path).map_err(BackupError::io("sync", path));
+    disk.create_dir_all(aside)
+        .map_err(BackupError::io("create", aside))?;
+    for name in [IDENTITY_FILE, WAL_DIR, DB_DIR] {
+        move_to(dir.join(name), aside.join(name))?;
+        sync(aside)?;
+        sync(dir)?;
+    }
+    for name in [DB_DIR, WAL_DIR] {
+        move_to(new.join(name), dir.join(name))?;
+    }
+    sync(dir)
 }
 
 type Prepared = (Identity, i64, PathBuf, archive::Summary, u128);
@@ -399,103 +405,6 @@ fn known_members(candidate: &Candidate, format: &dyn MemberFormat) -> Result<Vec
         Some(bytes) => format
             .decode_membership(bytes)
             .map_err(BackupError::store("read the membership of", &candidate.dir)),
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let best = &self.candidates[self.chosen];
-        let (name, dir) = (&best.identity.name, best.dir.display());
-        writeln!(f, "Recovery of cluster {:016x}", best.identity.cluster_id)?;
-        for (i, candidate) in self.candidates.iter().enumerate() {
-            let mark = if i == self.chosen { '*' } else { ' ' };
-            writeln!(
-                f,
-                "\n{mark} member {} in {}",
-                candidate.identity.name,
-                candidate.dir.display()
-            )?;
-            write!(f, "{}", candidate.standing)?;
-        }
-        writeln!(
-            f,
-            "\nChosen: {name}. No other member given here has a newer log."
-        )?;
-        let standing = &best.standing;
-        if standing.newest() > standing.surely_committed() {
-            let from = standing
-                .surely_committed()
-                .map_or(0, |position| position.index + 1);
-            let to = standing.newest().map_or(0, |position| position.index);
-            writeln!(
-                f,
-                "Its entries {from} to {to} are not known to be committed. They are kept: some may \
-                 have been acknowledged to clients."
-            )?;
-        }
-        for member in &self.absent {
-            writeln!(
-                f,
-                "Not looked at: member {} ({}). Writes that only the missing members hold are \
-                 lost. If its disk can be read, give its data directory too.",
-                member.name,
-                member.peer_urls.join(", ")
-            )?;
-        }
-        writeln!(f, "\nWhat will be done in {dir}:")?;
-        writeln!(
-            f,
-            "1. Save the state of {name} with its whole log as recovered-TIME.backup."
-        )?;
-        writeln!(
-            f,
-            "2. Move the old files to {ASIDE}TIME. Nothing is deleted."
-        )?;
-        writeln!(
-            f,
-            "3. Start a new cluster from that state, with a new cluster ID: the old members cannot \
-             talk to it any more. Their disks must be emptied before they join it."
-        )?;
-        write!(
-            f,
-            "4. Raise the revision and mark all history compacted, so that every client reads \
-             afresh instead of trusting revisions that may be lost."
-        )
-    }
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = |position: Option<LogPosition>| match position {
-            Some(LogPosition { term, index }) => format!("{index} (term {term})"),
-            None => "none".to_owned(),
-        };
-        writeln!(f, "    last log entry    {}", entry(self.newest()))?;
-        writeln!(
-            f,
-            "    known committed   {}",
-            entry(self.surely_committed())
-        )?;
-        writeln!(
-            f,
-            "    applied on disk   {}, revision {}",
-            entry(self.applied),
-            self.revision
-        )?;
-        match self.vote {
-            Some((term, node, won)) => {
-                let what = if won {
-                    "follows or leads as"
-                } else {
-                    "voted for"
-                };
-                writeln!(
-                    f,
-                    "    vote              term {term}, {what} member {node:016x}"
-                )
-            }
-            None => writeln!(f, "    vote              none"),
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{Stream, StreamExt};
 use openraft::raft::{
@@ -58,6 +59,9 @@ pub struct PeerService {
     disk: Arc<dyn Disk>,
     incoming: PathBuf,
     state_machine: StateMachine,
+    /// Whether this member may take part: not before it is sure that it is no former member
+    /// without its disk.
+    admitted: Arc<AtomicBool>,
     /// One snapshot is received at a time.
     receiving: Arc<Mutex<()>>,
 }
@@ -71,6 +75,7 @@ impl PeerService {
         disk: Arc<dyn Disk>,
         incoming: PathBuf,
         state_machine: StateMachine,
+        admitted: Arc<AtomicBool>,
     ) -> Self {
         Self {
             consensus,
@@ -79,6 +84,7 @@ impl PeerService {
             disk,
             incoming,
             state_machine,
+            admitted,
             receiving: Arc::default(),
         }
     }
@@ -91,6 +97,9 @@ impl PeerService {
             let value = request.metadata().get(key)?.to_str().ok()?;
             u64::from_str_radix(value, 16).ok()
         };
+        if !self.admitted.load(Ordering::Acquire) {
+            return Err(status(&Error::NoLeader));
+        }
         if named(CLUSTER_KEY) != Some(self.cluster_id) {
             return Err(status(&Error::ClusterIdMismatch));
         }

@@ -348,12 +348,13 @@ fn raft_config(parts: &Parts) -> Result<RaftConfig> {
         // Snapshots follow the size of the log, not the number of entries.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: parts.log_entries_kept,
-        purge_batch_size: 1024,
+        purge_batch_size: parts.log_entries_kept.clamp(1, 1024),
         // Ours is a whole transfer with its own deadlines.
         install_snapshot_timeout: millis(Duration::from_secs(600)),
         max_payload_entries: 1024,
         replication_lag_threshold: parts.log_entries_kept.max(1),
-        quorum_loss_probe_interval: Some(millis(timings.election_max)),
+        // The least that openraft allows: a lease and an election.
+        quorum_loss_probe_interval: Some(millis(timings.election_max * 2)),
         backoff: "50ms".to_owned(),
         ..Default::default()
     };

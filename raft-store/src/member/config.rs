@@ -17,6 +17,9 @@ pub struct Config {
     pub listen_peer: Vec<String>,
     /// `host:port` to listen on for clients. Empty for an embedded store without a listener.
     pub listen_client: Vec<String>,
+    /// `host:port` on loopback to serve health and metrics on in plain text, for probes without a
+    /// client certificate.
+    pub listen_metrics: Vec<String>,
     /// URLs under which peers reach this member.
     pub advertise_peer: Vec<String>,
     /// URLs under which clients reach this member.
@@ -75,8 +78,8 @@ pub struct PeerTls {
 /// Memory and disk that the member may use.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Live bytes above which writes are refused with NOSPACE; 0 for no limit.
-    pub quota_bytes: i64,
+    /// Live bytes above which writes are refused with NOSPACE.
+    pub quota_bytes: u64,
     /// Recent events kept in memory for watches.
     pub ring_bytes: usize,
     /// Recent log entries kept in memory.
@@ -91,8 +94,6 @@ pub struct Limits {
     pub log_entries_kept: u64,
     /// The size of one request.
     pub request_bytes: usize,
-    /// Operations along one nesting path of a transaction.
-    pub txn_ops: usize,
 }
 
 /// Compaction that the store does by itself.
@@ -117,7 +118,6 @@ impl Default for Limits {
             checkpoint_log_bytes: 128 << 20,
             log_entries_kept: 50_000,
             request_bytes: 1536 << 10,
-            txn_ops: 128,
         }
     }
 }
@@ -130,6 +130,7 @@ impl Config {
             data_dir: data_dir.into(),
             listen_peer: Vec::new(),
             listen_client: Vec::new(),
+            listen_metrics: Vec::new(),
             advertise_peer: Vec::new(),
             advertise_client: Vec::new(),
             start,

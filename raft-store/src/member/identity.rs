@@ -26,6 +26,9 @@ pub struct Identity {
     pub member_id: u64,
     /// This member's name.
     pub name: String,
+    /// Whether the member has had a log: one that is missing later was lost.
+    #[serde(default)]
+    pub has_log: bool,
     /// The founding members of the cluster, empty for one that joined later.
     #[serde(default)]
     pub founders: Vec<Founder>,
@@ -82,6 +85,7 @@ impl Identity {
             cluster_id: cluster.digest().max(1),
             member_id: own.id,
             name: name.to_owned(),
+            has_log: false,
             founders,
         })
     }

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::config::{Config, Start};
-use super::identity::Identity;
+use super::identity::{IDENTITY_FILE, Identity};
 use super::lessor::Lessor;
 use super::{Inner, Member, StartError, upkeep};
 use crate::consensus::databases::Databases;
@@ -25,7 +25,7 @@ use crate::consensus::peers::{Dial, Peers};
 use crate::consensus::raft::{Consensus, Metrics as RaftMetrics, Parts};
 use crate::consensus::state_machine::StateMachine;
 use crate::consensus::types::Node;
-use crate::engine::OpenEngine;
+use crate::engine::{OpenEngine, RocksConfig, RocksEngine};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::mvcc::{Mvcc, MvccConfig};
@@ -33,6 +33,7 @@ use crate::pb::etcdserverpb::MemberAddRequest;
 use crate::pb::peer::peer_server::PeerServer;
 use crate::pb::peer::{DescribeRequest, MemberChange, member_change::Change};
 use crate::server::listen::{Handler, Security, listen};
+use crate::server::{Server, ServerOptions};
 use crate::server::tls::{ClientTls, ServerTls};
 use crate::wal::{Wal, WalConfig};
 use crate::watch::WatchHub;
@@ -57,7 +58,11 @@ const PEER_MESSAGE_MAX: usize = 64 << 20;
 impl Member {
     /// Starts a member on RocksDB.
     pub async fn start(config: Config, seams: Seams) -> Result<Self, StartError> {
-        let engine = crate::engine::rocks_opener(config.limits.engine_bytes);
+        let rocks = RocksConfig {
+            memory_bytes: config.limits.engine_bytes,
+            ..RocksConfig::default()
+        };
+        let engine: OpenEngine = Arc::new(move |dir| Ok(Arc::new(RocksEngine::open(dir, &rocks)?)));
         Self::start_with(config, seams, engine).await
     }
 
@@ -99,7 +104,7 @@ async fn start(
     let metrics = Metrics::new();
     let security = PeerSecurity::load(&config, &seams, &metrics, &tasks)?;
     let dial = dialer(&seams, security.client.clone());
-    let identity = match Identity::load(disk.as_ref(), &data_dir)? {
+    let mut identity = match Identity::load(disk.as_ref(), &data_dir)? {
         Some(identity) => identity,
         None => {
             let identity = new_identity(&config, &dial).await?;
@@ -120,13 +125,22 @@ async fn start(
         MvccConfig {
             quota_bytes: config.limits.quota_bytes,
             ring_bytes: config.limits.ring_bytes,
-            txn_ops_max: config.limits.txn_ops,
-            cluster_seed: identity.cluster_id,
-            ..MvccConfig::default()
         },
     )?;
     let log_bytes = Arc::new(AtomicU64::new(0));
+    if identity.has_log && !disk.exists(&data_dir.join(WAL_DIR)) {
+        return Err(StartError::Config(format!(
+            "the log of member {:x} is missing from {}: without it the member must not vote. Remove \
+             the member from the cluster, empty the directory, and start it again with --join",
+            identity.member_id,
+            data_dir.display()
+        )));
+    }
     let (wal, recovered) = open_wal(&config, &seams, &tasks, &metrics, &log_bytes)?;
+    if !identity.has_log {
+        identity.has_log = true;
+        identity.save(disk.as_ref(), &data_dir)?;
+    }
     tracing::info!(
         name = config.name,
         member = %format_args!("{:x}", identity.member_id),
@@ -158,7 +172,7 @@ async fn start(
     })
     .await?;
 
-    let hub = WatchHub::new(mvcc.ring(), Arc::new(mvcc.clone()), &tasks);
+    let hub = WatchHub::new(mvcc.ring().clone(), Arc::new(mvcc.clone()), &tasks);
     let leader = follow_leader(&consensus, &metrics, &tasks);
     let recovered = follow_recovery(&consensus, &tasks);
     let mut inner = Inner {
@@ -182,13 +196,14 @@ async fn start(
         _lock: lock,
     };
     let slot = Arc::new(OnceLock::new());
-    inner.peer_addresses = listen_for_peers(&inner, &security, slot.clone(), snapshots).await?;
+    let admitted = Arc::new(AtomicBool::new(false));
+    inner.peer_addresses = listen_for_peers(&inner, &security, slot.clone(), snapshots, &admitted).await?;
     let member = Member(Arc::new(inner));
     // From here on peers are answered.
     let _ = slot.set(member.clone());
-    found(&member).await?;
+    found(&member, &admitted).await?;
     upkeep::start(&member);
-    let addresses = crate::server::serve(&member).await?;
+    let addresses = listen_for_clients(&member).await?;
     let _ = member.0.client_addresses.set(addresses);
     Ok(member)
 }
@@ -262,68 +277,9 @@ fn dialer(seams: &Seams, tls: Option<ClientTls>) -> Dial {
 async fn new_identity(config: &Config, dial: &Dial) -> Result<Identity, StartError> {
     match &config.start {
         Start::New { members, token } => {
-            let identity = Identity::founding(&config.name, members, token)?;
-            refuse_wiped(config, &identity, dial).await?;
-            Ok(identity)
+            Identity::founding(&config.name, members, token)
         }
         Start::Join { peers, learner } => join(config, peers, *learner, dial).await,
-    }
-}
-
-/// A founding member with an empty disk asks the others whether it has been here before: if its
-/// disk was lost, it must not come back under its old identity, because it would vote as if it
-/// had never acknowledged anything.
-async fn refuse_wiped(
-    config: &Config,
-    identity: &Identity,
-    dial: &Dial,
-) -> Result<(), StartError> {
-    #[cfg(feature = "mutants")]
-    if config.mutants.wiped_member_keeps_identity {
-        return Ok(());
-    }
-    let peers = Peers::new(identity.cluster_id, dial.clone());
-    let mut silent: Vec<_> = identity
-        .founders
-        .iter()
-        .filter(|founder| founder.id != identity.member_id)
-        .collect();
-    let patience = timeout(FOUNDING_PATIENCE, async {
-        while !silent.is_empty() {
-            let mut still_silent = Vec::new();
-            for founder in silent {
-                let mut client = peers.client_of_urls(None, &founder.peer_urls);
-                let answer = timeout(ASK_TIMEOUT, client.describe(DescribeRequest {})).await;
-                let Ok(Ok(answer)) = answer else {
-                    still_silent.push(founder);
-                    continue;
-                };
-                let known = answer.into_inner().members.into_iter();
-                let known = known.filter(|member| member.id == identity.member_id);
-                if known.into_iter().any(|member| !member.client_ur_ls.is_empty()) {
-                    return Err(StartError::Cluster(format!(
-                        "member {} has been part of this cluster before, but {} is empty: its disk \
-                         was lost. Remove it with `trireme member remove {:x}` and start it again \
-                         with --join",
-                        config.name,
-                        config.data_dir.display(),
-                        identity.member_id
-                    )));
-                }
-            }
-            silent = still_silent;
-            if !silent.is_empty() {
-                sleep(ASK_PAUSE).await;
-            }
-        }
-        Ok(())
-    });
-    match patience.await {
-        Ok(answer) => answer,
-        Err(_) => {
-            tracing::warn!("not all founding members answered: going on without them");
-            Ok(())
-        }
     }
 }
 
@@ -414,6 +370,7 @@ async fn ask_to_join(
         cluster_id: described.cluster_id,
         member_id,
         name: config.name.clone(),
+        has_log: false,
         founders: Vec::new(),
     })
 }
@@ -538,6 +495,7 @@ async fn listen_for_peers(
     security: &PeerSecurity,
     member: Arc<OnceLock<Member>>,
     snapshots: std::path::PathBuf,
+    admitted: &Arc<AtomicBool>,
 ) -> Result<Vec<std::net::SocketAddr>, StartError> {
     let service = PeerService::new(
         inner.consensus.clone(),
@@ -546,6 +504,7 @@ async fn listen_for_peers(
         inner.seams.disk.clone(),
         snapshots.join("incoming"),
         inner.consensus.state_machine.clone(),
+        admitted.clone(),
     );
     let handler = PeerHandler {
         service: PeerServer::new(service)
@@ -568,19 +527,53 @@ async fn listen_for_peers(
     Ok(addresses)
 }
 
+async fn listen_for_clients(member: &Member) -> Result<Vec<std::net::SocketAddr>, StartError> {
+    let config = member.config();
+    let seams = member.seams();
+    let security = match &config.client_tls {
+        None => plain(seams),
+        Some(files) => {
+            let tls = ServerTls::load(files.clone(), seams.disk.as_ref())?;
+            tls.watch(seams.disk.clone(), member.metrics().clone(), member.tasks());
+            Security::Tls(tls)
+        }
+    };
+    let options = ServerOptions {
+        max_request_bytes: config.limits.request_bytes,
+    };
+    let server = Server::new(
+        member.clone(),
+        member.metrics().clone(),
+        seams.clone(),
+        member.tasks().clone(),
+        options,
+    );
+    let io = |address: &str, error| StartError::io("listen on", Path::new(address), error);
+    let mut addresses = Vec::new();
+    for address in &config.listen_client {
+        let bound = server.listen(address, security.clone()).await;
+        addresses.push(bound.map_err(|error| io(address, error))?);
+    }
+    for address in &config.listen_metrics {
+        let bound = server.listen_http(address, plain(seams)).await;
+        bound.map_err(|error| io(address, error))?;
+    }
+    Ok(addresses)
+}
+
 /// Founds the cluster, unless it exists. Every founding member does this with the same
 /// membership, so that it does not matter who is first.
-async fn found(member: &Member) -> Result<(), StartError> {
+async fn found(member: &Member, admitted: &AtomicBool) -> Result<(), StartError> {
     let identity = &member.0.identity;
     let raft = &member.consensus().raft;
     let stopped = |error: &dyn std::fmt::Display| StartError::Cluster(error.to_string());
-    if identity.founders.is_empty() {
-        return Ok(());
-    }
     let initialized = raft.is_initialized().await.map_err(|error| stopped(&error))?;
-    if initialized {
+    if initialized || identity.founders.is_empty() {
+        admitted.store(true, Ordering::Release);
         return Ok(());
     }
+    refuse_wiped(member).await?;
+    admitted.store(true, Ordering::Release);
     let nodes: std::collections::BTreeMap<u64, Node> = identity
         .founders
         .iter()
@@ -599,4 +592,65 @@ async fn found(member: &Member) -> Result<(), StartError> {
         Err(_) if raft.is_initialized().await.unwrap_or(false) => Ok(()),
         Err(error) => Err(stopped(&error)),
     }
+}
+
+/// A founding member with an empty log asks the others whether it has been here before: if its
+/// disk was lost, it must not come back under its old identity, because it would vote as if it
+/// had never acknowledged anything.
+async fn refuse_wiped(member: &Member) -> Result<(), StartError> {
+    #[cfg(feature = "mutants")]
+    if member.config().mutants.wiped_member_keeps_identity {
+        return Ok(());
+    }
+    let identity = &member.0.identity;
+    let others = identity.founders.iter();
+    let mut silent: Vec<_> = others.filter(|founder| founder.id != member.id()).collect();
+    let asking = timeout(FOUNDING_PATIENCE, async {
+        loop {
+            let mut still_silent = Vec::new();
+            for founder in silent {
+                match was_here_before(member, &founder.peer_urls).await {
+                    Some(true) => return Err(wiped(member)?),
+                    Some(false) => {}
+                    None => still_silent.push(founder),
+                }
+            }
+            if still_silent.is_empty() {
+                return Ok(());
+            }
+            silent = still_silent;
+            sleep(ASK_PAUSE).await;
+        }
+    });
+    match asking.await {
+        Ok(answer) => answer,
+        Err(_) => {
+            tracing::warn!("not all founding members answered: going on without them");
+            Ok(())
+        }
+    }
+}
+
+/// Whether a peer knows that this member has served; `None` when the peer does not answer.
+async fn was_here_before(member: &Member, peer_urls: &[String]) -> Option<bool> {
+    let mut client = member.consensus().peers.client_of_urls(None, peer_urls);
+    let answer = timeout(ASK_TIMEOUT, client.describe(DescribeRequest {})).await;
+    let described = answer.ok()?.ok()?.into_inner();
+    // Only a member that has started publishes its client URLs.
+    let own = described.members.iter().find(|known| known.id == member.id());
+    Some(own.is_some_and(|own| !own.client_ur_ls.is_empty()))
+}
+
+fn wiped(member: &Member) -> Result<StartError, StartError> {
+    // The directory holds nothing of value: without an identity it can join anew.
+    let path = member.config().data_dir.join(IDENTITY_FILE);
+    let removed = member.seams().disk.remove_file(&path);
+    removed.map_err(|error| StartError::io("remove", &path, error))?;
+    Ok(StartError::Cluster(format!(
+        "member {} has been part of this cluster before, but {} holds no log: its disk was lost. \
+         Remove it with `trireme member remove {:x}` and start it again with --join",
+        member.name(),
+        member.config().data_dir.display(),
+        member.id()
+    )))
 }

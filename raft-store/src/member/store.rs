@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::Member;
 use crate::error::{Error, Result};
-use crate::mvcc::{Mvcc, Response};
+use crate::mvcc::{MAX_LEASE_TTL, Response, check};
 use crate::pb::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
     DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
@@ -18,9 +18,6 @@ use crate::pb::log;
 use crate::pb::log::command::Op;
 use crate::store::{Store, WatchStream};
 use crate::watch::LocalOptions;
-
-/// The longest TTL that etcd accepts, in seconds.
-const LEASE_TTL_MAX: i64 = 9_000_000_000;
 
 impl Member {
     /// Proposes one operation and returns the state machine's answer to it.
@@ -133,7 +130,7 @@ fn unexpected(response: &Response) -> Error {
 #[async_trait]
 impl Store for Member {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
-        Mvcc::check_range(&request)?;
+        check::check_range(&request)?;
         self.ready_to_read(request.serializable).await?;
         let mut response = self.0.mvcc.range(&request)?;
         self.fill(&mut response.header);
@@ -141,7 +138,7 @@ impl Store for Member {
     }
 
     async fn put(&self, request: PutRequest, metadata: Bytes) -> Result<PutResponse> {
-        Mvcc::check_put(&request)?;
+        check::check_put(&request)?;
         match self.propose(Op::Put(request), metadata).await? {
             Response::Put(mut response) => {
                 self.fill(&mut response.header);
@@ -156,7 +153,7 @@ impl Store for Member {
         request: DeleteRangeRequest,
         metadata: Bytes,
     ) -> Result<DeleteRangeResponse> {
-        Mvcc::check_delete_range(&request)?;
+        check::check_delete_range(&request)?;
         match self.propose(Op::DeleteRange(request), metadata).await? {
             Response::DeleteRange(mut response) => {
                 self.fill(&mut response.header);
@@ -167,7 +164,7 @@ impl Store for Member {
     }
 
     async fn txn(&self, request: TxnRequest, metadata: Bytes) -> Result<TxnResponse> {
-        let read_only = self.0.mvcc.check_txn(&request)?;
+        let read_only = check::check_txn(&request)?;
         let mut response = if read_only {
             self.ready_to_read(false).await?;
             self.0.mvcc.read_txn(&request)?
@@ -201,7 +198,7 @@ impl Store for Member {
     }
 
     async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse> {
-        if request.ttl > LEASE_TTL_MAX {
+        if request.ttl > MAX_LEASE_TTL {
             return Err(Error::LeaseTtlTooLarge);
         }
         // A lease shorter than an election could expire before a new leader can renew it.
@@ -277,6 +274,6 @@ impl Store for Member {
     }
 
     async fn status(&self) -> Result<StatusResponse> {
-        Ok(self.status_now())
+        Ok(crate::server::status_response(self))
     }
 }

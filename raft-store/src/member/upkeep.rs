@@ -29,9 +29,9 @@ const MEMBERSHIP_TICK: Duration = Duration::from_millis(200);
 /// How often the sizes of log and database are looked at.
 const SIZE_TICK: Duration = Duration::from_secs(1);
 /// Above this share of the quota a warning is logged.
-const QUOTA_WARNING_PERCENT: i64 = 90;
+const QUOTA_WARNING_PERCENT: u64 = 90;
 /// Below this share of the quota the NOSPACE alarm is cleared.
-const QUOTA_CLEAR_PERCENT: i64 = 85;
+const QUOTA_CLEAR_PERCENT: u64 = 85;
 /// Between two looks for garbage when there is none, and between two steps when there is: the
 /// pause keeps collection from taking the disk from writes.
 const GARBAGE_IDLE: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ pub(super) fn start(member: &Member) {
     });
     let tasks = member.tasks();
     tasks.spawn("auto compaction", member.clone().compact_by_itself());
-    tasks.worker("garbage", member.clone().collect_garbage());
+    tasks.spawn("garbage", member.clone().collect_garbage());
 }
 
 /// Runs `work` after each `period` until the member stops.
@@ -168,10 +168,7 @@ impl Member {
 
     async fn tend_quota(&self) {
         let sizes = self.0.mvcc.sizes();
-        if sizes.quota_bytes <= 0 {
-            return;
-        }
-        let percent = sizes.live_bytes.saturating_mul(100) / sizes.quota_bytes;
+        let percent = sizes.live_bytes.saturating_mul(100) / sizes.quota_bytes.max(1);
         let raised = self
             .0
             .mvcc
@@ -339,7 +336,9 @@ impl Member {
     /// Removes versions that compaction has given up, a little at a time.
     async fn collect_garbage(self) {
         loop {
-            let pause = match self.0.mvcc.gc_step(GARBAGE_STEP) {
+            let mvcc = self.0.mvcc.clone();
+            let step = self.tasks().blocking(move || mvcc.gc_step(GARBAGE_STEP));
+            let pause = match step.await {
                 Ok(true) => GARBAGE_PAUSE,
                 Ok(false) => GARBAGE_IDLE,
                 Err(error) => {

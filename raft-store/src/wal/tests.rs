@@ -524,29 +524,3 @@ async fn it_works_on_a_real_disk_with_a_thread_of_its_own() {
         log.tasks.shutdown().await;
     }
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_queued_truncation_does_not_cost_entries_that_it_has_not_removed_yet() {
-    for crash_after in 1..20 {
-        let disk = FaultDisk::new(crash_after);
-        let log = open(&disk);
-        log.append(1, 0..100).await;
-        disk.set_latency(Some(Duration::from_millis(1)));
-        log.wal.purge(at(1, 9));
-        // The writer has written the purge mark and waits for the disk.
-        tokio::time::sleep(Duration::from_micros(500)).await;
-        let (removed, _answer) = done();
-        log.wal.truncate_after(Some(9), removed);
-        disk.crash_after(crash_after);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        log.tasks.shutdown().await;
-        disk.crash();
-        let log = open(&disk);
-        let entries = log.entries();
-        let from = log.recovered.purged.map_or(0, |purged| purged.index + 1);
-        assert!(
-            entries == run(1, from..100) || entries.is_empty() && from == 10,
-            "a crash after {crash_after} changes left {entries:?}"
-        );
-    }
-}

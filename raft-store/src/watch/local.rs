@@ -20,8 +20,9 @@ use crate::store::{WatchItem, WatchStream};
 /// How often a quiet watch with `progress_notify` reports its progress. etcd's 10 min serve nobody:
 /// a client's bookmark should be younger than the retained history.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// How much a watch takes at once, in weight of the ring: three times the events' bytes.
-pub const BATCH_BYTES: usize = 2 << 20;
+/// How much a watch takes at once, in weight of the ring: three times the events' bytes. A slow
+/// stream keeps that much from being freed when it leaves the ring.
+pub const BATCH_BYTES: usize = 1 << 20;
 
 /// Which kinds of change a watch wants: the request's `filters`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

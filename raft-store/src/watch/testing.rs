@@ -23,7 +23,11 @@ struct State {
     /// All events ever, with their previous versions. The first revision is 2, as in etcd.
     events: BTreeMap<i64, Vec<Event>>,
     latest: BTreeMap<Bytes, KeyValue>,
+    /// Earlier versions, by key and revision, with the revision that replaced them.
+    replaced: BTreeMap<(Bytes, i64), (KeyValue, i64)>,
     compact_revision: i64,
+    /// Applied and readable, but not published yet.
+    hidden: Vec<i64>,
 }
 
 /// One operation: a key with its new value, or `None` to delete it.
@@ -49,22 +53,31 @@ impl TestStore {
         self.write(&[(key, None)])
     }
 
-    /// Applies the operations in one revision; returns the current revision.
+    /// Applies the operations in one revision and publishes it; returns the current revision.
     pub(crate) fn write(&self, ops: &[Op]) -> i64 {
         let revision = self.apply(ops);
-        if let Some(found) = self.state().revision(revision) {
-            self.ring.publish(vec![found]);
-        }
+        self.publish();
         revision
+    }
+
+    /// Publishes what has been applied.
+    pub(crate) fn publish(&self) {
+        let mut state = self.state();
+        let hidden = std::mem::take(&mut state.hidden);
+        let found = hidden.into_iter().filter_map(|r| state.revision(r));
+        let found = found.collect();
+        drop(state);
+        self.ring.publish(found);
     }
 
     /// Applies operations that watchers can only find in the history, as a snapshot brings them.
     pub(crate) fn install(&self, writes: &[Vec<Op>]) {
-        let mut last = self.current_revision();
+        self.publish();
         for ops in writes {
-            last = self.apply(ops);
+            self.apply(ops);
         }
-        self.ring.reset(last);
+        self.state().hidden.clear();
+        self.ring.reset(self.current_revision());
     }
 
     pub(crate) fn compact(&self, revision: i64) {
@@ -85,7 +98,8 @@ impl TestStore {
         self.state.lock().expect("no test panics inside")
     }
 
-    fn apply(&self, ops: &[Op]) -> i64 {
+    /// Applies the operations in one revision, which readers see before it is published.
+    pub(crate) fn apply(&self, ops: &[Op]) -> i64 {
         let mut state = self.state();
         let revision = state.current() + 1;
         let mut events = Vec::new();
@@ -96,6 +110,7 @@ impl TestStore {
             return state.current();
         }
         state.events.insert(revision, events);
+        state.hidden.push(revision);
         revision
     }
 }
@@ -108,6 +123,10 @@ impl State {
     fn change(&mut self, key: &'static str, value: Option<&[u8]>, revision: i64) -> Option<Event> {
         let key = Bytes::from_static(key.as_bytes());
         let prev_kv = self.latest.remove(&key);
+        if let Some(prev) = prev_kv.clone() {
+            let version = (prev.key.clone(), prev.mod_revision);
+            self.replaced.insert(version, (prev, revision));
+        }
         let kv = match value {
             None => {
                 prev_kv.as_ref()?;
@@ -185,17 +204,15 @@ impl History for TestStore {
     /// A version is gone once a compaction reached the change that replaced it.
     fn version_at(&self, key: &[u8], mod_revision: i64) -> Result<Option<KeyValue>> {
         let state = self.state();
-        let versions = state.events.values().flatten();
-        let replaced_by = versions.into_iter().find_map(|event| {
-            let prev = event.prev_kv.as_ref()?;
-            (prev.key == key && prev.mod_revision == mod_revision).then_some(event)
-        });
-        Ok(replaced_by.and_then(|event| {
-            let at = event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
-            event
-                .prev_kv
-                .clone()
-                .filter(|_| at > state.compact_revision)
-        }))
+        let version = (Bytes::copy_from_slice(key), mod_revision);
+        let (kv, replaced_at) = match state.replaced.get(&version) {
+            Some(found) => found,
+            None => {
+                let latest = state.latest.get(key).cloned();
+                return Ok(latest.filter(|kv| kv.mod_revision == mod_revision));
+            }
+        };
+        let kept = *replaced_at > state.compact_revision;
+        Ok(kept.then(|| kv.clone()))
     }
 }

@@ -220,10 +220,54 @@ async fn watches_end_with_the_member_and_without_a_leader() {
     assert_eq!(other.next().await, Err(Error::Stopped));
 }
 
+/// Real threads: a busy writer, a ring too small for it, watches that come, sleep and read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_lost_between_threads() {
+    let tasks = Tasks::new(Threads::Real);
+    let store = TestStore::new(16 << 10);
+    let hub = WatchHub::new(store.ring(), store.clone(), &tasks);
+    let mut watches = Vec::new();
+    for n in 0..100 {
+        let key = if n % 2 == 0 { "rare" } else { "often" };
+        let start = if n % 3 == 0 {
+            store.current_revision()
+        } else {
+            0
+        };
+        let from = store.current_revision() + i64::from(start == 0);
+        let watch = hub.watch(&request(key, "", start), LocalOptions::default());
+        let mut watch = watch.expect("the watch opens");
+        let (range, model) = (KeyRange::Key(key.into()), store.clone());
+        let handle = tasks.spawn("watch", async move {
+            let mut seen = Vec::new();
+            let last = |seen: &[Event]| seen.last().cloned().and_then(|e: Event| e.kv);
+            while last(&seen).is_none_or(|kv| kv.value != "end") {
+                seen.extend(events(&mut watch).await);
+            }
+            assert_eq!(seen, model.events(&range, from));
+        });
+        watches.push(handle);
+        for m in 0..20 {
+            store.put("often", "x");
+            if (n + m) % 7 == 0 {
+                store.put("rare", "x");
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    store.put("often", "end");
+    store.put("rare", "end");
+    for watch in watches {
+        watch.await.expect("everything arrived");
+    }
+}
+
 /// One step of the random test.
 #[derive(Debug, Clone)]
 enum Do {
     Write(Vec<Op>),
+    /// Readers see it before it is published, with the next write.
+    Apply(Vec<Op>),
     Install(Vec<Vec<Op>>),
     /// Compacts so many revisions below the current one.
     Compact(i64),
@@ -269,6 +313,7 @@ fn steps() -> impl Strategy<Value = Vec<Do>> {
     ];
     let step = prop_oneof![
         8 => ops().prop_map(Do::Write),
+        2 => ops().prop_map(Do::Apply),
         1 => prop::collection::vec(ops(), 0..6).prop_map(Do::Install),
         1 => (0i64..20).prop_map(Do::Compact),
         4 => Just(Do::Dispatch),
@@ -350,6 +395,7 @@ async fn run(steps: Vec<Do>, ring_bytes: usize) {
     for step in steps {
         match step {
             Do::Write(ops) => drop(store.write(&ops)),
+            Do::Apply(ops) => drop(store.apply(&ops)),
             Do::Install(writes) => store.install(&writes),
             Do::Compact(back) => store.compact((store.current_revision() - back).max(1)),
             Do::Dispatch => settle().await,
@@ -390,6 +436,7 @@ async fn run(steps: Vec<Do>, ring_bytes: usize) {
             }
         }
     }
+    store.publish();
     settle().await;
     for seen in &mut all {
         while seen.take(store) {}

@@ -1,5 +1,5 @@
 //! Clusters of real members in this process, for the tests of this crate.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -82,7 +82,10 @@ fn sample() -> Vec<Entries> {
     vec![
         ("auth", vec![(b"authEnabled".to_vec(), vec![1])]),
         ("key", keys),
-        ("lease", vec![lease(5, 60, 0), lease(9, 3600, 100)]),
+        (
+            "lease",
+            vec![lease(5, 60, 0), lease(9, 3600, 100), lease(-4, 30, 0)],
+        ),
         (
             "meta",
             vec![
@@ -95,6 +98,11 @@ fn sample() -> Vec<Entries> {
     ]
 }
 
+/// [`sample`] as a file.
+pub(crate) fn sample_database() -> Vec<u8> {
+    Builder::database(4096, &sample())
+}
+
 #[test]
 fn the_newest_version_of_each_living_key_comes_over() {
     for page_size in [4096, 16384] {
@@ -104,7 +112,7 @@ fn the_newest_version_of_each_living_key_comes_over() {
             revision: 22,
             compact_revision: 4,
             keys: 6,
-            leases: 2,
+            leases: 3,
             orphans: 1,
             applied_index: 1234,
             term: 7,
@@ -118,7 +126,7 @@ fn the_newest_version_of_each_living_key_comes_over() {
             (state.header.revision, state.header.compact_revision),
             (22, 4)
         );
-        let leases = [(5, 60, 0), (9, 3600, 100)];
+        let leases = [(5, 60, 0), (9, 3600, 100), (-4, 30, 0)];
         assert_eq!(
             state.leases,
             leases.map(|(id, ttl, remaining_ttl)| Lease {
@@ -180,7 +188,7 @@ fn an_import_can_be_kept_as_an_archive() {
         crate::backup::archive::write(snapshot.unwrap(), &RealDisk, &path, &mut quiet).unwrap();
     assert_eq!(
         (summary.keys, summary.leases, summary.header.revision),
-        (6, 2, 22)
+        (6, 3, 22)
     );
 }
 

@@ -284,7 +284,7 @@ fn a_power_cut_leaves_a_whole_member_or_none() {
         } else {
             none += 1;
             assert!(
-                !done.is_ok(),
+                done.is_err(),
                 "cut {cut}: restored, and gone after a power cut"
             );
         }

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// The processor time of this thread's process, both user and system.
+/// The processor time of this process, both user and system.
+#[allow(clippy::disallowed_methods)]
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields: Vec<&str> = stat

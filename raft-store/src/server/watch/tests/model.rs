@@ -25,6 +25,8 @@ use crate::watch::{History, KeyRange, WatchHub};
 #[derive(Debug, Clone)]
 enum Do {
     Write(Vec<Op>),
+    /// Readers see it before it is published, with the next write.
+    Apply(Vec<Op>),
     Install(Vec<Vec<Op>>),
     Compact(i64),
     /// Lets the dispatcher run.
@@ -67,6 +69,7 @@ fn create() -> impl Strategy<Value = WatchCreateRequest> {
 fn steps() -> impl Strategy<Value = Vec<Do>> {
     let step = prop_oneof![
         8 => ops().prop_map(Do::Write),
+        2 => ops().prop_map(Do::Apply),
         1 => prop::collection::vec(ops(), 0..6).prop_map(Do::Install),
         1 => (0i64..20).prop_map(Do::Compact),
         4 => Just(Do::Dispatch),
@@ -242,6 +245,7 @@ async fn go(mut run: Run, steps: Vec<Do>) {
         let store = run.store.clone();
         match step {
             Do::Write(ops) => drop(store.write(&ops)),
+            Do::Apply(ops) => drop(store.apply(&ops)),
             Do::Install(writes) => store.install(&writes),
             Do::Compact(back) => store.compact((store.current_revision() - back).max(1)),
             Do::Dispatch => settle().await,
@@ -267,6 +271,7 @@ async fn go(mut run: Run, steps: Vec<Do>) {
             }
         }
     }
+    run.store.publish();
     settle().await;
     while run.take() {}
     // Nothing is left over, and everybody who is still there has everything.
@@ -296,6 +301,28 @@ proptest! {
         let runtime = { runtime }.enable_all().start_paused(true).build().expect("a runtime");
         runtime.block_on(run(steps, ring));
     }
+}
+
+/// A watcher that was fine when it was created, and has not read yet.
+#[tokio::test]
+async fn compaction_overtakes_a_lagging_watcher() {
+    let mut run = Run::new(1 << 20);
+    run.store.put("a", "1");
+    settle().await;
+    while run.take() {}
+    let request = WatchCreateRequest {
+        key: Bytes::from_static(b"a"),
+        start_revision: 2,
+        ..WatchCreateRequest::default()
+    };
+    run.asked.push((request.clone(), 2));
+    run.ask(RequestUnion::CreateRequest(request));
+    run.store.put("a", "2");
+    run.store.compact(3);
+    settle().await;
+    while run.take() {}
+    assert!(run.seen.is_empty());
+    assert!(run.cancelled[0].ended && run.cancelled[0].events.is_empty());
 }
 
 /// The checks above are worth something: they notice the planted bugs.

@@ -1,0 +1,389 @@
+//! One run: load and faults, then healing, then everything is asked for what it knows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::checkers::certificate::EventLog;
+use crate::client::{Client, Target};
+use crate::cluster::{Cluster, Plan};
+use crate::dice::Dice;
+use crate::evidence::{Plant, RunInfo, Trouble, save_log};
+use crate::faults;
+use crate::history::{Event, Frame, Kind, Process, Recorder, WatchSpec};
+use crate::ops::{Call, Reply};
+use crate::scenarios::Scenario;
+use crate::workloads::watcher::Watcher;
+use crate::workloads::{Actor, Shared, Workload, drive};
+
+/// Clients of a run.
+const CLIENTS: u64 = 8;
+/// Calls per second of all clients together, when nothing fails.
+const CALLS_PER_SECOND: u32 = 160;
+/// Time a client gives a call.
+const CALL_TIME: Duration = Duration::from_millis(1500);
+/// Time for one question at the end, when everything is whole again.
+const FINAL_TIME: Duration = Duration::from_secs(10);
+/// Streams must have caught up within this time at the end.
+const CONVERGE_TIME: Duration = Duration::from_secs(20);
+/// Leases must have ended this long after their last renewal; see the lease checker.
+const LEASE_TIME: Duration = Duration::from_secs(15);
+
+/// How to run a scenario.
+pub struct Settings {
+    /// What to run.
+    pub scenario: Scenario,
+    /// The cluster to run it on.
+    pub plan: Plan,
+    /// Seed of all choices.
+    pub seed: u64,
+    /// Time of load and faults.
+    pub time: Duration,
+    /// A lie to tell.
+    pub plant: Option<Plant>,
+}
+
+/// Runs a scenario and leaves the evidence in `dir`.
+///
+/// # Errors
+///
+/// When the harness fails. What the store does wrong is evidence, not an error.
+pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
+    let Settings {
+        scenario,
+        plan,
+        seed,
+        time,
+        plant,
+    } = settings;
+    let recorder = Recorder::create(dir)?;
+    let dice = Dice::new(seed);
+    let mut info = RunInfo {
+        scenario: scenario.name.clone(),
+        seed,
+        seconds: time.as_secs(),
+        system: plan.system.name().into(),
+        binary: plan.system.identity(),
+        members: plan.members,
+        checks: scenario.checks.clone(),
+        faults: scenario
+            .faults
+            .iter()
+            .map(|fault| fault.name().into())
+            .collect(),
+        writes_min: writes_min(scenario.workload, time),
+        lease_early_ms: plan.system.lease_early_ms(),
+        plant,
+        troubles: Vec::new(),
+    };
+    let save = |info: &RunInfo| -> Result<()> {
+        Ok(std::fs::write(
+            dir.join("run.json"),
+            serde_json::to_string_pretty(info)?,
+        )?)
+    };
+    // Written now too, so that a run that breaks off can be looked at.
+    save(&info)?;
+    let mut cluster = Cluster::start(plan).await?;
+    let shared = Shared::new(scenario.value_bytes, plant);
+    let load = Load::start(&cluster, &scenario, &recorder, &shared, &dice);
+    let end = Instant::now() + time;
+    let mut fate = dice.fork(0xFA7E);
+    let torment = faults::torment(&mut cluster, &scenario.faults, &mut fate, &recorder, end).await;
+    faults::heal(&mut cluster).await?;
+    recorder.nemesis("end", serde_json::Value::Null);
+    if let Err(error) = torment {
+        info.troubles.push(Trouble {
+            of_store: false,
+            message: format!("{error:#}"),
+        });
+    }
+    if let Err(error) = finish(&mut cluster, &scenario, &recorder, load, dir).await {
+        info.troubles.push(Trouble {
+            of_store: true,
+            message: format!("after healing: {error:#}"),
+        });
+    }
+    for member in 0..cluster.size() {
+        cluster.is_up(member);
+    }
+    cluster.read_logs();
+    info.troubles.append(&mut cluster.troubles);
+    cluster.destroy();
+    recorder.flush()?;
+    save(&info)
+}
+
+/// Acknowledged writes that a run must have: a tenth of what an unhurt one makes.
+fn writes_min(workload: Workload, time: Duration) -> i64 {
+    let per_second = match workload {
+        Workload::Lease => 1,
+        _ => i64::from(CALLS_PER_SECOND) / 20,
+    };
+    per_second * i64::try_from(time.as_secs()).unwrap_or(0)
+}
+
+/// Clients and watchers at work.
+struct Load {
+    clients: Vec<JoinHandle<()>>,
+    watchers: Vec<(Watching, JoinHandle<()>)>,
+    stop_clients: watch::Sender<bool>,
+    stop_watchers: watch::Sender<bool>,
+}
+
+/// A stream as the end of a run sees it.
+struct Watching {
+    stream: u64,
+    spec: WatchSpec,
+    reached: watch::Receiver<i64>,
+}
+
+impl Load {
+    fn start(
+        cluster: &Cluster,
+        scenario: &Scenario,
+        recorder: &Recorder,
+        shared: &Arc<Shared>,
+        dice: &Dice,
+    ) -> Load {
+        let (stop_clients, stopped) = watch::channel(false);
+        let pause = Duration::from_secs(1) * u32::try_from(CLIENTS).unwrap_or(1) / CALLS_PER_SECOND;
+        let clients = (0..CLIENTS)
+            .map(|number| {
+                let actor = Actor::new(
+                    number,
+                    CLIENTS,
+                    cluster.targets(),
+                    CALL_TIME,
+                    recorder.clone(),
+                    shared.clone(),
+                    dice.fork(number),
+                );
+                let (shared, stopped) = (shared.clone(), stopped.clone());
+                tokio::spawn(drive(scenario.workload, actor, shared, pause, stopped))
+            })
+            .collect();
+        let (stop_watchers, stopped) = watch::channel(false);
+        let watchers = specs(scenario.workload)
+            .into_iter()
+            .zip(0..)
+            .map(|(spec, stream)| {
+                let (sender, reached) = watch::channel(0);
+                let watcher = Watcher {
+                    stream,
+                    spec: spec.clone(),
+                    targets: cluster.targets(),
+                    dice: dice.fork(1000 + stream),
+                    recorder: recorder.clone(),
+                    reached: sender,
+                    late: shared.plant == Some(Plant::LateResume),
+                };
+                let watching = Watching {
+                    stream,
+                    spec,
+                    reached,
+                };
+                (watching, tokio::spawn(watcher.run(stopped.clone())))
+            })
+            .collect();
+        Load {
+            clients,
+            watchers,
+            stop_clients,
+            stop_watchers,
+        }
+    }
+
+    async fn stop_clients(&mut self) {
+        let _ = self.stop_clients.send(true);
+        for client in self.clients.drain(..) {
+            // A client is never longer in a call than its deadlines.
+            let _ = timeout(CALL_TIME * 4, client).await;
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = (self.stop_clients.send(true), self.stop_watchers.send(true));
+        self.clients.iter().for_each(JoinHandle::abort);
+        self.watchers
+            .iter()
+            .for_each(|(_, watcher)| watcher.abort());
+    }
+}
+
+/// What the streams of a run ask for. The first sees everything.
+fn specs(workload: Workload) -> Vec<WatchSpec> {
+    let spec = |prefix: &str, start| WatchSpec {
+        prefix: prefix.into(),
+        start,
+        prev_kv: true,
+        no_put: false,
+        no_delete: false,
+        progress: true,
+    };
+    let mut specs = vec![spec("", 1), spec("", 0)];
+    match workload {
+        Workload::Register => specs.push(spec("reg/", 1)),
+        Workload::Append => specs.push(spec("list/", 2)),
+        Workload::Watch => {
+            specs.extend([
+                spec("w/0/", 1),
+                spec("w/1/", 0),
+                spec("w/", 30),
+                spec("w/2/1", 1),
+            ]);
+            specs.push(WatchSpec {
+                no_put: true,
+                ..spec("w/", 1)
+            });
+            specs.push(WatchSpec {
+                no_delete: true,
+                prev_kv: false,
+                ..spec("w/", 1)
+            });
+        }
+        Workload::Set | Workload::Lease => {}
+    }
+    specs
+}
+
+/// Waits until all is well and asks everybody for everything.
+async fn finish(
+    cluster: &mut Cluster,
+    scenario: &Scenario,
+    recorder: &Recorder,
+    mut load: Load,
+    dir: &Path,
+) -> Result<()> {
+    cluster.wait_serving().await?;
+    // Work goes on for a moment: recovery means that writes succeed again.
+    sleep(Duration::from_secs(2)).await;
+    load.stop_clients().await;
+    if scenario.workload == Workload::Lease {
+        sleep(LEASE_TIME).await;
+    }
+    let targets = cluster.targets();
+    let last = converge(&targets, recorder, &mut load).await?;
+    drop(load);
+    for target in &targets {
+        final_reads(target, recorder, last).await?;
+        let log = event_log(target, last).await;
+        let log = log.with_context(|| format!("history of member {}", target.node))?;
+        save_log(dir, target.node, &log)?;
+    }
+    Ok(())
+}
+
+/// Marks the end of every watched prefix, waits until every stream has seen it, and returns
+/// the last revision.
+async fn converge(targets: &[Target], recorder: &Recorder, load: &mut Load) -> Result<i64> {
+    let first = targets.first().context("a cluster without members")?;
+    let mut client = Client::new(first.clone(), FINAL_TIME);
+    let mut last = 0;
+    let mut goals = Vec::new();
+    for (watching, _) in &load.watchers {
+        let key = format!("{}~end", watching.spec.prefix);
+        let value = format!("end-{}", watching.stream);
+        let put = Call::Put {
+            key: key.clone(),
+            value,
+            lease: 0,
+        };
+        let put = final_call(&mut client, recorder, &put).await?;
+        let delete = final_call(&mut client, recorder, &Call::Delete { key }).await?;
+        last = delete.1;
+        goals.push(if watching.spec.no_delete {
+            put.1
+        } else {
+            delete.1
+        });
+    }
+    let end = Instant::now() + CONVERGE_TIME;
+    for ((watching, _), goal) in load.watchers.iter_mut().zip(goals) {
+        let left = end.saturating_duration_since(Instant::now());
+        let reached = watching.reached.wait_for(|reached| *reached >= goal);
+        let converged = timeout(left, reached)
+            .await
+            .is_ok_and(|reached| reached.is_ok());
+        recorder.frame(watching.stream, 0, Frame::Converged(goal, converged));
+    }
+    Ok(last)
+}
+
+async fn final_call(client: &mut Client, recorder: &Recorder, call: &Call) -> Result<(Reply, i64)> {
+    let process = Process::Named(format!("final-{}", client.node()));
+    let node = Some(client.node());
+    recorder.invoke(&process, node, call);
+    match client.call(call).await {
+        Ok(answer) => {
+            recorder.ok(&process, call, node, &answer.reply, answer.rev);
+            Ok((answer.reply, answer.rev.unwrap_or(0)))
+        }
+        Err(failure) => {
+            let reason = format!("{failure:?}");
+            let kind = if call.has_effect() {
+                Kind::Info
+            } else {
+                Kind::Fail
+            };
+            recorder.failed(kind, &process, call, node, &reason);
+            anyhow::bail!("{call:?} on member {}: {reason}", client.node())
+        }
+    }
+}
+
+/// Asks one member for all pairs, from its own state, and for its hash.
+async fn final_reads(target: &Target, recorder: &Recorder, last: i64) -> Result<()> {
+    let mut client = Client::new(target.clone(), FINAL_TIME);
+    // A linearizable read first: the member's own state then covers everything.
+    let probe = Call::Get {
+        key: "~end".into(),
+        serializable: false,
+        revision: 0,
+    };
+    final_call(&mut client, recorder, &probe).await?;
+    let list = Call::List {
+        prefix: String::new(),
+        serializable: true,
+        revision: 0,
+    };
+    final_call(&mut client, recorder, &list).await?;
+    final_call(&mut client, recorder, &Call::Hash { revision: last }).await?;
+    Ok(())
+}
+
+/// Everything a member has to tell, from revision 1 up to `last`.
+async fn event_log(target: &Target, last: i64) -> Result<EventLog> {
+    let spec = WatchSpec {
+        prefix: String::new(),
+        start: 1,
+        prev_kv: true,
+        no_put: false,
+        no_delete: false,
+        progress: false,
+    };
+    let mut client = Client::new(target.clone(), FINAL_TIME);
+    let (_requests, mut stream) = client.watch(&spec).await.map_err(anyhow::Error::msg)?;
+    let mut events: Vec<Event> = Vec::new();
+    while events.last().is_none_or(|event| event.revision() < last) {
+        let response = timeout(FINAL_TIME, stream.message())
+            .await
+            .context("it stopped")??;
+        let response = response.context("the stream ended")?;
+        anyhow::ensure!(!response.canceled, "canceled: {}", response.cancel_reason);
+        events.extend(
+            response
+                .events
+                .into_iter()
+                .map(crate::client::event_from_wire),
+        );
+    }
+    Ok(EventLog::new(last, events))
+}
