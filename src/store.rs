@@ -74,7 +74,7 @@ async fn serve(config: &StoreConfig) -> Result<()> {
                 tracing::warn!(?bound, "not everything under way was answered in time");
             }
         }
-        signal = signals.next() => tracing::warn!(signal, "stopping at once"),
+        signal = signals.insisted() => tracing::warn!(signal, "stopping at once"),
     }
     Ok(())
 }
