@@ -5,7 +5,7 @@ use raft_store::pb::etcdserverpb::request_op::Request as Op;
 use raft_store::pb::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-use raft_store::{Error, Store};
+use raft_store::Error;
 
 use crate::backend::Feature;
 use crate::harness::{Ctx, Outcome, always, cases, op, put_op, put_request, txn_op};

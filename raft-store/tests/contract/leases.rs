@@ -8,7 +8,7 @@ use raft_store::pb::etcdserverpb::{
     WatchCreateRequest,
 };
 use raft_store::pb::mvccpb::event::EventType;
-use raft_store::{Error, Store, WatchItem};
+use raft_store::{Error, WatchItem};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Ctx, Outcome, cases, next, put_request, revision};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use raft_store::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use raft_store::pb::etcdserverpb::{PutRequest, RangeRequest};
-use raft_store::{Error, Store};
+use raft_store::Error;
 
 use crate::harness::{Ctx, Outcome, cases, revision, text};
 

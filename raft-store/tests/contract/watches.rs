@@ -7,7 +7,7 @@ use raft_store::pb::etcdserverpb::WatchCreateRequest;
 use raft_store::pb::etcdserverpb::watch_create_request::FilterType;
 use raft_store::pb::mvccpb::Event;
 use raft_store::pb::mvccpb::event::EventType;
-use raft_store::{Error, Result, Store, WatchItem, WatchStream};
+use raft_store::{Error, Result, WatchItem, WatchStream};
 use tokio::time::{Instant, timeout};
 
 use crate::backend::Feature;
