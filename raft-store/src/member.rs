@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::mvcc::Mvcc;
 use crate::pb::etcdserverpb::*;
 use crate::store::{Store, WatchStream};
+use crate::watch::{EventRing, History, Revision, WatchHub};
 
 /// Stub.
 #[derive(Clone)]
@@ -19,12 +20,31 @@ pub struct Member {
     mvcc: Mvcc,
     leader: watch::Sender<Option<u64>>,
     tasks: Tasks,
+    hub: WatchHub,
+}
+
+struct NoHistory;
+
+impl History for NoHistory {
+    fn current_revision(&self) -> i64 {
+        1
+    }
+    fn compact_revision(&self) -> i64 {
+        0
+    }
+    fn revisions(&self, _: i64, _: usize) -> Result<Vec<Arc<Revision>>> {
+        Ok(Vec::new())
+    }
+    fn version_at(&self, _: &[u8], _: i64) -> Result<Option<crate::pb::mvccpb::KeyValue>> {
+        Ok(None)
+    }
 }
 
 #[allow(missing_docs)]
 impl Member {
     pub fn over(store: Arc<dyn Store>, tasks: Tasks) -> Member {
-        Member { store, mvcc: Mvcc::default(), leader: watch::Sender::new(Some(1)), tasks }
+        let hub = WatchHub::new(Arc::new(EventRing::new(1 << 20)), Arc::new(NoHistory), &tasks);
+        Member { store, mvcc: Mvcc::default(), leader: watch::Sender::new(Some(1)), tasks, hub }
     }
     pub fn id(&self) -> u64 {
         1
@@ -34,6 +54,9 @@ impl Member {
     }
     pub fn mvcc(&self) -> &Mvcc {
         &self.mvcc
+    }
+    pub fn watch_hub(&self) -> &WatchHub {
+        &self.hub
     }
     pub fn leader(&self) -> Option<u64> {
         *self.leader.borrow()

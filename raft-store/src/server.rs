@@ -40,10 +40,9 @@ use crate::error::Error;
 use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::pb::etcdserverpb::SnapshotRequest;
-use crate::pb::etcdserverpb::watch_server::WatchServer;
 use grpc::{Answer, Method};
 use listen::{Handler, Security};
-use watch::WatchService;
+use watch::{WatchConfig, WatchParts, WatchService};
 
 pub use cluster::check_peer_urls;
 pub use maintenance::status as status_response;
@@ -67,11 +66,13 @@ pub(crate) const AUDIT: &str = "trireme-audit-bin";
 pub struct ServerOptions {
     /// Larger requests are refused.
     pub max_request_bytes: usize,
+    /// How watches behave.
+    pub watch: WatchConfig,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { max_request_bytes: MAX_REQUEST_BYTES }
+        ServerOptions { max_request_bytes: MAX_REQUEST_BYTES, watch: WatchConfig::default() }
     }
 }
 
@@ -87,7 +88,7 @@ struct Inner {
     seams: Seams,
     tasks: Tasks,
     options: ServerOptions,
-    watch: WatchServer<WatchService>,
+    watch: WatchService,
 }
 
 impl Server {
@@ -100,9 +101,13 @@ impl Server {
         options: ServerOptions,
     ) -> Server {
         metrics.grpc.name(grpc::METHOD_NAMES);
-        let max_message = grpc::max_message_bytes(options.max_request_bytes);
-        let watch = WatchServer::new(WatchService::new(member.clone()))
-            .max_decoding_message_size(max_message);
+        let about = member.clone();
+        let watch = WatchService::new(WatchParts {
+            hub: member.watch_hub().clone(),
+            leader: member.leader_watch(),
+            header: Arc::new(move || about.header()),
+            config: options.watch.clone(),
+        });
         Server { inner: Arc::new(Inner { member, metrics, seams, tasks, options, watch }) }
     }
 
@@ -246,7 +251,7 @@ impl Inner {
                 });
                 self.codec().streaming(call, request).await
             }
-            // Only Watch is left; its service is tonic's.
+            // Only Watch is left.
             _ => match self.watch.clone().call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
