@@ -14,7 +14,7 @@ use raft_store::backup::live::Directories;
 use raft_store::backup::restore::{
     Restored, Target, parse_initial_cluster, restore, restore_archive,
 };
-use raft_store::engine::rocks_opener;
+use raft_store::engine::rocks::{RocksConfig, RocksEngine};
 use raft_store::member::format::MemberFiles;
 use seams::Seams;
 use serde_json::json;
@@ -28,9 +28,13 @@ const ENGINE_BYTES: usize = 128 << 20;
 
 /// The data directories of members that do not run.
 pub(crate) fn directories(seams: &Seams) -> Directories {
+    let rocks = RocksConfig {
+        memory_bytes: ENGINE_BYTES,
+        ..RocksConfig::default()
+    };
     Directories {
         seams: seams.clone(),
-        open_engine: rocks_opener(ENGINE_BYTES),
+        open_engine: Arc::new(move |dir| Ok(Arc::new(RocksEngine::open(dir, &rocks)?))),
         format: Arc::new(MemberFiles),
     }
 }

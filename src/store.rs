@@ -93,6 +93,11 @@ fn member_config(config: &StoreConfig) -> member::Config {
             .iter()
             .map(Url::authority)
             .collect(),
+        listen_metrics: config
+            .listen_metrics_urls
+            .iter()
+            .map(Url::authority)
+            .collect(),
         advertise_peer: texts(&config.initial_advertise_peer_urls),
         advertise_client: texts(&config.advertise_client_urls),
         timings: Timings {
@@ -104,12 +109,11 @@ fn member_config(config: &StoreConfig) -> member::Config {
         client_tls: client_tls(config),
         peer_tls: peer_tls(config),
         limits: member::Limits {
-            quota_bytes: i64::try_from(config.quota_backend_bytes.0).unwrap_or(i64::MAX),
+            quota_bytes: config.quota_backend_bytes.0,
             engine_bytes: as_usize(shares.engine),
             ring_bytes: as_usize(shares.events),
             log_cache_bytes: as_usize(shares.log),
             request_bytes: as_usize(config.max_request_bytes.0),
-            txn_ops: config.max_txn_ops,
             ..member::Limits::default()
         },
         auto_compaction: match config.auto_compaction() {

@@ -1,7 +1,7 @@
 //! One member of a cluster: disk, consensus, applied state and services, composed.
 //!
-//! - [`config`]: what it is started with; [`identity`]: who it is.
-//! - [`format`]: the formats of its files, for those who read them without running it.
+//! - [`config`]: what it is started with; [`identity`]: who it is; [`format`]: both as backups
+//!   see them.
 //! - [`start`]: opening the directory, joining or founding a cluster, listening.
 //! - [`store`]: the in-process [`crate::Store`].
 //! - [`lessor`]: the leader's clock over leases; [`membership`]: changes of the membership.

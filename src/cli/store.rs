@@ -55,6 +55,9 @@ struct StoreFlags {
     /// Where peers connect [default: https://127.0.0.1:2380]
     #[arg(long, value_name = "URL,...", help_heading = "Member")]
     listen_peer_urls: Vec<String>,
+    /// Where health and metrics are served in plain text, on loopback only [default: nowhere]
+    #[arg(long, value_name = "URL,...", help_heading = "Member")]
+    listen_metrics_urls: Vec<String>,
 
     /// What peers are told to connect to [default: the listen URLs]
     #[arg(long, value_name = "URL,...", help_heading = "Cluster")]
@@ -127,9 +130,6 @@ struct StoreFlags {
     /// The largest request [default: 1536KiB]
     #[arg(long, value_name = "SIZE", help_heading = "Tuning")]
     max_request_bytes: Option<String>,
-    /// The most operations along one path of a transaction [default: 128]
-    #[arg(long, value_name = "N", help_heading = "Tuning")]
-    max_txn_ops: Option<String>,
     /// How often idle watches that asked for it are told of progress [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Tuning")]
     watch_progress_notify_interval: Option<String>,

@@ -28,6 +28,9 @@ pub struct StoreConfig {
     /// Where peers connect. Default: `https://127.0.0.1:2380`.
     #[serde(with = "texts")]
     pub listen_peer_urls: Vec<Url>,
+    /// Where health and metrics are served in plain text, on loopback only. Default: nowhere.
+    #[serde(with = "texts")]
+    pub listen_metrics_urls: Vec<Url>,
     /// What peers are told to connect to, when the member enters the cluster. Default: the listen
     /// URLs.
     #[serde(with = "texts")]
@@ -85,9 +88,6 @@ pub struct StoreConfig {
     /// The largest request that clients may send. Default: 1.5 MiB, which clients rely on.
     #[serde(with = "text")]
     pub max_request_bytes: ByteSize,
-    /// The most operations along one path of a transaction. Default: 128, which clients rely on.
-    #[serde(with = "text")]
-    pub max_txn_ops: usize,
     /// How often idle watches that asked for it are told of progress. Default: 5 s.
     #[serde(with = "text")]
     pub watch_progress_notify_interval: Span,
@@ -123,6 +123,7 @@ impl Default for StoreConfig {
             listen_client_urls: vec![local(2379)],
             advertise_client_urls: Vec::new(),
             listen_peer_urls: vec![local(2380)],
+            listen_metrics_urls: Vec::new(),
             initial_advertise_peer_urls: Vec::new(),
             initial_cluster: Vec::new(),
             initial_cluster_token: "trireme".into(),
@@ -142,7 +143,6 @@ impl Default for StoreConfig {
             auto_compaction_retention: "0".into(),
             memory_budget: ByteSize::mib(224),
             max_request_bytes: ByteSize(1536 << 10),
-            max_txn_ops: 128,
             watch_progress_notify_interval: Span::from_millis(5_000),
             corrupt_check_time: Span::from_millis(60_000),
             shutdown_timeout: Span::from_millis(10_000),
@@ -227,6 +227,14 @@ impl StoreConfig {
             self.insecure,
         );
         found.urls("listen-peer-urls", &self.listen_peer_urls, self.insecure);
+        for url in &self.listen_metrics_urls {
+            if url.secure || !url.is_loopback() {
+                found.add(
+                    "listen-metrics-urls",
+                    format!("{url} is not an http:// URL with a loopback address: use such a one"),
+                );
+            }
+        }
         for (key, urls, listen) in [
             (
                 "advertise-client-urls",
@@ -392,10 +400,6 @@ impl StoreConfig {
                 "max-request-bytes",
                 format!("{request} is not between 64KiB and 32MiB"),
             );
-        }
-        if !(1..=100_000).contains(&self.max_txn_ops) {
-            let ops = self.max_txn_ops;
-            found.add("max-txn-ops", format!("{ops} is not between 1 and 100000"));
         }
         for (key, span) in [
             (
@@ -596,6 +600,15 @@ mod tests {
             },
             "listen-peer-urls",
             "not a loopback address",
+        );
+        let open = vec!["http://10.0.0.1:9".parse().unwrap()];
+        assert_problem(
+            StoreConfig {
+                listen_metrics_urls: open,
+                ..plain()
+            },
+            "listen-metrics-urls",
+            "loopback",
         );
         let tls = vec!["https://127.0.0.1:1".parse().unwrap()];
         assert_problem(
