@@ -32,12 +32,15 @@ test: setup-test ## everything that must hold before a change is merged
 bench: bench-store ## every measurement
 
 .PHONY: bench-store
-bench-store: setup-test ## the store against Debian's etcd on this machine
-	cargo bench --locked --package trireme --bench store -- $(ARGS)
+bench-store: setup-test ## the store against Debian's etcd, in one run on this machine
+	cargo build --release --locked --package trireme --package bench
+	exec "$$CARGO_TARGET_DIR/release/store-bench" --trireme "$$CARGO_TARGET_DIR/release/trireme" $(ARGS)
 
 .PHONY: soak
 soak: setup-test ## the long repetitions, large data and endurance runs that `make test` leaves out
 	filter="$$(deploy/skips.sh)"; cargo nextest run --workspace --locked --release --profile soak --run-ignored only -E "$$filter" $(ARGS)
+	cargo build --release --locked --package trireme --package bench
+	"$$CARGO_TARGET_DIR/release/store-bench" --trireme "$$CARGO_TARGET_DIR/release/trireme" --only kill-leader,stop-leader --failovers 100
 
 .PHONY: fmt
 fmt: ## formats the source

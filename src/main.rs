@@ -1,2 +1,59 @@
-//! The binary: parse, build, run, drain.
-fn main() {}
+//! The binary `trireme`: parses the command line and hands over to the role or command.
+//!
+//! - [`cli`]: the command line. [`run`]: the runtime that commands share, and signals.
+//! - Roles: [`store`], a member of the store; [`dev`], a cluster on this machine.
+//! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`].
+//! - [`telemetry`]: logs and traces; [`notify`]: what the service manager hears.
+//!
+//! It composes and nothing else: what a role does is in its crate.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the outermost layer, which hands the real world to what runs"
+)]
+
+mod backup;
+mod cli;
+mod client;
+mod dev;
+mod member;
+mod notify;
+mod output;
+mod recover;
+mod run;
+mod status;
+mod store;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
+
+/// The store allocates and frees from many threads; jemalloc keeps its memory from fragmenting.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    deploy::local::process::die_with_parent();
+    let done = match Cli::parse().command {
+        Command::Store(arguments) => store::run(arguments),
+        Command::Dev(arguments) => dev::run(arguments),
+        Command::Member(arguments) => run::command(member::run(arguments)),
+        Command::Backup(arguments) => run::command(backup::run(arguments)),
+        Command::Recover(arguments) => run::command(recover::run(arguments)),
+        Command::Status(arguments) => run::command(status::run(arguments)),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "trireme", &mut script);
+            output::say(String::from_utf8_lossy(&script).trim_end());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

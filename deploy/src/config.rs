@@ -285,8 +285,8 @@ fn check_alone<S: Settings>(key: &str, entry: &Entry) -> Result<(), ConfigError>
 fn nearest<'a>(wrong: &str, keys: &'a [String]) -> Option<&'a str> {
     let scored = keys.iter().map(|key| (distance(wrong, key), key.as_str()));
     let (distance, key) = scored.min()?;
-    // Beyond a third of the letters it is another word.
-    (distance * 3 <= wrong.len()).then_some(key)
+    // Two letters may always be wrong (swapped, for one); beyond a third it is another word.
+    (distance <= (wrong.len() / 3).max(2)).then_some(key)
 }
 
 /// Levenshtein's edit distance.
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(config.name, "from-flag");
         assert_eq!(config.quota_backend_bytes, ByteSize(2 << 30));
         assert_eq!(config.election_timeout, Span::from_millis(2000));
-        assert_eq!(config.heartbeat_interval, Span::from_millis(100));
+        assert_eq!(config.heartbeat_interval, Span::from_millis(50));
     }
 
     #[test]

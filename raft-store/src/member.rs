@@ -1,12 +1,14 @@
 //! One member of a cluster: disk, consensus, applied state and services, composed.
 //!
-//! - [`config`]: what it is started with; [`identity`]: who it is.
+//! - [`config`]: what it is started with; [`identity`]: who it is; [`format`]: both as backups
+//!   see them.
 //! - [`start`]: opening the directory, joining or founding a cluster, listening.
 //! - [`store`]: the in-process [`crate::Store`].
 //! - [`lessor`]: the leader's clock over leases; [`membership`]: changes of the membership.
 //! - [`upkeep`]: what a member does by itself: expiry, compaction, garbage, checkpoints, hashes.
 
 pub mod config;
+pub mod format;
 pub mod identity;
 pub mod lessor;
 pub mod membership;

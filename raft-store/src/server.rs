@@ -66,11 +66,13 @@ pub(crate) const AUDIT: &str = "trireme-audit-bin";
 pub struct ServerOptions {
     /// Larger requests are refused.
     pub max_request_bytes: usize,
+    /// How watches behave.
+    pub watch: WatchConfig,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { max_request_bytes: MAX_REQUEST_BYTES }
+        ServerOptions { max_request_bytes: MAX_REQUEST_BYTES, watch: WatchConfig::default() }
     }
 }
 
@@ -99,18 +101,12 @@ impl Server {
         options: ServerOptions,
     ) -> Server {
         metrics.grpc.name(grpc::METHOD_NAMES);
+        let about = member.clone();
         let watch = WatchService::new(WatchParts {
             hub: member.watch_hub().clone(),
             leader: member.leader_watch(),
-            header: Arc::new({
-                let member = member.clone();
-                move || member.header()
-            }),
-            config: WatchConfig {
-                progress_interval: member.config().watch_progress_interval,
-                leader_grace: member.config().watch_leaderless_grace,
-                ..WatchConfig::default()
-            },
+            header: Arc::new(move || about.header()),
+            config: options.watch.clone(),
         });
         Server { inner: Arc::new(Inner { member, metrics, seams, tasks, options, watch }) }
     }
@@ -255,7 +251,7 @@ impl Inner {
                 });
                 self.codec().streaming(call, request).await
             }
-            // Only Watch is left; its service frames its messages itself.
+            // Only Watch is left.
             _ => match self.watch.clone().call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},

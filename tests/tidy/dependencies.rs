@@ -83,12 +83,17 @@ const TABLE: &[Row] = &[
         ],
         tests_may: &[],
     },
+    // Of these two, neither ever enters the binary, which ships to users.
     Row {
         name: "chaos",
         may: ALL,
         tests_may: &[],
     },
-    // The binary ships to users: chaos never enters it.
+    Row {
+        name: "bench",
+        may: ALL,
+        tests_may: &[],
+    },
     Row {
         name: "trireme",
         may: ALL,

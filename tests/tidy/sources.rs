@@ -59,7 +59,7 @@ pub(crate) fn reachable(tree: &Tree) -> Vec<String> {
     }
     let mut complaints = Vec::new();
     for (path, _) in tree.rust_files() {
-        if path.ends_with("/mod.rs") {
+        if path.ends_with("/mod.rs") && !shared_by_tests(path) {
             complaints.push(format!(
                 "{path}: a module with children is NAME.rs beside NAME/"
             ));
@@ -68,6 +68,11 @@ pub(crate) fn reachable(tree: &Tree) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// What several test targets share is `NAME/mod.rs`: as `NAME.rs` it would be a target itself.
+fn shared_by_tests(path: &str) -> bool {
+    path.starts_with("tests/") || path.contains("/tests/") || path.contains("/benches/")
 }
 
 /// The files that cargo hands to the compiler.
@@ -124,6 +129,7 @@ fn follow(tree: &Tree, path: &str, is_root: bool, reached: &mut BTreeSet<String>
         match module {
             Declared::Named(name) => {
                 follow(tree, &format!("{children}{name}.rs"), false, reached);
+                follow(tree, &format!("{children}{name}/mod.rs"), true, reached);
             }
             // Relative to the file's own directory; the file counts as a root for its children.
             Declared::At(place) => {
@@ -227,6 +233,9 @@ mod tests {
             ("c/tests/one.rs", ""),
             ("c/tests/two/main.rs", "mod part;"),
             ("c/tests/two/part.rs", ""),
+            ("c/tests/three.rs", "mod support;"),
+            ("c/tests/support/mod.rs", "mod inner;"),
+            ("c/tests/support/inner.rs", ""),
         ]);
         assert_eq!(reachable(&tree), Vec::<String>::new());
     }

@@ -28,6 +28,9 @@ pub struct StoreConfig {
     /// Where peers connect. Default: `https://127.0.0.1:2380`.
     #[serde(with = "texts")]
     pub listen_peer_urls: Vec<Url>,
+    /// Where health and metrics are served in plain text, on loopback only. Default: nowhere.
+    #[serde(with = "texts")]
+    pub listen_metrics_urls: Vec<Url>,
     /// What peers are told to connect to, when the member enters the cluster. Default: the listen
     /// URLs.
     #[serde(with = "texts")]
@@ -42,6 +45,9 @@ pub struct StoreConfig {
     /// Peer URLs of a running cluster to join; passed over once the data directory holds a member.
     #[serde(with = "texts")]
     pub join: Vec<Url>,
+    /// With `join`: stay a learner instead of becoming a voter when caught up. Default: false.
+    #[serde(with = "text")]
+    pub learner: bool,
 
     /// The certificate that clients see.
     pub cert_file: Option<PathBuf>,
@@ -59,11 +65,11 @@ pub struct StoreConfig {
     #[serde(with = "text")]
     pub insecure: bool,
 
-    /// How often a leader tells the others that it is alive. Default: 100 ms.
+    /// How often a leader tells the others that it is alive. Default: 50 ms.
     #[serde(with = "text")]
     pub heartbeat_interval: Span,
     /// The longest that a member waits for a leader's sign of life before it stands for election;
-    /// each wait is drawn from the upper 40 %. Equal on all members. Default: 500 ms.
+    /// each wait is drawn from the upper half. Equal on all members. Default: 300 ms.
     #[serde(with = "text")]
     pub election_timeout: Span,
     /// Live bytes from which on writes are refused. Default: 16 GiB.
@@ -76,9 +82,18 @@ pub struct StoreConfig {
     /// compaction to clients. Default: 0.
     #[serde(with = "text")]
     pub auto_compaction_retention: String,
-    /// Memory for the caches together. Default: 448 MiB.
+    /// Memory for the caches together. Default: 224 MiB.
     #[serde(with = "text")]
     pub memory_budget: ByteSize,
+    /// The largest request that clients may send. Default: 1.5 MiB, which clients rely on.
+    #[serde(with = "text")]
+    pub max_request_bytes: ByteSize,
+    /// How often idle watches that asked for it are told of progress. Default: 5 s.
+    #[serde(with = "text")]
+    pub watch_progress_notify_interval: Span,
+    /// How often members compare the hashes of their data. Default: 1 min.
+    #[serde(with = "text")]
+    pub corrupt_check_time: Span,
     /// How long requests under way and the hand-over of leadership may take when the process is
     /// told to stop. Default: 10 s.
     #[serde(with = "text")]
@@ -108,10 +123,12 @@ impl Default for StoreConfig {
             listen_client_urls: vec![local(2379)],
             advertise_client_urls: Vec::new(),
             listen_peer_urls: vec![local(2380)],
+            listen_metrics_urls: Vec::new(),
             initial_advertise_peer_urls: Vec::new(),
             initial_cluster: Vec::new(),
             initial_cluster_token: "trireme".into(),
             join: Vec::new(),
+            learner: false,
             cert_file: None,
             key_file: None,
             trusted_ca_file: None,
@@ -119,12 +136,15 @@ impl Default for StoreConfig {
             peer_key_file: None,
             peer_trusted_ca_file: None,
             insecure: false,
-            heartbeat_interval: Span::from_millis(100),
-            election_timeout: Span::from_millis(500),
+            heartbeat_interval: Span::from_millis(50),
+            election_timeout: Span::from_millis(300),
             quota_backend_bytes: ByteSize::mib(16 * 1024),
             auto_compaction_mode: CompactionMode::Periodic,
             auto_compaction_retention: "0".into(),
-            memory_budget: ByteSize::mib(448),
+            memory_budget: ByteSize::mib(224),
+            max_request_bytes: ByteSize(1536 << 10),
+            watch_progress_notify_interval: Span::from_millis(5_000),
+            corrupt_check_time: Span::from_millis(60_000),
             shutdown_timeout: Span::from_millis(10_000),
             log_level: "info".into(),
             log_format: LogFormat::Text,
@@ -185,7 +205,7 @@ impl StoreConfig {
         }
     }
 
-    /// The caches' parts of the memory budget: 4, 2 and 1 of 7 (by default 256, 128 and 64 MiB).
+    /// The caches' parts of the memory budget: 4, 2 and 1 of 7 (by default 128, 64 and 32 MiB).
     pub fn memory_shares(&self) -> MemoryShares {
         let part = self.memory_budget.0 / 7;
         MemoryShares {
@@ -197,7 +217,7 @@ impl StoreConfig {
 
     /// The shortest wait before an election; see `election_timeout` for the longest.
     pub fn election_timeout_min(&self) -> Duration {
-        self.election_timeout.0 * 3 / 5
+        self.election_timeout.0 / 2
     }
 
     fn check_addresses(&self, found: &mut Found) {
@@ -207,6 +227,14 @@ impl StoreConfig {
             self.insecure,
         );
         found.urls("listen-peer-urls", &self.listen_peer_urls, self.insecure);
+        for url in &self.listen_metrics_urls {
+            if url.secure || !url.is_loopback() {
+                found.add(
+                    "listen-metrics-urls",
+                    format!("{url} is not an http:// URL with a loopback address: use such a one"),
+                );
+            }
+        }
         for (key, urls, listen) in [
             (
                 "advertise-client-urls",
@@ -257,6 +285,12 @@ impl StoreConfig {
                 );
             }
             return;
+        }
+        if self.learner {
+            found.add(
+                "learner",
+                "a founding member has a vote: use it together with join",
+            );
         }
         let mine: Vec<&Url> = self
             .initial_cluster
@@ -359,6 +393,24 @@ impl StoreConfig {
                 "memory-budget",
                 format!("{budget} is too small: use 28MiB or more"),
             );
+        }
+        let request = self.max_request_bytes;
+        if request < ByteSize(64 << 10) || request > ByteSize::mib(32) {
+            found.add(
+                "max-request-bytes",
+                format!("{request} is not between 64KiB and 32MiB"),
+            );
+        }
+        for (key, span) in [
+            (
+                "watch-progress-notify-interval",
+                self.watch_progress_notify_interval,
+            ),
+            ("corrupt-check-time", self.corrupt_check_time),
+        ] {
+            if span < Span::from_millis(100) {
+                found.add(key, format!("{span} is too short: use 100ms or more"));
+            }
         }
         if let Err(message) = self.auto_compaction() {
             found.add("auto-compaction-retention", message);
@@ -514,6 +566,19 @@ mod tests {
     }
 
     #[test]
+    fn the_example_for_operators_is_right_but_for_its_certificates() {
+        let text = include_str!("../../systemd/store.yaml");
+        let found = problems(serde_yaml_ng::from_str(text).unwrap());
+        assert_eq!(found.len(), 6, "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|problem| problem.ends_with("is not a file")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn plain_text_needs_the_flag_and_loopback() {
         assert_problem(
             StoreConfig {
@@ -535,6 +600,15 @@ mod tests {
             },
             "listen-peer-urls",
             "not a loopback address",
+        );
+        let open = vec!["http://10.0.0.1:9".parse().unwrap()];
+        assert_problem(
+            StoreConfig {
+                listen_metrics_urls: open,
+                ..plain()
+            },
+            "listen-metrics-urls",
+            "loopback",
         );
         let tls = vec!["https://127.0.0.1:1".parse().unwrap()];
         assert_problem(
@@ -649,9 +723,9 @@ mod tests {
         assert_eq!(
             shares,
             MemoryShares {
-                engine: 256 << 20,
-                events: 128 << 20,
-                log: 64 << 20
+                engine: 128 << 20,
+                events: 64 << 20,
+                log: 32 << 20
             }
         );
     }

@@ -64,7 +64,7 @@ impl fmt::Display for Span {
         let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         let unit = TIME_UNITS
             .iter()
-            .find(|(_, scale)| millis >= *scale && millis % scale == 0);
+            .find(|(_, scale)| millis >= *scale && millis.is_multiple_of(*scale));
         match unit {
             Some((name, scale)) => write!(f, "{}{name}", millis / scale),
             None => write!(f, "{millis}ms"),
@@ -122,7 +122,7 @@ impl fmt::Display for ByteSize {
         let binary = &SIZE_UNITS[..4];
         match binary
             .iter()
-            .find(|(_, scale)| self.0 >= *scale && self.0 % scale == 0)
+            .find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale))
         {
             Some((unit, scale)) => write!(f, "{}{unit}", self.0 / scale),
             None => write!(f, "{}", self.0),

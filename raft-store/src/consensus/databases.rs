@@ -13,6 +13,29 @@ use seams::Disk;
 const POINTER: &str = "CURRENT";
 const FIRST: &str = "0";
 
+/// The directory of a member's databases.
+pub(crate) fn root(data_dir: &Path) -> PathBuf {
+    data_dir.join("db")
+}
+
+/// The path of the live database below the directory of databases.
+pub(crate) fn live(disk: &dyn Disk, root: &Path) -> io::Result<PathBuf> {
+    let pointer = root.join(POINTER);
+    let name = if disk.exists(&pointer) {
+        String::from_utf8(disk.read(&pointer)?)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+    } else {
+        FIRST.to_owned()
+    };
+    if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} names no database: {name:?}", pointer.display()),
+        ));
+    }
+    Ok(root.join(name))
+}
+
 /// The database directories of one member: `DATA/db/NAME` and `DATA/db/CURRENT`.
 #[derive(Clone)]
 pub struct Databases {
@@ -24,27 +47,14 @@ impl Databases {
     /// The databases below a member's data directory.
     pub fn new(data_dir: &Path, disk: Arc<dyn Disk>) -> Self {
         Self {
-            root: data_dir.join("db"),
+            root: root(data_dir),
             disk,
         }
     }
 
     /// The path of the live database; a new member's is named but does not exist yet.
     pub fn live(&self) -> io::Result<PathBuf> {
-        let pointer = self.root.join(POINTER);
-        let name = if self.disk.exists(&pointer) {
-            String::from_utf8(self.disk.read(&pointer)?)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-        } else {
-            FIRST.to_owned()
-        };
-        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} names no database: {name:?}", pointer.display()),
-            ));
-        }
-        Ok(self.root.join(name))
+        live(self.disk.as_ref(), &self.root)
     }
 
     /// Moves a complete directory here under `name` without making it live.

@@ -33,6 +33,7 @@ use crate::pb::etcdserverpb::MemberAddRequest;
 use crate::pb::peer::peer_server::PeerServer;
 use crate::pb::peer::{DescribeRequest, MemberChange, member_change::Change};
 use crate::server::listen::{Handler, Security, listen};
+use crate::server::watch::WatchConfig;
 use crate::server::{Server, ServerOptions};
 use crate::server::tls::{ClientTls, ServerTls};
 use crate::wal::{Wal, WalConfig};
@@ -551,6 +552,11 @@ async fn listen_for_clients(member: &Member) -> Result<Vec<std::net::SocketAddr>
     };
     let options = ServerOptions {
         max_request_bytes: config.limits.request_bytes,
+        watch: WatchConfig {
+            progress_interval: config.watch_progress_interval,
+            leader_grace: config.watch_leaderless_grace,
+            ..WatchConfig::default()
+        },
     };
     let server = Server::new(
         member.clone(),

@@ -162,8 +162,9 @@ pub trait History: Send + Sync + 'static {
     /// The lowest revision that can still be read; 0 or less when nothing was ever compacted.
     fn compact_revision(&self) -> i64;
 
-    /// Whole revisions from `from` on, ascending, without gaps: about `max_bytes` of them, at
-    /// least one if there is any. Empty when `from` is above the current revision.
+    /// Whole revisions from `from` on, ascending, leaving out none that exists: about `max_bytes`
+    /// of them, at least one if there is any. Every revision up to
+    /// [`History::current_revision`], as returned before the call, is visible.
     ///
     /// Fails with `Compacted` if `from` is below the compact revision. Starting at the compact
     /// revision itself yields its changes, deletions included.

@@ -323,6 +323,8 @@ mod tests {
         assert_eq!(numbers(ring.read(15, i64::MAX, 1)), [15]);
     }
 
+    // Real threads are the point.
+    #[allow(clippy::disallowed_methods)]
     #[test]
     fn readers_run_beside_the_writer() {
         let ring = Arc::new(EventRing::new(64 << 10));

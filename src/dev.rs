@@ -1,0 +1,134 @@
+//! `trireme dev`: a cluster on this machine, in the foreground.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use deploy::local::control::{self, Request};
+use deploy::local::{Event, Launch, Layout, Options, Supervisor};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{DevArguments, DevRequest};
+use crate::output::{complain, say};
+use crate::run::{self, Signals};
+
+/// Runs a cluster, or asks the one that runs.
+pub(crate) fn run(arguments: DevArguments) -> Result<()> {
+    let data = match &arguments.data {
+        Some(data) => data.clone(),
+        None => default_dir()?,
+    };
+    let request = match arguments.request {
+        None => return run::runtime()?.block_on(cluster(data, arguments)),
+        Some(DevRequest::Start { masters }) => Request::Start(masters),
+        Some(DevRequest::Stop { masters }) => Request::Stop(masters),
+        Some(DevRequest::Status) => Request::Status,
+    };
+    for line in run::runtime()?.block_on(control::ask(&data, &request))? {
+        say(&line);
+    }
+    Ok(())
+}
+
+/// The directory of a user's own cluster.
+pub(crate) fn default_dir() -> Result<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty());
+    let state = state.map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME").filter(|dir| !dir.is_empty())?;
+        Some(PathBuf::from(home).join(".local/state"))
+    });
+    let state =
+        state.context("neither XDG_STATE_HOME nor HOME is set: give a directory by --data")?;
+    Ok(state.join("trireme/dev"))
+}
+
+async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
+    if !arguments.store_only {
+        bail!("this version runs the store alone: add --store-only");
+    }
+    let options = Options {
+        data,
+        masters: arguments.masters,
+        port_base: arguments.port_base,
+        insecure: arguments.insecure.then_some(true),
+        settings: arguments.set.into_iter().collect(),
+    };
+    let mut signals = Signals::new()?;
+    let layout = Layout::open(&options)?;
+    let reporting = layout.clone();
+    let report = move |event| tell(&reporting, event);
+    let supervisor = Supervisor::start(&options, launch()?, report).await?;
+    let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+    let run = supervisor.run(stop.clone(), kill.clone());
+    tokio::pin!(run);
+    tokio::select! {
+        done = &mut run => return Ok(done?),
+        signal = signals.next() => complain(&format!("{signal}: stopping all masters")),
+    }
+    stop.cancel();
+    tokio::select! {
+        done = &mut run => return Ok(done?),
+        signal = signals.next() => complain(&format!("{signal}: killing all masters")),
+    }
+    kill.cancel();
+    Ok(run.await?)
+}
+
+/// Members run the binary that this process was started from.
+fn launch() -> Result<Launch> {
+    let program = std::env::current_exe().context("cannot find the program itself")?;
+    Ok(Arc::new(move |config: &Path| {
+        let mut command = Command::new(&program);
+        command.arg("store").arg("--config").arg(config);
+        command
+    }))
+}
+
+fn tell(layout: &Layout, event: Event) {
+    match event {
+        Event::Started { name, pid } => say(&format!("{name} started (pid {pid})")),
+        Event::Ready => ready(layout),
+        Event::Waiting { reasons } => {
+            for (name, why) in reasons {
+                complain(&format!("still waiting for {name}: {why}"));
+            }
+        }
+        Event::Down { name, how } => complain(&format!(
+            "{name} is down ({how}); its log is {}. Start it again with\n  trireme dev start {name} --data {}",
+            layout.dir().join(&name).join("log").display(),
+            layout.dir().display()
+        )),
+    }
+}
+
+/// How to use the cluster, and then the line that scripts wait for.
+fn ready(layout: &Layout) {
+    let dir = layout.dir().display();
+    let endpoints: Vec<String> = layout
+        .masters()
+        .map(|n| layout.client_url(n).to_string())
+        .collect();
+    let certificates = layout.admin().map_or(String::new(), |admin| {
+        format!(
+            " --cacert {} --cert {} --key {}",
+            layout.client_authority().display(),
+            admin.cert.display(),
+            admin.key.display()
+        )
+    });
+    say(&format!(
+        "\nThe store serves etcd's v3 API with {count} members. Try:\n\n  \
+         etcdctl --endpoints {endpoints}{certificates} endpoint status --write-out table\n\n\
+         or, for a whole shell session:\n\n  \
+         set -a; . {dir}/etcdctl.env; set +a\n  \
+         etcdctl put hello world && etcdctl get hello\n\n\
+         Kill a member and watch the others go on; then bring it back:\n\n  \
+         kill -9 $(cat {dir}/master-1/pid)\n  \
+         trireme dev start master-1 --data {dir}\n\n\
+         Ctrl-C stops everything; the same command resumes it.\n",
+        count = endpoints.len(),
+        endpoints = endpoints.join(","),
+    ));
+    say("ready");
+}

@@ -1,0 +1,51 @@
+//! The runtime that commands and roles run on, and the signals that end them.
+
+use std::future::Future;
+
+use anyhow::{Context, Result};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::telemetry::{self, Telemetry};
+
+/// A runtime for a role that serves.
+pub(crate) fn runtime() -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Runs a command that asks and ends. It logs warnings only: its output is its answer.
+pub(crate) fn command(work: impl Future<Output = Result<()>>) -> Result<()> {
+    runtime()?.block_on(async {
+        let logs = Telemetry::init(&telemetry::Settings::for_commands())?;
+        let done = work.await;
+        logs.shutdown();
+        done
+    })
+}
+
+/// The signals by which a user or a service manager ends a process.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Result<Signals> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one; yields its name.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
