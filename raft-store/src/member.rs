@@ -31,7 +31,7 @@ pub use config::Config;
 pub use identity::Identity;
 
 use crate::consensus::raft::Consensus;
-use crate::consensus::types::position;
+use crate::consensus::types::{position, vote_to_wal};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::mvcc::Mvcc;
@@ -123,7 +123,7 @@ pub struct Standing {
     /// The highest term it knows.
     pub term: u64,
     /// Whom it voted for, or follows, in that term.
-    pub voted_for: Option<u64>,
+    pub voted_for: u64,
     /// Whether a quorum made it the leader of that term.
     pub leads: bool,
     /// The last entry of its log, durable or not.
@@ -241,7 +241,7 @@ impl Member {
     pub fn standing(&self) -> Standing {
         self.consensus().view(|metrics| Standing {
             term: metrics.current_term,
-            voted_for: metrics.vote.leader_id().node_id().copied(),
+            voted_for: vote_to_wal(&metrics.vote).node,
             leads: metrics.state.is_leader(),
             last_log: metrics.last_log_index,
             committed: metrics.local_committed.as_ref().map(position),

@@ -2,7 +2,7 @@
 //! cluster with one of them and must notice; a build without the feature `mutants` has none.
 
 use crate::wal::WalMutants;
-use crate::watch::hub::WatchMutants;
+use crate::watch::WatchMutants;
 
 /// The bugs to run with; the default is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
