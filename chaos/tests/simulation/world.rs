@@ -58,13 +58,18 @@ fn simulate(plan: &Plan) -> Found {
     let (healed, goal) = watch::channel(None);
     let trouble = Rc::new(RefCell::new(Vec::new()));
     let done = Rc::new(Cell::new(false));
-    sim.client(CLIENTS, {
+    // A host rather than a client of the simulation, because that can be ended from outside.
+    sim.host(CLIENTS, {
         let (plan, recorder) = (plan.clone(), recorder.clone());
         let (trouble, done) = (trouble.clone(), done.clone());
-        async move {
-            clients(&plan, recorder, goal, &trouble).await;
-            done.set(true);
-            Ok(())
+        move || {
+            let (plan, recorder, goal) = (plan.clone(), recorder.clone(), goal.clone());
+            let (trouble, done) = (trouble.clone(), done.clone());
+            async move {
+                clients(&plan, recorder, goal, &trouble).await;
+                done.set(true);
+                Ok(())
+            }
         }
     });
 
@@ -128,10 +133,12 @@ fn simulate(plan: &Plan) -> Found {
         jumps: invariants.jumps,
         elapsed: sim.elapsed(),
     };
-    // Handles of members must go before the world they live in.
+    // What lives in a host must end inside of it.
     for at in 0..=plan.members {
         hosts.borrow_mut().forget(at);
+        sim.crash(host_name(at));
     }
+    sim.crash(CLIENTS);
     found
 }
 
