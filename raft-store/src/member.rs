@@ -35,8 +35,8 @@ use crate::consensus::types::{position, vote_to_wal};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::mvcc::Mvcc;
-use crate::position::LogPosition;
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmResponse, HashKvResponse, ResponseHeader};
+use crate::position::LogPosition;
 use crate::wal::Wal;
 use crate::watch::WatchHub;
 use lessor::Lessor;
@@ -248,7 +248,11 @@ impl Member {
             last_log: metrics.last_log_index,
             committed: metrics.local_committed.as_ref().map(position),
             applied: metrics.last_applied.as_ref().map(position),
-            failure: metrics.running_state.as_ref().err().map(ToString::to_string),
+            failure: metrics
+                .running_state
+                .as_ref()
+                .err()
+                .map(ToString::to_string),
         })
     }
 
@@ -345,7 +349,11 @@ impl Member {
         let check = |name, ok: bool, message: &str| HealthCheck {
             name,
             ok,
-            message: if ok { String::new() } else { message.to_owned() },
+            message: if ok {
+                String::new()
+            } else {
+                message.to_owned()
+            },
         };
         let alarms = self.0.mvcc.alarms();
         let quarantined = self.check_serving().is_err();

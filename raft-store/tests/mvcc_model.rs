@@ -86,21 +86,23 @@ fn range() -> impl Strategy<Value = RangeRequest> {
         (flag(), flag()),
         (bound(), bound(), bound(), bound()),
     )
-        .prop_map(|((key, range_end, limit), revision, sort, only, bounds)| RangeRequest {
-            key,
-            range_end,
-            limit,
-            revision,
-            sort_order: sort.0,
-            sort_target: sort.1,
-            serializable: false,
-            keys_only: only.0,
-            count_only: only.1,
-            min_mod_revision: bounds.0,
-            max_mod_revision: bounds.1,
-            min_create_revision: bounds.2,
-            max_create_revision: bounds.3,
-        })
+        .prop_map(
+            |((key, range_end, limit), revision, sort, only, bounds)| RangeRequest {
+                key,
+                range_end,
+                limit,
+                revision,
+                sort_order: sort.0,
+                sort_target: sort.1,
+                serializable: false,
+                keys_only: only.0,
+                count_only: only.1,
+                min_mod_revision: bounds.0,
+                max_mod_revision: bounds.1,
+                min_create_revision: bounds.2,
+                max_create_revision: bounds.3,
+            },
+        )
 }
 
 fn compare() -> impl Strategy<Value = Compare> {
@@ -209,7 +211,11 @@ fn run(kind: Kind, steps: &[Step]) -> Store {
             }
             Step::Replace => store.replace_with_checkpoint(),
             Step::Look(request) => {
-                assert_eq!(store.mvcc.range(request), model.range(request), "{request:?}");
+                assert_eq!(
+                    store.mvcc.range(request),
+                    model.range(request),
+                    "{request:?}"
+                );
             }
         }
         assert_eq!(store.mvcc.revision(), model.revision());
@@ -275,7 +281,10 @@ fn compare_all(store: &Store, model: &Model) {
     assert_eq!(mvcc.leases(), expected);
     for (id, (granted, remaining)) in &model.leases {
         let lease = mvcc.lease(*id).unwrap();
-        assert_eq!((lease.granted_ttl, lease.remaining_ttl), (*granted, *remaining));
+        assert_eq!(
+            (lease.granted_ttl, lease.remaining_ttl),
+            (*granted, *remaining)
+        );
         let now = model.keys[model.keys.len() - 1].values();
         let keys: Vec<_> = now
             .filter(|kv| kv.lease == *id)
@@ -284,7 +293,10 @@ fn compare_all(store: &Store, model: &Model) {
         assert_eq!(mvcc.lease_keys(*id), keys);
     }
     assert_eq!(mvcc.alarms().len(), model.nospace.len());
-    assert_eq!(mvcc.sizes().keys as usize, model.keys[model.keys.len() - 1].len());
+    assert_eq!(
+        mvcc.sizes().keys as usize,
+        model.keys[model.keys.len() - 1].len()
+    );
 }
 
 /// All events from a revision on, as the model writes them, read in small pieces.

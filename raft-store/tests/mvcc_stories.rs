@@ -345,13 +345,28 @@ fn missing_keys_compare_as_zeros_but_never_by_value() {
         };
         assert!(succeeds(compare("x", TargetUnion::Version(0), Equal)));
         assert!(succeeds(compare("x", TargetUnion::ModRevision(1), Less)));
-        assert!(!succeeds(compare("x", TargetUnion::CreateRevision(0), Greater)));
+        assert!(!succeeds(compare(
+            "x",
+            TargetUnion::CreateRevision(0),
+            Greater
+        )));
         assert!(succeeds(compare("x", TargetUnion::Lease(0), Equal)));
-        assert!(!succeeds(compare("x", TargetUnion::Value("".into()), Equal)));
-        assert!(!succeeds(compare("x", TargetUnion::Value("v".into()), NotEqual)));
+        assert!(!succeeds(compare(
+            "x",
+            TargetUnion::Value("".into()),
+            Equal
+        )));
+        assert!(!succeeds(compare(
+            "x",
+            TargetUnion::Value("v".into()),
+            NotEqual
+        )));
         let mut mismatched = compare("x", TargetUnion::Lease(7), Equal);
         mismatched.target = compare::CompareTarget::Version as i32;
-        assert!(succeeds(mismatched), "a number for another target counts as 0");
+        assert!(
+            succeeds(mismatched),
+            "a number for another target counts as 0"
+        );
     });
 }
 
@@ -370,8 +385,14 @@ fn range_compares_hold_for_all_keys() {
         };
         assert!(holds(TargetUnion::Version(1), CompareResult::Equal));
         assert!(!holds(TargetUnion::ModRevision(2), CompareResult::Equal));
-        assert!(holds(TargetUnion::Value("0".into()), CompareResult::Greater));
-        assert!(!holds(TargetUnion::Value("1".into()), CompareResult::Greater));
+        assert!(holds(
+            TargetUnion::Value("0".into()),
+            CompareResult::Greater
+        ));
+        assert!(!holds(
+            TargetUnion::Value("1".into()),
+            CompareResult::Greater
+        ));
     });
 }
 
@@ -422,7 +443,11 @@ fn a_transaction_reads_its_own_writes() {
 fn the_nested_path_is_decided_before_any_effect() {
     on_both(|store| {
         let missing = || compare("a", TargetUnion::Version(0), CompareResult::Equal);
-        let nested = txn(vec![missing()], vec![op_put("n", "then")], vec![op_put("n", "else")]);
+        let nested = txn(
+            vec![missing()],
+            vec![op_put("n", "then")],
+            vec![op_put("n", "else")],
+        );
         let request = txn(
             vec![missing()],
             vec![op_put("a", "1"), op(Request::RequestTxn(nested))],
@@ -462,8 +487,18 @@ fn a_failing_operation_stops_the_transaction_before_any_effect() {
             (op(Request::RequestPut(leased)), Error::LeaseNotFound),
             (op(Request::RequestPut(keep)), Error::KeyNotFound),
             (at(4), Error::FutureRevision),
-            (at(2), Error::Compacted { compact_revision: 3 }),
-            (at(-1), Error::Compacted { compact_revision: 3 }),
+            (
+                at(2),
+                Error::Compacted {
+                    compact_revision: 3,
+                },
+            ),
+            (
+                at(-1),
+                Error::Compacted {
+                    compact_revision: 3,
+                },
+            ),
         ];
         for (op, error) in failing {
             let nested = txn(vec![], vec![op.clone()], vec![]);
@@ -501,7 +536,11 @@ fn reading_transactions_need_no_log_entry() {
         assert!(raft_store::mvcc::check::check_txn(&request).unwrap());
         let response = store.mvcc.read_txn(&request).unwrap();
         assert_eq!(revision(&response.header), 3);
-        assert_eq!(response, store.txn(request).unwrap(), "the log's answer is the same");
+        assert_eq!(
+            response,
+            store.txn(request).unwrap(),
+            "the log's answer is the same"
+        );
         store.compact(3).unwrap();
         let request = txn(vec![], vec![op_get("a", "")], vec![]);
         assert!(store.mvcc.read_txn(&request).unwrap().succeeded);
@@ -567,12 +606,21 @@ fn a_watch_may_start_at_the_compact_revision() {
             .collect();
         assert_eq!(seen, [(4, true), (5, false)]);
         let early = store.mvcc.revisions(3, usize::MAX);
-        assert!(matches!(early, Err(Error::Compacted { compact_revision: 4 })));
+        assert!(matches!(
+            early,
+            Err(Error::Compacted {
+                compact_revision: 4
+            })
+        ));
         assert!(store.mvcc.revisions(6, usize::MAX).unwrap().is_empty());
         // The next compaction collects the tombstone that this one had to keep.
         store.compact(5).unwrap();
         store.collect_all();
-        assert_eq!(versions(store), 2, "b's two, of which the older goes next time");
+        assert_eq!(
+            versions(store),
+            2,
+            "b's two, of which the older goes next time"
+        );
         store.put("c", "1");
         store.compact(6).unwrap();
         store.collect_all();
@@ -629,7 +677,11 @@ fn collection_waits_for_readers() {
         let mut chunks = store.mvcc.range_chunks(range("k", "l"), 1).unwrap();
         let mut export = store.mvcc.export(0, 1).unwrap();
         let mut seen = chunks.next().unwrap().unwrap().kvs;
-        store.apply((0..30).map(|n| put(&format!("k{n:02}"), "new")).collect::<Vec<_>>());
+        store.apply(
+            (0..30)
+                .map(|n| put(&format!("k{n:02}"), "new"))
+                .collect::<Vec<_>>(),
+        );
         store.compact(store.mvcc.revision()).unwrap();
         store.collect_all();
         assert_eq!(store.mvcc.collected_revision(), at);
@@ -639,7 +691,11 @@ fn collection_waits_for_readers() {
         assert!(seen.len() == 30 && seen.iter().all(|kv| kv.value == "old"));
         drop(chunks);
         store.collect_all();
-        assert_eq!(store.mvcc.collected_revision(), at, "the export still reads");
+        assert_eq!(
+            store.mvcc.collected_revision(),
+            at,
+            "the export still reads"
+        );
         let mut exported = Vec::new();
         while let Some(kvs) = export.next().unwrap() {
             exported.extend(kvs);
@@ -648,7 +704,11 @@ fn collection_waits_for_readers() {
         drop(export);
         store.collect_all();
         assert_eq!(store.mvcc.collected_revision(), store.mvcc.revision());
-        assert_eq!(versions(store), 31, "one was superseded at the watermark itself");
+        assert_eq!(
+            versions(store),
+            31,
+            "one was superseded at the watermark itself"
+        );
     });
 }
 
@@ -708,7 +768,10 @@ fn revoking_deletes_the_keys_in_one_revision_in_order() {
         }
         store.put("kept", "2");
         assert_eq!(store.mvcc.lease_keys(7), ["a", "b", "c"]);
-        assert_eq!(store.one(put_leased("x", "1", 9)), Err(Error::LeaseNotFound));
+        assert_eq!(
+            store.one(put_leased("x", "1", 9)),
+            Err(Error::LeaseNotFound)
+        );
         store.one(grant(8, 5)).unwrap();
         let Response::LeaseRevoke(response) = store.one(revoke(&[7, 99, 8])).unwrap() else {
             panic!("not a revocation");
@@ -721,14 +784,21 @@ fn revoking_deletes_the_keys_in_one_revision_in_order() {
         assert_eq!(store.dump(0), ["kept=2"]);
         assert!(store.mvcc.leases().is_empty());
         assert_eq!(store.one(revoke(&[7])), Err(Error::LeaseNotFound));
-        assert_eq!(store.mvcc.revision(), 7, "a lease without keys takes no revision");
+        assert_eq!(
+            store.mvcc.revision(),
+            7,
+            "a lease without keys takes no revision"
+        );
         let mut seen = Vec::new();
         while let Ok(event) = events.try_recv() {
             seen.push(event);
         }
         let granted = |id, ttl| LeaseEvent::Granted { id, ttl };
         let revoked = |id| LeaseEvent::Revoked { id };
-        assert_eq!(seen, [granted(7, 60), granted(8, 5), revoked(7), revoked(8)]);
+        assert_eq!(
+            seen,
+            [granted(7, 60), granted(8, 5), revoked(7), revoked(8)]
+        );
     });
 }
 
@@ -753,7 +823,9 @@ fn leases_survive_with_what_is_left_of_them() {
         let leases = [(7, 25), (99, 1)]
             .map(|(id, remaining_ttl)| Remaining { id, remaining_ttl })
             .to_vec();
-        store.one(Op::LeaseCheckpoint(LeaseCheckpoint { leases })).unwrap();
+        store
+            .one(Op::LeaseCheckpoint(LeaseCheckpoint { leases }))
+            .unwrap();
         let lease = LeaseInfo {
             granted_ttl: 60,
             remaining_ttl: 25,
@@ -796,7 +868,11 @@ fn a_full_store_takes_no_more_but_can_be_emptied() {
         store.compact(store.mvcc.revision()).unwrap();
         store.one(revoke(&[1])).unwrap();
         store.one(alarm(Deactivate, 6, AlarmType::Nospace)).unwrap();
-        assert_eq!(store.one(put("c", "1")), Err(Error::NoSpace), "another member's");
+        assert_eq!(
+            store.one(put("c", "1")),
+            Err(Error::NoSpace),
+            "another member's"
+        );
         store.one(alarm(Deactivate, 5, AlarmType::Nospace)).unwrap();
         assert!(store.one(put("c", "1")).is_ok());
         assert!(store.mvcc.alarms().is_empty());
@@ -810,16 +886,20 @@ fn a_corrupt_cluster_changes_nothing() {
         store.put("a", "1");
         store.one(alarm(Activate, 5, AlarmType::Corrupt)).unwrap();
         store.one(alarm(Activate, 4, AlarmType::Nospace)).unwrap();
-        for op in [put("a", "2"), delete("a", ""), compact(2), grant(1, 1), revoke(&[1])] {
+        for op in [
+            put("a", "2"),
+            delete("a", ""),
+            compact(2),
+            grant(1, 1),
+            revoke(&[1]),
+        ] {
             assert_eq!(store.one(op), Err(Error::Corrupt));
         }
         let read = txn(vec![], vec![op_get("a", "")], vec![]);
         assert_eq!(store.txn(read), Err(Error::Corrupt));
-        let told = |store: &mut Store, kind| {
-            match store.one(alarm(Get, 0, kind)).unwrap() {
-                Response::Alarm(response) => response.alarms.len(),
-                other => panic!("not alarms: {other:?}"),
-            }
+        let told = |store: &mut Store, kind| match store.one(alarm(Get, 0, kind)).unwrap() {
+            Response::Alarm(response) => response.alarms.len(),
+            other => panic!("not alarms: {other:?}"),
         };
         assert_eq!(told(store, AlarmType::None), 2);
         assert_eq!(told(store, AlarmType::Corrupt), 1);
@@ -874,7 +954,10 @@ fn entries_come_in_order_and_make_sense() {
         on_both(|store| {
             store.put("a", "1");
             let position = LogPosition { term: 1, index };
-            let error = store.mvcc.apply(vec![(position, entry.clone())]).unwrap_err();
+            let error = store
+                .mvcc
+                .apply(vec![(position, entry.clone())])
+                .unwrap_err();
             match entry {
                 Entry::Blank => assert!(matches!(error, EngineError::OutOfOrder { .. })),
                 _ => assert!(matches!(error, EngineError::UnknownCommand { .. })),
@@ -981,7 +1064,10 @@ fn a_snapshot_is_swapped_in_under_the_readers() {
         assert_eq!(events.try_recv(), Ok(LeaseEvent::Replaced));
         assert_eq!(store.mvcc.leases(), [3]);
         assert_eq!(store.mvcc.ring().head(), 21);
-        assert!(matches!(store.mvcc.ring().read(12, i64::MAX, 1), RingRead::Behind));
+        assert!(matches!(
+            store.mvcc.ring().read(12, i64::MAX, 1),
+            RingRead::Behind
+        ));
         assert_eq!(store.mvcc.revisions(12, usize::MAX).unwrap().len(), 10);
         assert_eq!(store.mvcc.hash(0), ahead.mvcc.hash(21));
         // The reader from before finishes with what it began.
@@ -1026,7 +1112,9 @@ fn a_checkpoint_beside_apply_says_what_it_holds() {
 fn readers_see_whole_transactions_beside_apply_and_collection() {
     on_both(|store| {
         let both = |value: &str| {
-            let puts = (0..20).map(|n| op_put(&format!("k{n:02}"), value)).collect();
+            let puts = (0..20)
+                .map(|n| op_put(&format!("k{n:02}"), value))
+                .collect();
             txn(vec![], puts, vec![])
         };
         store.txn(both("0")).unwrap();
@@ -1084,7 +1172,10 @@ fn a_damaged_value_is_never_returned() {
         batch.put(Space::Kv, &key, &record);
         store.engine.write(&batch).unwrap();
         let error = store.mvcc.range(&range("a", "")).unwrap_err();
-        assert!(matches!(&error, Error::Internal(text) if text.contains("checksum")), "{error}");
+        assert!(
+            matches!(&error, Error::Internal(text) if text.contains("checksum")),
+            "{error}"
+        );
         assert!(store.mvcc.range(&range("a", "c")).is_err());
         assert!(store.mvcc.range(&range("b", "")).is_ok());
     });
@@ -1148,16 +1239,28 @@ fn a_built_store_continues_where_it_was_told() {
         assert_ne!(before.hash, 0);
 
         let next = LogPosition { term: 4, index: 10 };
-        let outcome = store.mvcc.apply(vec![(next, command(put("a", "3")))]).unwrap();
+        let outcome = store
+            .mvcc
+            .apply(vec![(next, command(put("a", "3")))])
+            .unwrap();
         assert!(outcome[0].is_ok());
         let kv = store.get("a").unwrap();
-        assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (3, 1001, 3));
+        assert_eq!(
+            (kv.create_revision, kv.mod_revision, kv.version),
+            (3, 1001, 3)
+        );
         assert_eq!(store.mvcc.hash(1000).unwrap().hash, before.hash);
         assert_eq!(store.mvcc.revisions(1000, 1).unwrap().len(), 1);
         let last = LogPosition { term: 4, index: 11 };
-        store.mvcc.apply(vec![(last, command(put("c", "1")))]).unwrap();
+        store
+            .mvcc
+            .apply(vec![(last, command(put("c", "1")))])
+            .unwrap();
         let last = LogPosition { term: 4, index: 12 };
-        store.mvcc.apply(vec![(last, command(compact(1002)))]).unwrap();
+        store
+            .mvcc
+            .apply(vec![(last, command(compact(1002)))])
+            .unwrap();
         store.collect_all();
         assert_eq!(versions(store), 3);
         assert_eq!(store.dump(0), ["a=3", "b=1", "c=1"]);

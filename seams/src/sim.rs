@@ -109,7 +109,8 @@ impl SimDisk {
 
     /// Makes the disk slow, or fast again: a sync takes less than this, and at least one.
     pub fn set_sync_latency_max_ms(&self, max: u64) {
-        self.sync_latency_max_ms.store(max.max(1), Ordering::Relaxed);
+        self.sync_latency_max_ms
+            .store(max.max(1), Ordering::Relaxed);
     }
 }
 

@@ -79,7 +79,11 @@ pub fn hosts(plan: &Plan) -> Shared {
         member: None,
         disk: None,
         commands: None,
-        begin: if at < plan.members { Begin::Found } else { Begin::Absent },
+        begin: if at < plan.members {
+            Begin::Found
+        } else {
+            Begin::Absent
+        },
         incarnation: 0,
         lives: 0,
         last_id: None,
@@ -108,7 +112,10 @@ fn config(plan: &Plan, at: usize, slot: &Slot) -> Config {
             token: "simulation".to_owned(),
         },
         Begin::Join { learner } => Start::Join {
-            peers: (0..=plan.members).filter(|peer| *peer != at).map(peer_url).collect(),
+            peers: (0..=plan.members)
+                .filter(|peer| *peer != at)
+                .map(peer_url)
+                .collect(),
             learner,
         },
     };
@@ -155,7 +162,8 @@ pub async fn live(slots: Shared, plan: Plan, at: usize) -> turmoil::Result {
         (config(&plan, at, slot), seams, receiver)
     };
     let disk = seams.disk.clone();
-    let open: OpenEngine = Arc::new(move |dir| Ok(Arc::new(MemoryEngine::open(disk.clone(), dir)?)));
+    let open: OpenEngine =
+        Arc::new(move |dir| Ok(Arc::new(MemoryEngine::open(disk.clone(), dir)?)));
     let member = match Member::start_with(config, seams, open).await {
         Ok(member) => member,
         Err(error) => {
@@ -181,7 +189,10 @@ pub async fn live(slots: Shared, plan: Plan, at: usize) -> turmoil::Result {
             }
             Command::Compact(behind) => {
                 let revision = member.mvcc().revision() - behind;
-                let request = CompactionRequest { revision, physical: false };
+                let request = CompactionRequest {
+                    revision,
+                    physical: false,
+                };
                 tokio::task::spawn_local(async move { member.compact(request).await });
             }
             Command::Remove(id) => {

@@ -65,7 +65,10 @@ impl Invariants {
     /// Votes that were given since the last step.
     pub fn votes(&mut self, granted: &[Granted]) {
         for vote in granted {
-            let before = *self.votes.entry((vote.voter, vote.term)).or_insert(vote.candidate);
+            let before = *self
+                .votes
+                .entry((vote.voter, vote.term))
+                .or_insert(vote.candidate);
             if before != vote.candidate {
                 self.problem(format!(
                     "vote: member {:x} voted for {before:x} and for {:x} in term {}",
@@ -85,7 +88,10 @@ impl Invariants {
         let standing = member.standing();
         let (id, revision) = (member.id(), member.mvcc().revision());
         if let Some(failure) = &standing.failure
-            && self.lives.get(&at).is_none_or(|life| life.standing.failure.is_none())
+            && self
+                .lives
+                .get(&at)
+                .is_none_or(|life| life.standing.failure.is_none())
         {
             self.problem(format!("stopped: m{at} stopped by itself: {failure}"));
         }
@@ -104,10 +110,17 @@ impl Invariants {
         if let (Some(applied), Some(committed)) = (standing.applied, standing.committed)
             && applied.index > committed.index
         {
-            self.problem(format!("applied: m{at} applied {applied} beyond its commit {committed}"));
+            self.problem(format!(
+                "applied: m{at} applied {applied} beyond its commit {committed}"
+            ));
         }
         let compared = self.compare(at, member, revision);
-        let life = Life { id, standing, revision, compared };
+        let life = Life {
+            id,
+            standing,
+            revision,
+            compared,
+        };
         self.lives.insert(at, life);
     }
 
@@ -124,16 +137,28 @@ impl Invariants {
     fn same_life(&mut self, at: usize, before: &Life, now: &Standing, revision: i64) {
         let was = &before.standing;
         if now.term < was.term {
-            self.problem(format!("term: m{at} fell from term {} to {}", was.term, now.term));
+            self.problem(format!(
+                "term: m{at} fell from term {} to {}",
+                was.term, now.term
+            ));
         }
         if now.term == was.term && now.voted_for != was.voted_for && was.leads {
-            self.problem(format!("vote: m{at} led and follows another in term {}", now.term));
+            self.problem(format!(
+                "vote: m{at} led and follows another in term {}",
+                now.term
+            ));
         }
         if now.committed < was.committed {
-            self.problem(format!("commit: m{at} fell from {:?} to {:?}", was.committed, now.committed));
+            self.problem(format!(
+                "commit: m{at} fell from {:?} to {:?}",
+                was.committed, now.committed
+            ));
         }
         if revision < before.revision {
-            self.problem(format!("revision: m{at} fell from {} to {revision}", before.revision));
+            self.problem(format!(
+                "revision: m{at} fell from {} to {revision}",
+                before.revision
+            ));
         }
     }
 
@@ -153,7 +178,11 @@ impl Invariants {
         }
         self.leader_changes += 1;
         // What was committed in earlier terms is in the log of every later leader.
-        let newest = self.committed.iter().next_back().map(|(index, term)| (*index, *term));
+        let newest = self
+            .committed
+            .iter()
+            .next_back()
+            .map(|(index, term)| (*index, *term));
         if let Some((index, term)) = newest
             && term < standing.term
             && standing.last_log.is_none_or(|last| last < index)
@@ -166,7 +195,10 @@ impl Invariants {
     }
 
     fn commit(&mut self, at: usize, position: LogPosition) {
-        let term = *self.committed.entry(position.index).or_insert(position.term);
+        let term = *self
+            .committed
+            .entry(position.index)
+            .or_insert(position.term);
         if term != position.term {
             self.problem(format!(
                 "log-matching: m{at} committed {position}, but entry {} was committed in term {term}",
@@ -181,7 +213,10 @@ impl Invariants {
         if let Ok(hash) = mvcc.hash(0) {
             let known = *self.hashes.entry(hash.revision).or_insert(hash.hash);
             if known != hash.hash {
-                self.problem(format!("hash: m{at} differs from others at revision {}", hash.revision));
+                self.problem(format!(
+                    "hash: m{at} differs from others at revision {}",
+                    hash.revision
+                ));
             }
         }
         let mut compared = self.lives.get(&at).map_or(0, |life| life.compared);
@@ -194,7 +229,9 @@ impl Invariants {
                 self.jumps += 1;
             }
             let Ok(revisions) = mvcc.revisions(from, READ_BYTES) else {
-                self.problem(format!("history: m{at} cannot tell its history from {from} on"));
+                self.problem(format!(
+                    "history: m{at} cannot tell its history from {from} on"
+                ));
                 return revision;
             };
             let Some(last) = revisions.last().map(|last| last.revision) else {
@@ -202,7 +239,9 @@ impl Invariants {
             };
             for told in &revisions {
                 let changes = told.changes.iter();
-                let events = changes.map(|change| event_from_wire(change.event.clone())).collect();
+                let events = changes
+                    .map(|change| event_from_wire(change.event.clone()))
+                    .collect();
                 self.told(at, told.revision, events);
             }
             compared = last;

@@ -2,8 +2,16 @@
 //! seed, with Raft's invariants looked at after every step and the clients' histories checked.
 //!
 //! `SIM_SEED=7` runs one seed with its log; `SIM_SEEDS=100..200` runs others than usual.
-#![allow(clippy::disallowed_methods, reason = "the harness is outside of the simulation")]
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "a test, not a library")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the harness is outside of the simulation"
+)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test, not a library"
+)]
 
 mod cluster;
 mod invariants;
@@ -39,7 +47,14 @@ fn run(members: usize, seeds: Range<u64>) {
     let mut failures = String::new();
     for seed in seeds {
         let plan = Plan::new(seed, members);
-        let found = world::run(&plan, if alone { trace::Detail::Shown } else { trace::Detail::Votes });
+        let found = world::run(
+            &plan,
+            if alone {
+                trace::Detail::Shown
+            } else {
+                trace::Detail::Votes
+            },
+        );
         if alone || !found.problems.is_empty() || std::env::var_os("SIM_VERBOSE").is_some() {
             println!("{found}");
         }

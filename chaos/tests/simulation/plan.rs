@@ -99,7 +99,11 @@ impl Plan {
             mutants: raft_store::mutants::Mutants::default(),
         };
         let share = [20, 40, 70][dice.below(3)];
-        plan.faults = FAULTS.iter().copied().filter(|_| dice.chance(share)).collect();
+        plan.faults = FAULTS
+            .iter()
+            .copied()
+            .filter(|_| dice.chance(share))
+            .collect();
         plan
     }
 }

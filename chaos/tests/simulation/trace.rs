@@ -73,7 +73,9 @@ impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
         if metadata.is_span() {
-            return self.0 != Detail::Votes && metadata.name() == "node" && target == "turmoil::sim";
+            return self.0 != Detail::Votes
+                && metadata.name() == "node"
+                && target == "turmoil::sim";
         }
         match self.0 {
             _ if target == VOTES_TARGET => true,
@@ -83,7 +85,8 @@ impl Subscriber for Collector {
                     || target.starts_with("openraft") && *metadata.level() <= shown_level()
             }
             Detail::Full => {
-                target.starts_with("raft_store") || target.starts_with("turmoil")
+                target.starts_with("raft_store")
+                    || target.starts_with("turmoil")
                     || target.starts_with("openraft") && *metadata.level() <= Level::INFO
             }
         }
@@ -114,7 +117,11 @@ impl Subscriber for Collector {
             event.record(&mut vote);
             if vote.0.iter().all(|part| *part != 0) {
                 let [voter, term, candidate] = vote.0;
-                let granted = Granted { voter, term, candidate };
+                let granted = Granted {
+                    voter,
+                    term,
+                    candidate,
+                };
                 VOTES.with(|votes| votes.borrow_mut().push(granted));
             }
         }
@@ -123,7 +130,13 @@ impl Subscriber for Collector {
         }
         let mut line = Line(String::new());
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        let _ = write!(line.0, "{:>9.3} {} {}:", at.as_secs_f64(), host(), metadata.target());
+        let _ = write!(
+            line.0,
+            "{:>9.3} {} {}:",
+            at.as_secs_f64(),
+            host(),
+            metadata.target()
+        );
         event.record(&mut line);
         if self.0 == Detail::Shown {
             println!("{}", line.0);
@@ -150,7 +163,9 @@ fn host() -> String {
     let at = HOST.get();
     HOSTS.with(|hosts| match at {
         0 => "-".to_owned(),
-        at => hosts.borrow()[at - 1].trim_start_matches(" name=").to_owned(),
+        at => hosts.borrow()[at - 1]
+            .trim_start_matches(" name=")
+            .to_owned(),
     })
 }
 

@@ -48,7 +48,12 @@ impl fmt::Display for Found {
 
 /// Holds the clients' history against the members'. `places` are the members that were read at
 /// the end.
-pub fn check(plan: &Plan, recorder: &Recorder, log: &EventLog, places: &[u32]) -> (Vec<Report>, Vec<String>) {
+pub fn check(
+    plan: &Plan,
+    recorder: &Recorder,
+    log: &EventLog,
+    places: &[u32],
+) -> (Vec<Report>, Vec<String>) {
     let (records, watch) = recorder.take();
     let operations = match operations(&records) {
         Ok(operations) => operations,
@@ -69,13 +74,22 @@ pub fn check(plan: &Plan, recorder: &Recorder, log: &EventLog, places: &[u32]) -
         troubles: Vec::new(),
     };
     let logs = places.iter().map(|place| (*place, log.clone())).collect();
-    let evidence = Evidence { info, records, operations, watch, logs };
+    let evidence = Evidence {
+        info,
+        records,
+        operations,
+        watch,
+        logs,
+    };
     let reports = evidence.check();
     let mut problems = Vec::new();
     for report in &reports {
         if report.verdict == Verdict::Invalid {
             for anomaly in &report.anomalies {
-                problems.push(format!("{} {}: {}", report.checker, anomaly.kind, anomaly.message));
+                problems.push(format!(
+                    "{} {}: {}",
+                    report.checker, anomaly.kind, anomaly.message
+                ));
             }
         }
     }

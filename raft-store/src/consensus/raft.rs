@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError,
 };
-use openraft::async_runtime::WatchReceiver;
 use openraft::{Config as RaftConfig, Raft, RaftMetrics, ReadPolicy, SnapshotPolicy};
 use seams::Tasks;
 use tokio::sync::{mpsc, oneshot};
@@ -139,12 +139,14 @@ impl Consensus {
             mutants: parts.mutants,
             link: Arc::default(),
         };
-        parts
-            .tasks
-            .spawn("forward proposals", forward::run(this.clone(), queue, parts.tasks.clone()));
-        parts
-            .tasks
-            .spawn("read index", read_index::run(this.clone(), waiting, parts.tasks.clone()));
+        parts.tasks.spawn(
+            "forward proposals",
+            forward::run(this.clone(), queue, parts.tasks.clone()),
+        );
+        parts.tasks.spawn(
+            "read index",
+            read_index::run(this.clone(), waiting, parts.tasks.clone()),
+        );
         Ok(this)
     }
 
@@ -262,7 +264,11 @@ impl Consensus {
         let raft = self.raft.clone();
         let mut write = Box::pin(async move { raft.client_write(Command(command)).await });
         // Until the entry is in the log here.
-        let patience = if is_put { Instant::now() + self.timings.heartbeat * 2 } else { deadline };
+        let patience = if is_put {
+            Instant::now() + self.timings.heartbeat * 2
+        } else {
+            deadline
+        };
         match timeout_at(patience, &mut write).await {
             Ok(Ok(response)) => Ok(Applied {
                 index: response.log_id.index,

@@ -180,7 +180,10 @@ mod tests {
         let start = Instant::now();
         lessor.sync(1, &[(7, 10)], start);
         let later = start + Duration::from_secs(10);
-        assert!(lessor.revoke_expired(2, later, 10).is_empty(), "another term");
+        assert!(
+            lessor.revoke_expired(2, later, 10).is_empty(),
+            "another term"
+        );
         assert_eq!(lessor.revoke_expired(1, later, 10), [7]);
         assert!(!lessor.renew(1, 7, 10, later));
         assert_eq!(lessor.revoke_expired(1, later, 10), [7], "tried again");

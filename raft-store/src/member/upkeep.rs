@@ -46,9 +46,14 @@ pub(super) fn start(member: &Member) {
         member.tend_leases().await;
     });
     let checkpoints = member.config().lease_checkpoint_interval;
-    every("lease checkpoints", checkpoints, member, |member| async move {
-        member.checkpoint_leases().await;
-    });
+    every(
+        "lease checkpoints",
+        checkpoints,
+        member,
+        |member| async move {
+            member.checkpoint_leases().await;
+        },
+    );
     every("membership", MEMBERSHIP_TICK, member, |member| async move {
         if let Err(error) = member.tend_membership().await {
             tracing::debug!(%error, "membership work is put off");

@@ -1,5 +1,9 @@
 //! Stores and requests for the tests of the applied state.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses another part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file uses another part of this"
+)]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
@@ -297,11 +301,7 @@ pub fn op_delete(key: &str, end: &str) -> RequestOp {
     op(Request::RequestDeleteRange(delete_request(key, end)))
 }
 
-pub fn txn(
-    compare: Vec<Compare>,
-    success: Vec<RequestOp>,
-    failure: Vec<RequestOp>,
-) -> TxnRequest {
+pub fn txn(compare: Vec<Compare>, success: Vec<RequestOp>, failure: Vec<RequestOp>) -> TxnRequest {
     TxnRequest {
         compare,
         success,

@@ -95,9 +95,7 @@ impl Model {
             Op::DeleteRange(delete) => Ok(Response::DeleteRange(self.delete(delete))),
             Op::Txn(txn) => self.txn(txn).map(Response::Txn),
             Op::Compact(request) => self.compact(request.revision),
-            Op::LeaseGrant(grant) if self.leases.contains_key(&grant.id) => {
-                Err(Error::LeaseExists)
-            }
+            Op::LeaseGrant(grant) if self.leases.contains_key(&grant.id) => Err(Error::LeaseExists),
             Op::LeaseGrant(grant) => {
                 self.leases.insert(grant.id, (grant.ttl, 0));
                 Ok(Response::LeaseGrant(LeaseGrantResponse {
@@ -207,7 +205,8 @@ impl Model {
                 false => put.lease,
             },
         };
-        self.open.push((put.key.clone(), Some(kv), old.mod_revision));
+        self.open
+            .push((put.key.clone(), Some(kv), old.mod_revision));
         PutResponse {
             header: header(revision),
             prev_kv: before.filter(|_| put.prev_kv),
@@ -235,7 +234,11 @@ impl Model {
         if request.revision > current {
             return Err(Error::FutureRevision);
         }
-        let at = if request.revision <= 0 { current } else { request.revision };
+        let at = if request.revision <= 0 {
+            current
+        } else {
+            request.revision
+        };
         if at < self.compact {
             let compact_revision = self.compact;
             return Err(Error::Compacted { compact_revision });
@@ -282,7 +285,11 @@ impl Model {
                 4 => a.value.cmp(&b.value),
                 _ => number(a).cmp(&number(b)),
             };
-            if request.sort_order == 2 { order.reverse() } else { order }
+            if request.sort_order == 2 {
+                order.reverse()
+            } else {
+                order
+            }
         });
         let more = limit > 0 && kvs.len() > limit;
         if more {
@@ -367,11 +374,7 @@ impl Model {
         Ok(())
     }
 
-    fn run(
-        &mut self,
-        request: &TxnRequest,
-        path: &mut impl Iterator<Item = bool>,
-    ) -> TxnResponse {
+    fn run(&mut self, request: &TxnRequest, path: &mut impl Iterator<Item = bool>) -> TxnResponse {
         let succeeded = path.next().unwrap();
         let mut responses = Vec::new();
         for op in branch(request, succeeded) {
