@@ -48,6 +48,8 @@ struct Inner {
     config: Config,
     seams: Seams,
     tasks: Tasks,
+    /// The tasks that serve clients: they end before the others.
+    serving: Tasks,
     consensus: Consensus,
     mvcc: Mvcc,
     wal: Wal,
@@ -336,10 +338,12 @@ impl Member {
     /// Hands leadership over, answers what is under way, and stops. Nothing is lost without it.
     pub async fn shutdown(&self) {
         self.hand_over().await;
-        self.0.tasks.shutdown().await;
+        // Clients first, while what they wait for can still be finished; the log last.
+        self.0.serving.shutdown().await;
         if let Err(error) = self.consensus().raft.shutdown().await {
             tracing::warn!(%error, "raft did not end cleanly");
         }
+        self.0.tasks.shutdown().await;
         let mvcc = self.0.mvcc.clone();
         // What is flushed need not be replayed at the next start.
         if let Err(error) = mvcc.flush() {

@@ -29,7 +29,7 @@ const PROMOTE_AT_PERCENT: u64 = 90;
 /// A transfer of leadership goes to a voter at most this many entries behind.
 const TRANSFER_LAG_MAX: u64 = 1024;
 /// A transfer of leadership takes an election; more than this means that it failed.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Member {
     /// The members of the cluster.

@@ -180,6 +180,7 @@ async fn start(
         identity,
         config,
         seams,
+        serving: tasks.child(),
         tasks,
         consensus,
         mvcc,
@@ -535,7 +536,7 @@ async fn listen_for_clients(member: &Member) -> Result<Vec<std::net::SocketAddr>
         None => plain(seams),
         Some(files) => {
             let tls = ServerTls::load(files.clone(), seams.disk.as_ref())?;
-            tls.watch(seams.disk.clone(), member.metrics().clone(), member.tasks());
+            tls.watch(seams.disk.clone(), member.metrics().clone(), &member.0.serving);
             Security::Tls(tls)
         }
     };
@@ -551,7 +552,7 @@ async fn listen_for_clients(member: &Member) -> Result<Vec<std::net::SocketAddr>
         member.clone(),
         member.metrics().clone(),
         seams.clone(),
-        member.tasks().clone(),
+        member.0.serving.clone(),
         options,
     );
     let io = |address: &str, error| StartError::io("listen on", Path::new(address), error);

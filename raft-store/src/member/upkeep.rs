@@ -109,7 +109,12 @@ impl Member {
             .mvcc
             .leases()
             .into_iter()
-            .filter_map(|id| Some((id, self.0.mvcc.lease(id)?.remaining_ttl)))
+            .filter_map(|id| {
+                let lease = self.0.mvcc.lease(id)?;
+                // Nothing checkpointed: it has all of its time.
+                let checkpointed = (lease.remaining_ttl > 0).then_some(lease.remaining_ttl);
+                Some((id, checkpointed.unwrap_or(lease.granted_ttl)))
+            })
             .collect();
         self.0.lessor.sync(self.term(), &leases, now);
         let expired = self.0.lessor.expired(now, REVOKE_MAX);
