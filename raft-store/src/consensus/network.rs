@@ -181,7 +181,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
     where
@@ -191,6 +191,13 @@ impl RaftNetworkV2<TypeConfig> for Link {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            // openraft pauses after a failure only where it makes the next request. A stream that
+            // fails before it has asked for one, because the peer refuses connections, would be
+            // tried again at once and for ever: ask first, then connect.
+            let Some(first) = input.next().await else {
+                return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
+            };
+            let input = stream::iter([first]).chain(input);
             let sent = Arc::new(AtomicU64::new(0));
             let counter = sent.clone();
             let requests = input.map(move |request| {
@@ -199,7 +206,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
             });
             let mut client = self.client.clone();
             let replies = self
-                .within(RPCTypes::AppendEntries, SETUP_TIMEOUT, client.append(requests))
+                .within(
+                    RPCTypes::AppendEntries,
+                    SETUP_TIMEOUT,
+                    client.append(requests),
+                )
                 .await?;
             let answers = stream::unfold(Some((replies, 0)), move |state| {
                 let sent = sent.clone();
@@ -290,7 +301,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
 
     fn backoff(&self) -> Option<Backoff> {
         let (first, longest) = BACKOFF;
-        let pauses = std::iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)));
+        let pauses =
+            std::iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)));
         Some(Backoff::new(pauses))
     }
 }
@@ -322,7 +334,9 @@ async fn send_snapshot(
     snapshot: SnapshotOf<TypeConfig, SnapshotDir>,
 ) -> Result<peer::SnapshotReply, Status> {
     let dir = snapshot.snapshot.clone();
-    let files = dir.manifest().map_err(|error| Status::internal(error.to_string()))?;
+    let files = dir
+        .manifest()
+        .map_err(|error| Status::internal(error.to_string()))?;
     let offer = offer(&vote, &snapshot.meta, files);
     let held = timeout(SNAPSHOT_TIMEOUT, client.offer_snapshot(offer.clone()))
         .await

@@ -104,7 +104,9 @@ impl PeerService {
             return Err(status(&Error::ClusterIdMismatch));
         }
         if named(TARGET_KEY) != Some(self.consensus.id) {
-            return Err(Status::failed_precondition("trireme: this is another member"));
+            return Err(Status::failed_precondition(
+                "trireme: this is another member",
+            ));
         }
         Ok(())
     }
@@ -115,7 +117,9 @@ impl PeerService {
         answer: impl FnOnce(VoteRequest<TypeConfig>) -> F,
     ) -> Result<Response<peer::VoteReply>, Status>
     where
-        F: Future<Output = Result<VoteResponse<TypeConfig>, openraft::errors::RaftError<TypeConfig>>>,
+        F: Future<
+            Output = Result<VoteResponse<TypeConfig>, openraft::errors::RaftError<TypeConfig>>,
+        >,
     {
         self.check(&request)?;
         let request = request.into_inner();
@@ -143,7 +147,9 @@ fn io_status(error: std::io::Error) -> Status {
 }
 
 #[allow(clippy::result_large_err, reason = "tonic's error type")]
-fn append_from_pb(request: peer::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+fn append_from_pb(
+    request: peer::AppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     let entries: std::io::Result<Vec<_>> = request.entries.into_iter().map(entry_from_pb).collect();
     Ok(AppendEntriesRequest {
         vote: vote_from_pb(request.vote),
@@ -219,8 +225,21 @@ impl Peer for PeerService {
         request: Request<peer::VoteRequest>,
     ) -> Result<Response<peer::VoteReply>, Status> {
         let raft = self.consensus.raft.clone();
-        self.vote_with(request, |wanted| async move { raft.vote(wanted).await })
-            .await
+        let answered = self
+            .vote_with(request, |wanted| async move { raft.vote(wanted).await })
+            .await?;
+        let reply = answered.get_ref();
+        if let Some(vote) = reply.vote.as_ref().filter(|_| reply.granted) {
+            // Simulations watch this: a vote that was given is never given to another.
+            tracing::trace!(
+                target: "raft_store::votes",
+                voter = self.consensus.id,
+                term = vote.term,
+                candidate = vote.node,
+                "voted"
+            );
+        }
+        Ok(answered)
     }
 
     async fn pre_vote(
@@ -273,9 +292,12 @@ impl Peer for PeerService {
     ) -> Result<Response<peer::SnapshotProgress>, Status> {
         self.check(&request)?;
         let _one = self.receiving.lock().await;
-        let incoming =
-            Incoming::open(self.disk.clone(), self.incoming.clone(), request.into_inner())
-                .map_err(io_status)?;
+        let incoming = Incoming::open(
+            self.disk.clone(),
+            self.incoming.clone(),
+            request.into_inner(),
+        )
+        .map_err(io_status)?;
         let held = incoming.held().map_err(io_status)?;
         Ok(Response::new(peer::SnapshotProgress { held }))
     }

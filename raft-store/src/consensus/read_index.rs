@@ -31,6 +31,13 @@ pub(crate) async fn run(
             () = tasks.cancelled() => return,
             index = round(&consensus, deadline) => index,
         };
+        // The bug: those that came while the round was under way are answered by it as well.
+        #[cfg(feature = "mutants")]
+        if consensus.mutants.reused_read_index {
+            while let Ok(late) = waiting.try_recv() {
+                batch.push(late);
+            }
+        }
         for reply in batch {
             // A reader that gave up does not care.
             let _ = reply.send(index.clone());
@@ -62,7 +69,12 @@ async fn ask_leader(consensus: &Consensus, deadline: Instant) -> Result<u64, Att
     };
     // The leader may die while it is asked: ask again before the whole deadline is used up.
     let patience = Instant::now() + consensus.timings.election_max * 2;
-    match timeout_at(deadline.min(patience), client.read_index(ReadIndexRequest {})).await {
+    match timeout_at(
+        deadline.min(patience),
+        client.read_index(ReadIndexRequest {}),
+    )
+    .await
+    {
         Ok(Ok(reply)) => Ok(reply.into_inner().index),
         Ok(Err(_)) => Err(Attempt::Retry(Error::LeaderChanged)),
         Err(_) => Err(Attempt::Retry(Error::Timeout)),
