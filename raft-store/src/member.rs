@@ -50,6 +50,8 @@ struct Inner {
     config: Config,
     seams: Seams,
     tasks: Tasks,
+    /// The owner of the log's tasks. Raft needs the log until it has ended itself.
+    log_tasks: Tasks,
     consensus: Consensus,
     mvcc: Mvcc,
     wal: Wal,
@@ -374,6 +376,7 @@ impl Member {
         if let Err(error) = self.consensus().raft.shutdown().await {
             tracing::warn!(%error, "raft did not end cleanly");
         }
+        self.0.log_tasks.shutdown().await;
         let mvcc = self.0.mvcc.clone();
         // What is flushed need not be replayed at the next start.
         if let Err(error) = mvcc.flush() {

@@ -31,6 +31,7 @@ thread_local! {
     static VOTES: RefCell<Vec<Granted>> = const { RefCell::new(Vec::new()) };
     static HOSTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     static HOST: Cell<usize> = const { Cell::new(0) };
+    static SEED: Cell<u64> = const { Cell::new(0) };
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -49,12 +50,14 @@ pub fn take_panics() -> Vec<String> {
     PANICS.take()
 }
 
-/// Notes panics from now on.
-pub fn note_panics() {
+/// Notes panics from now on. Some end the process: the seed is printed with them.
+pub fn note_panics(seed: u64) {
+    SEED.set(seed);
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            println!("the panic is of seed {}", SEED.get());
             PANICS.with(|panics| panics.borrow_mut().push(info.to_string()));
             before(info);
         }));
@@ -83,7 +86,8 @@ impl Subscriber for Collector {
                     || target.starts_with("openraft") && *metadata.level() <= shown_level()
             }
             Detail::Full => {
-                target.starts_with("raft_store") || target.starts_with("turmoil")
+                target.starts_with("raft_store")
+                    || target.starts_with("turmoil") && !message_only(metadata)
                     || target.starts_with("openraft") && *metadata.level() <= Level::INFO
             }
         }
@@ -129,8 +133,8 @@ impl Subscriber for Collector {
             println!("{}", line.0);
             return;
         }
-        // Consensus prints its clock, whose parts below a millisecond are not simulated.
-        if line.0.contains("Instant") {
+        // Consensus prints its clock, which is the machine's at the beginning.
+        if line.0.contains("Instant") || line.0.contains("->@") {
             return;
         }
         LINES.with(|lines| lines.borrow_mut().push(shorten(line.0)));
@@ -159,6 +163,11 @@ fn shown_level() -> Level {
         Ok(level) => level.parse().unwrap_or(Level::DEBUG),
         Err(_) => Level::WARN,
     }
+}
+
+/// Steps have no fields; what happens in them is told by other lines.
+fn message_only(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().len() <= 1
 }
 
 fn shorten(mut line: String) -> String {
