@@ -7,6 +7,8 @@
 
 mod cluster;
 mod invariants;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod nemesis;
 mod plan;
 mod trace;

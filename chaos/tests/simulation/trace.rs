@@ -125,6 +125,14 @@ impl Subscriber for Collector {
         if self.0 == Detail::Votes {
             return;
         }
+        let mut message = Message::default();
+        if metadata.target().starts_with("turmoil") {
+            // Once per packet is enough, and the bytes cost their time.
+            event.record(&mut message);
+            if message.0 == "Send" || message.0 == "Delivered" {
+                return;
+            }
+        }
         let mut line = Line(String::new());
         let at = turmoil::sim_elapsed().unwrap_or_default();
         let _ = write!(line.0, "{:>9.3} {} {}:", at.as_secs_f64(), host(), metadata.target());
@@ -134,7 +142,7 @@ impl Subscriber for Collector {
             return;
         }
         // Consensus prints its clock, which is the machine's at the beginning.
-        if line.0.contains("Instant") || line.0.contains("->@") {
+        if line.0.contains("Instant") || tells_the_time(&line.0) {
             return;
         }
         LINES.with(|lines| lines.borrow_mut().push(shorten(line.0)));
@@ -165,6 +173,15 @@ fn shown_level() -> Level {
     }
 }
 
+/// Whether there is a time of day in the line.
+fn tells_the_time(line: &str) -> bool {
+    let shape = |window: &[u8]| {
+        window[2] == b':' && window[5] == b':' && window[8] == b'.'
+            && [0, 1, 3, 4, 6, 7, 9].iter().all(|at| window[*at].is_ascii_digit())
+    };
+    line.as_bytes().windows(10).any(shape)
+}
+
 /// Steps have no fields; what happens in them is told by other lines.
 fn message_only(metadata: &Metadata<'_>) -> bool {
     metadata.fields().len() <= 1
@@ -191,6 +208,17 @@ impl Visit for Line {
             "message" => write!(self.0, " {value:?}"),
             name => write!(self.0, " {name}={value:?}"),
         };
+    }
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
     }
 }
 
