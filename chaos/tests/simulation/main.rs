@@ -15,9 +15,6 @@ mod trace;
 mod verdict;
 mod world;
 
-#[cfg(feature = "mutants")]
-mod mutants;
-
 use std::ops::Range;
 
 use plan::Plan;
