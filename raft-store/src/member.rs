@@ -52,6 +52,8 @@ struct Inner {
     tasks: Tasks,
     /// The tasks that serve clients: they end before the others.
     serving: Tasks,
+    /// The owner of the log's tasks. Raft needs the log until it has ended itself.
+    log_tasks: Tasks,
     consensus: Consensus,
     mvcc: Mvcc,
     wal: Wal,
@@ -386,6 +388,7 @@ impl Member {
             tracing::warn!(%error, "raft did not end cleanly");
         }
         self.0.tasks.shutdown().await;
+        self.0.log_tasks.shutdown().await;
         let mvcc = self.0.mvcc.clone();
         // What is flushed need not be replayed at the next start.
         if let Err(error) = mvcc.flush() {

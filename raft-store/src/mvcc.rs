@@ -181,6 +181,13 @@ struct Inner {
     config: MvccConfig,
 }
 
+/// The last entry that a database holds, whether it is live or not.
+pub fn applied_of(engine: &dyn Engine) -> Result<Option<LogPosition>, EngineError> {
+    let record = engine.get(Space::Meta, keys::STATE)?;
+    let state = record.map(|record| keys::StateRecord::decode(&record));
+    Ok(state.transpose()?.and_then(|state| state.applied))
+}
+
 impl Mvcc {
     /// Opens the state in an engine, which may be empty. Rebuilds the index: about a second for a
     /// few million keys.

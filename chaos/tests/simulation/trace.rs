@@ -31,6 +31,7 @@ thread_local! {
     static VOTES: RefCell<Vec<Granted>> = const { RefCell::new(Vec::new()) };
     static HOSTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     static HOST: Cell<usize> = const { Cell::new(0) };
+    static SEED: Cell<u64> = const { Cell::new(0) };
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -49,12 +50,14 @@ pub fn take_panics() -> Vec<String> {
     PANICS.take()
 }
 
-/// Notes panics from now on.
-pub fn note_panics() {
+/// Notes panics from now on. Some end the process: the seed is printed with them.
+pub fn note_panics(seed: u64) {
+    SEED.set(seed);
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            println!("the panic is of seed {}", SEED.get());
             PANICS.with(|panics| panics.borrow_mut().push(info.to_string()));
             before(info);
         }));
@@ -73,9 +76,7 @@ impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
         if metadata.is_span() {
-            return self.0 != Detail::Votes
-                && metadata.name() == "node"
-                && target == "turmoil::sim";
+            return self.0 != Detail::Votes && metadata.name() == "node" && target == "turmoil::sim";
         }
         match self.0 {
             _ if target == VOTES_TARGET => true,
@@ -86,7 +87,7 @@ impl Subscriber for Collector {
             }
             Detail::Full => {
                 target.starts_with("raft_store")
-                    || target.starts_with("turmoil")
+                    || target.starts_with("turmoil") && !message_only(metadata)
                     || target.starts_with("openraft") && *metadata.level() <= Level::INFO
             }
         }
@@ -117,33 +118,31 @@ impl Subscriber for Collector {
             event.record(&mut vote);
             if vote.0.iter().all(|part| *part != 0) {
                 let [voter, term, candidate] = vote.0;
-                let granted = Granted {
-                    voter,
-                    term,
-                    candidate,
-                };
+                let granted = Granted { voter, term, candidate };
                 VOTES.with(|votes| votes.borrow_mut().push(granted));
             }
         }
         if self.0 == Detail::Votes {
             return;
         }
+        let mut message = Message::default();
+        if metadata.target().starts_with("turmoil") {
+            // Once per packet is enough, and the bytes cost their time.
+            event.record(&mut message);
+            if message.0 == "Send" || message.0 == "Delivered" {
+                return;
+            }
+        }
         let mut line = Line(String::new());
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        let _ = write!(
-            line.0,
-            "{:>9.3} {} {}:",
-            at.as_secs_f64(),
-            host(),
-            metadata.target()
-        );
+        let _ = write!(line.0, "{:>9.3} {} {}:", at.as_secs_f64(), host(), metadata.target());
         event.record(&mut line);
         if self.0 == Detail::Shown {
             println!("{}", line.0);
             return;
         }
-        // Consensus prints its clock, whose parts below a millisecond are not simulated.
-        if line.0.contains("Instant") {
+        // Consensus prints its clock, which is the machine's at the beginning.
+        if line.0.contains("Instant") || tells_the_time(&line.0) {
             return;
         }
         LINES.with(|lines| lines.borrow_mut().push(shorten(line.0)));
@@ -163,9 +162,7 @@ fn host() -> String {
     let at = HOST.get();
     HOSTS.with(|hosts| match at {
         0 => "-".to_owned(),
-        at => hosts.borrow()[at - 1]
-            .trim_start_matches(" name=")
-            .to_owned(),
+        at => hosts.borrow()[at - 1].trim_start_matches(" name=").to_owned(),
     })
 }
 
@@ -174,6 +171,20 @@ fn shown_level() -> Level {
         Ok(level) => level.parse().unwrap_or(Level::DEBUG),
         Err(_) => Level::WARN,
     }
+}
+
+/// Whether there is a time of day in the line.
+fn tells_the_time(line: &str) -> bool {
+    let shape = |window: &[u8]| {
+        window[2] == b':' && window[5] == b':' && window[8] == b'.'
+            && [0, 1, 3, 4, 6, 7, 9].iter().all(|at| window[*at].is_ascii_digit())
+    };
+    line.as_bytes().windows(10).any(shape)
+}
+
+/// Steps have no fields; what happens in them is told by other lines.
+fn message_only(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().len() <= 1
 }
 
 fn shorten(mut line: String) -> String {
@@ -197,6 +208,17 @@ impl Visit for Line {
             "message" => write!(self.0, " {value:?}"),
             name => write!(self.0, " {name}={value:?}"),
         };
+    }
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
     }
 }
 

@@ -38,13 +38,12 @@ type Goal = watch::Receiver<Option<Vec<usize>>>;
 
 /// Runs a plan to its end.
 pub fn run(plan: &Plan, detail: Detail) -> Found {
-    trace::note_panics();
-    let _ = (
-        trace::take_lines(),
-        trace::take_votes(),
-        trace::take_panics(),
-    );
+    trace::note_panics(plan.seed);
+    let _ = (trace::take_lines(), trace::take_votes(), trace::take_panics());
     raft_store::consensus::runtime::seed_thread(plan.seed);
+    if detail == Detail::Shown {
+        println!("{plan:?}");
+    }
     tracing::subscriber::with_default(Collector(detail), || simulate(plan))
 }
 
@@ -53,9 +52,7 @@ fn simulate(plan: &Plan) -> Found {
     let mut sim = builder(plan).build();
     for at in 0..=plan.members {
         let (hosts, plan) = (hosts.clone(), plan.clone());
-        sim.host(host_name(at), move || {
-            cluster::live(hosts.clone(), plan.clone(), at)
-        });
+        sim.host(host_name(at), move || cluster::live(hosts.clone(), plan.clone(), at));
     }
     let recorder = Recorder::in_memory(Arc::new(|| {
         let elapsed = turmoil::sim_elapsed().unwrap_or_default();
@@ -107,9 +104,7 @@ fn simulate(plan: &Plan) -> Found {
                 let _ = healed.send(Some(finals.clone()));
             }
             Some(end) if now > end + FINISH_WITHIN => {
-                invariants
-                    .problems
-                    .push("liveness: the end was not reached in time".to_owned());
+                invariants.problems.push("liveness: the end was not reached in time".to_owned());
                 break;
             }
             _ => {}
@@ -122,16 +117,10 @@ fn simulate(plan: &Plan) -> Found {
         if let Some(refused) = &slot.refused
             && finals.contains(&at)
         {
-            invariants
-                .problems
-                .push(format!("start: m{at} did not start: {refused}"));
+            invariants.problems.push(format!("start: m{at} did not start: {refused}"));
         }
     }
-    invariants.problems.extend(
-        trace::take_panics()
-            .into_iter()
-            .map(|panic| format!("panic: {panic}")),
-    );
+    invariants.problems.extend(trace::take_panics().into_iter().map(|panic| format!("panic: {panic}")));
     let mut problems = std::mem::take(&mut invariants.problems);
     problems.append(&mut trouble.borrow_mut());
     let places: Vec<u32> = finals.iter().map(|at| *at as u32).collect();
@@ -201,10 +190,7 @@ async fn clients(plan: &Plan, recorder: Recorder, mut goal: Goal, trouble: &RefC
     let targets: Vec<Target> = places.into_iter().map(target).collect();
     for target in &targets {
         if timeout(SERVE_WITHIN, serves(target)).await.is_err() {
-            let problem = format!(
-                "liveness: m{} did not serve within {SERVE_WITHIN:?}",
-                target.node
-            );
+            let problem = format!("liveness: m{} did not serve within {SERVE_WITHIN:?}", target.node);
             trouble.borrow_mut().push(problem);
             return;
         }
@@ -223,9 +209,7 @@ async fn clients(plan: &Plan, recorder: Recorder, mut goal: Goal, trouble: &RefC
         anyhow::Ok(())
     };
     if let Err(error) = finished.await {
-        trouble
-            .borrow_mut()
-            .push(format!("liveness: at the end: {error:#}"));
+        trouble.borrow_mut().push(format!("liveness: at the end: {error:#}"));
     }
 }
 

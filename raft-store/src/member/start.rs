@@ -73,11 +73,12 @@ impl Member {
         seams: Seams,
         open_engine: OpenEngine,
     ) -> Result<Self, StartError> {
-        let tasks = seams.tasks();
-        match start(config, seams, open_engine, tasks.clone()).await {
+        let (tasks, log_tasks) = (seams.tasks(), seams.tasks());
+        match start(config, seams, open_engine, tasks.clone(), log_tasks.clone()).await {
             Ok(member) => Ok(member),
             Err(error) => {
                 tasks.shutdown().await;
+                log_tasks.shutdown().await;
                 Err(error)
             }
         }
@@ -89,6 +90,7 @@ async fn start(
     seams: Seams,
     open_engine: OpenEngine,
     tasks: Tasks,
+    log_tasks: Tasks,
 ) -> Result<Member, StartError> {
     let data_dir = config.data_dir.clone();
     let disk = seams.disk.clone();
@@ -137,7 +139,7 @@ async fn start(
             data_dir.display()
         )));
     }
-    let (wal, recovered) = open_wal(&config, &seams, &tasks, &metrics, &log_bytes)?;
+    let (wal, recovered) = open_wal(&config, &seams, &log_tasks, &metrics, &log_bytes)?;
     if !identity.has_log {
         identity.has_log = true;
         identity.save(disk.as_ref(), &data_dir)?;
@@ -192,6 +194,7 @@ async fn start(
         seams,
         serving: tasks.child(),
         tasks,
+        log_tasks,
         consensus,
         mvcc,
         wal,
