@@ -240,9 +240,7 @@ async fn perform(channel: Channel, call: &Call) -> Result<Answer, Failed> {
             lease(LeaseClient::new(channel), call).await
         }
         Call::Hash { revision: at } => {
-            let request = pb::HashKvRequest {
-                revision: *at,
-            };
+            let request = pb::HashKvRequest { revision: *at };
             let hash = MaintenanceClient::new(channel)
                 .hash_kv(request)
                 .await?

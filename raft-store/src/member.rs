@@ -313,7 +313,11 @@ impl Member {
         let check = |name, ok: bool, message: &str| HealthCheck {
             name,
             ok,
-            message: if ok { String::new() } else { message.to_owned() },
+            message: if ok {
+                String::new()
+            } else {
+                message.to_owned()
+            },
         };
         let alarms = self.0.mvcc.alarms();
         let quarantined = self.check_serving().is_err();

@@ -262,10 +262,7 @@ impl Mvcc {
     /// Copies the state, durably, into a directory that does not exist yet, while apply goes on;
     /// says what the copy holds.
     pub fn checkpoint(&self, dir: &Path) -> Result<Checkpoint, EngineError> {
-        let wanted = [
-            (Space::Meta, keys::STATE),
-            (Space::Meta, keys::MEMBERSHIP),
-        ];
+        let wanted = [(Space::Meta, keys::STATE), (Space::Meta, keys::MEMBERSHIP)];
         let mut found = self.load().engine.checkpoint(dir, &wanted)?.into_iter();
         let mut next = || found.next().flatten();
         let state = match next() {

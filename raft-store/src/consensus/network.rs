@@ -199,7 +199,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
             });
             let mut client = self.client.clone();
             let replies = self
-                .within(RPCTypes::AppendEntries, SETUP_TIMEOUT, client.append(requests))
+                .within(
+                    RPCTypes::AppendEntries,
+                    SETUP_TIMEOUT,
+                    client.append(requests),
+                )
                 .await?;
             let answers = stream::unfold(Some((replies, 0)), move |state| {
                 let sent = sent.clone();
@@ -290,7 +294,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
 
     fn backoff(&self) -> Option<Backoff> {
         let (first, longest) = BACKOFF;
-        let pauses = std::iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)));
+        let pauses =
+            std::iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)));
         Some(Backoff::new(pauses))
     }
 }
@@ -322,7 +327,9 @@ async fn send_snapshot(
     snapshot: SnapshotOf<TypeConfig, SnapshotDir>,
 ) -> Result<peer::SnapshotReply, Status> {
     let dir = snapshot.snapshot.clone();
-    let files = dir.manifest().map_err(|error| Status::internal(error.to_string()))?;
+    let files = dir
+        .manifest()
+        .map_err(|error| Status::internal(error.to_string()))?;
     let offer = offer(&vote, &snapshot.meta, files);
     let held = timeout(SNAPSHOT_TIMEOUT, client.offer_snapshot(offer.clone()))
         .await

@@ -104,7 +104,9 @@ impl PeerService {
             return Err(status(&Error::ClusterIdMismatch));
         }
         if named(TARGET_KEY) != Some(self.consensus.id) {
-            return Err(Status::failed_precondition("trireme: this is another member"));
+            return Err(Status::failed_precondition(
+                "trireme: this is another member",
+            ));
         }
         Ok(())
     }
@@ -115,7 +117,9 @@ impl PeerService {
         answer: impl FnOnce(VoteRequest<TypeConfig>) -> F,
     ) -> Result<Response<peer::VoteReply>, Status>
     where
-        F: Future<Output = Result<VoteResponse<TypeConfig>, openraft::errors::RaftError<TypeConfig>>>,
+        F: Future<
+            Output = Result<VoteResponse<TypeConfig>, openraft::errors::RaftError<TypeConfig>>,
+        >,
     {
         self.check(&request)?;
         let request = request.into_inner();
@@ -143,7 +147,9 @@ fn io_status(error: std::io::Error) -> Status {
 }
 
 #[allow(clippy::result_large_err, reason = "tonic's error type")]
-fn append_from_pb(request: peer::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+fn append_from_pb(
+    request: peer::AppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     let entries: std::io::Result<Vec<_>> = request.entries.into_iter().map(entry_from_pb).collect();
     Ok(AppendEntriesRequest {
         vote: vote_from_pb(request.vote),
@@ -273,9 +279,12 @@ impl Peer for PeerService {
     ) -> Result<Response<peer::SnapshotProgress>, Status> {
         self.check(&request)?;
         let _one = self.receiving.lock().await;
-        let incoming =
-            Incoming::open(self.disk.clone(), self.incoming.clone(), request.into_inner())
-                .map_err(io_status)?;
+        let incoming = Incoming::open(
+            self.disk.clone(),
+            self.incoming.clone(),
+            request.into_inner(),
+        )
+        .map_err(io_status)?;
         let held = incoming.held().map_err(io_status)?;
         Ok(Response::new(peer::SnapshotProgress { held }))
     }

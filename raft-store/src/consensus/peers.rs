@@ -44,7 +44,10 @@ pub(crate) struct Address {
 }
 
 impl Interceptor for Address {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
         let metadata = request.metadata_mut();
         metadata.insert(CLUSTER_KEY, self.cluster.clone());
         if let Some(target) = &self.target {

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError,
 };
-use openraft::async_runtime::WatchReceiver;
 use openraft::{Config as RaftConfig, Raft, RaftMetrics, ReadPolicy, SnapshotPolicy};
 use seams::Tasks;
 use tokio::sync::{mpsc, oneshot};
@@ -132,12 +132,14 @@ impl Consensus {
             barriers,
             link: Arc::default(),
         };
-        parts
-            .tasks
-            .spawn("forward proposals", forward::run(this.clone(), queue, parts.tasks.clone()));
-        parts
-            .tasks
-            .spawn("read index", read_index::run(this.clone(), waiting, parts.tasks.clone()));
+        parts.tasks.spawn(
+            "forward proposals",
+            forward::run(this.clone(), queue, parts.tasks.clone()),
+        );
+        parts.tasks.spawn(
+            "read index",
+            read_index::run(this.clone(), waiting, parts.tasks.clone()),
+        );
         Ok(this)
     }
 

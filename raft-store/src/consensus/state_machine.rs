@@ -126,7 +126,9 @@ impl StateMachine {
         let needed = self.mvcc.applied().map_or(0, |at| at.index);
         let (meta, path) = fetch(needed).await?;
         if meta.last_log_id.is_none_or(|last| last.index < needed) {
-            return Err(io::Error::other("the peer's data is older than this member's"));
+            return Err(io::Error::other(
+                "the peer's data is older than this member's",
+            ));
         }
         let this = self.clone();
         let incoming = SnapshotDir::new(path, self.disk.clone());

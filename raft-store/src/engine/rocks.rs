@@ -49,8 +49,8 @@ impl RocksEngine {
         let spaces = Space::ALL.map(|space| {
             ColumnFamilyDescriptor::new(space.name(), space_options(space, config, &cache))
         });
-        let db = DB::open_cf_descriptors(&options, dir, spaces)
-            .map_err(failed("open the database"))?;
+        let db =
+            DB::open_cf_descriptors(&options, dir, spaces).map_err(failed("open the database"))?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
         Ok(RocksEngine { db, unlogged })
@@ -122,9 +122,8 @@ impl Engine for RocksEngine {
         // tell what they hold.
         let mut options = Options::default();
         options.set_log_level(LogLevel::Fatal);
-        let copy =
-            DB::open_cf_for_read_only(&options, dir, Space::ALL.map(Space::name), false)
-                .map_err(failed("open a checkpoint"))?;
+        let copy = DB::open_cf_for_read_only(&options, dir, Space::ALL.map(Space::name), false)
+            .map_err(failed("open a checkpoint"))?;
         let values = keys
             .iter()
             .map(|(space, key)| {
@@ -139,7 +138,10 @@ impl Engine for RocksEngine {
 
     fn disk_bytes(&self) -> u64 {
         // What is in memory yet becomes files with the next flush.
-        let sizes = [properties::TOTAL_SST_FILES_SIZE, properties::SIZE_ALL_MEM_TABLES];
+        let sizes = [
+            properties::TOTAL_SST_FILES_SIZE,
+            properties::SIZE_ALL_MEM_TABLES,
+        ];
         Space::ALL
             .into_iter()
             .filter_map(|space| self.family(space).ok())
@@ -237,7 +239,10 @@ fn failed(operation: &'static str) -> impl Fn(rocksdb::Error) -> EngineError {
 }
 
 /// Opening a checkpoint leaves RocksDB's diagnostic log in it, which is no part of the state.
-#[allow(clippy::disallowed_methods, reason = "RocksDB's own directory is never simulated")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "RocksDB's own directory is never simulated"
+)]
 fn remove_info_logs(dir: &Path) -> Result<(), EngineError> {
     let io = |operation, path: &Path| {
         let path = path.display().to_string();

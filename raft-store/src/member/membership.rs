@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
-use openraft::{ChangeMembers, Instant as _};
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Instant as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Member;
@@ -141,7 +141,10 @@ impl Member {
     }
 
     /// Carries out a change on the leader.
-    pub(super) async fn change_membership(&self, change: MemberChange) -> Result<MemberChangeReply> {
+    pub(super) async fn change_membership(
+        &self,
+        change: MemberChange,
+    ) -> Result<MemberChangeReply> {
         let _one_at_a_time = self.0.membership_gate.lock().await;
         if !self.is_leader() {
             return Err(Error::LeaderChanged);
@@ -170,7 +173,10 @@ impl Member {
         check_urls(&add.peer_ur_ls)?;
         check_urls_free(&self.membership(), None, &add.peer_ur_ls)?;
         let id = match self
-            .propose(Op::AllocateMemberId(AllocateMemberId {}), bytes::Bytes::new())
+            .propose(
+                Op::AllocateMemberId(AllocateMemberId {}),
+                bytes::Bytes::new(),
+            )
             .await?
         {
             Response::MemberId(id) => id,
@@ -198,7 +204,11 @@ impl Member {
                 .await?;
             return Ok(id);
         }
-        let left: BTreeSet<u64> = voters.iter().copied().filter(|voter| *voter != id).collect();
+        let left: BTreeSet<u64> = voters
+            .iter()
+            .copied()
+            .filter(|voter| *voter != id)
+            .collect();
         self.check_quorum(&left).await?;
         if id == self.id() {
             // A leader that removes itself hands over first; the next leader removes it.
@@ -214,7 +224,9 @@ impl Member {
     async fn update(&self, update: MemberUpdateRequest) -> Result<u64> {
         check_urls(&update.peer_ur_ls)?;
         let membership = self.membership();
-        let node = membership.get_node(&update.id).ok_or(Error::MemberNotFound)?;
+        let node = membership
+            .get_node(&update.id)
+            .ok_or(Error::MemberNotFound)?;
         check_urls_free(&membership, Some(update.id), &update.peer_ur_ls)?;
         let node = Node {
             peer_urls: update.peer_ur_ls,
@@ -225,7 +237,9 @@ impl Member {
 
     async fn accept_publication(&self, member: PbMember) -> Result<u64> {
         let membership = self.membership();
-        let node = membership.get_node(&member.id).ok_or(Error::MemberNotFound)?;
+        let node = membership
+            .get_node(&member.id)
+            .ok_or(Error::MemberNotFound)?;
         let peer_urls = if member.peer_ur_ls.is_empty() {
             node.peer_urls.clone()
         } else {
@@ -254,7 +268,11 @@ impl Member {
             return Err(Error::MemberNotFound);
         }
         if membership.voter_ids().any(|voter| voter == id) {
-            return if strict { Err(Error::MemberNotLearner) } else { Ok(id) };
+            return if strict {
+                Err(Error::MemberNotLearner)
+            } else {
+                Ok(id)
+            };
         }
         if !self.caught_up(id) {
             return Err(Error::LearnerNotReady);
@@ -324,7 +342,9 @@ impl Member {
             return Ok(());
         }
         let able = membership.voter_ids().any(|voter| voter == target)
-            && self.lag_of(target).is_some_and(|lag| lag <= TRANSFER_LAG_MAX)
+            && self
+                .lag_of(target)
+                .is_some_and(|lag| lag <= TRANSFER_LAG_MAX)
             && !self.answering(&BTreeSet::from([target])).await.is_empty();
         // A transfer blocks reads and writes until the target leads: only one that can.
         if !able {
@@ -484,11 +504,25 @@ mod tests {
 
     #[test]
     fn peer_urls_are_checked() {
-        for good in ["http://127.0.0.1:2380", "https://[::1]:2380", "https://a.b:1"] {
+        for good in [
+            "http://127.0.0.1:2380",
+            "https://[::1]:2380",
+            "https://a.b:1",
+        ] {
             assert_eq!(check_urls(&[good.to_owned()]), Ok(()), "{good}");
         }
-        for bad in ["127.0.0.1:2380", "http://a", "http://a:b", "http://a/x:1", "ftp://a:1"] {
-            assert_eq!(check_urls(&[bad.to_owned()]), Err(Error::MemberBadUrls), "{bad}");
+        for bad in [
+            "127.0.0.1:2380",
+            "http://a",
+            "http://a:b",
+            "http://a/x:1",
+            "ftp://a:1",
+        ] {
+            assert_eq!(
+                check_urls(&[bad.to_owned()]),
+                Err(Error::MemberBadUrls),
+                "{bad}"
+            );
         }
         assert_eq!(check_urls(&[]), Err(Error::MemberBadUrls));
     }

@@ -33,9 +33,9 @@ use crate::pb::etcdserverpb::MemberAddRequest;
 use crate::pb::peer::peer_server::PeerServer;
 use crate::pb::peer::{DescribeRequest, MemberChange, member_change::Change};
 use crate::server::listen::{Handler, Security, listen};
+use crate::server::tls::{ClientTls, ServerTls};
 use crate::server::watch::WatchConfig;
 use crate::server::{Server, ServerOptions};
-use crate::server::tls::{ClientTls, ServerTls};
 use crate::wal::{Wal, WalConfig};
 use crate::watch::WatchHub;
 
@@ -200,7 +200,8 @@ async fn start(
     };
     let slot = Arc::new(OnceLock::new());
     let admitted = Arc::new(AtomicBool::new(false));
-    inner.peer_addresses = listen_for_peers(&inner, &security, slot.clone(), snapshots, &admitted).await?;
+    inner.peer_addresses =
+        listen_for_peers(&inner, &security, slot.clone(), snapshots, &admitted).await?;
     let member = Member(Arc::new(inner));
     // From here on peers are answered.
     let _ = slot.set(member.clone());
@@ -279,9 +280,7 @@ fn dialer(seams: &Seams, tls: Option<ClientTls>) -> Dial {
 
 async fn new_identity(config: &Config, dial: &Dial) -> Result<Identity, StartError> {
     match &config.start {
-        Start::New { members, token } => {
-            Identity::founding(&config.name, members, token)
-        }
+        Start::New { members, token } => Identity::founding(&config.name, members, token),
         Start::Join { peers, learner } => join(config, peers, *learner, dial).await,
     }
 }
@@ -332,9 +331,10 @@ async fn ask_to_join(
     let described = described.into_inner();
     // An earlier attempt may have been carried out although its answer was lost: a member with
     // our URLs that never started is us.
-    let own = described.members.iter().find(|member| {
-        member.peer_ur_ls == config.advertise_peer && member.name.is_empty()
-    });
+    let own = described
+        .members
+        .iter()
+        .find(|member| member.peer_ur_ls == config.advertise_peer && member.name.is_empty());
     let member_id = match own {
         Some(member) => member.id,
         None => {
@@ -409,7 +409,12 @@ fn open_wal(
         mutants: config.mutants.wal,
         ..WalConfig::default()
     };
-    Ok(Wal::open(&config.data_dir.join(WAL_DIR), seams, tasks, wal_config)?)
+    Ok(Wal::open(
+        &config.data_dir.join(WAL_DIR),
+        seams,
+        tasks,
+        wal_config,
+    )?)
 }
 
 /// Publishes the leader whenever it changes.
@@ -537,7 +542,11 @@ async fn listen_for_clients(member: &Member) -> Result<Vec<std::net::SocketAddr>
         None => plain(seams),
         Some(files) => {
             let tls = ServerTls::load(files.clone(), seams.disk.as_ref())?;
-            tls.watch(seams.disk.clone(), member.metrics().clone(), &member.0.serving);
+            tls.watch(
+                seams.disk.clone(),
+                member.metrics().clone(),
+                &member.0.serving,
+            );
             Security::Tls(tls)
         }
     };
@@ -575,7 +584,10 @@ async fn found(member: &Member, admitted: &AtomicBool) -> Result<(), StartError>
     let identity = &member.0.identity;
     let raft = &member.consensus().raft;
     let stopped = |error: &dyn std::fmt::Display| StartError::Cluster(error.to_string());
-    let initialized = raft.is_initialized().await.map_err(|error| stopped(&error))?;
+    let initialized = raft
+        .is_initialized()
+        .await
+        .map_err(|error| stopped(&error))?;
     if initialized || identity.founders.is_empty() {
         admitted.store(true, Ordering::Release);
         return Ok(());
@@ -645,7 +657,10 @@ async fn was_here_before(member: &Member, peer_urls: &[String]) -> Option<bool> 
     let answer = timeout(ASK_TIMEOUT, client.describe(DescribeRequest {})).await;
     let described = answer.ok()?.ok()?.into_inner();
     // Only a member that has started publishes its client URLs.
-    let own = described.members.iter().find(|known| known.id == member.id());
+    let own = described
+        .members
+        .iter()
+        .find(|known| known.id == member.id());
     Some(own.is_some_and(|own| !own.client_ur_ls.is_empty()))
 }
 

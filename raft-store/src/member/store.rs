@@ -124,7 +124,9 @@ impl Member {
 const COMMAND_OVERHEAD: usize = 4096;
 
 fn unexpected(response: &Response) -> Error {
-    Error::Internal(format!("unexpected answer of the state machine: {response:?}"))
+    Error::Internal(format!(
+        "unexpected answer of the state machine: {response:?}"
+    ))
 }
 
 #[async_trait]

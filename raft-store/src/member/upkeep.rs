@@ -48,9 +48,14 @@ pub(super) fn start(member: &Member) {
     every("leases", LEASE_TICK, member, |member| async move {
         member.tend_leases().await;
     });
-    every("lease checkpoints", LEASE_CHECKPOINT, member, |member| async move {
-        member.checkpoint_leases().await;
-    });
+    every(
+        "lease checkpoints",
+        LEASE_CHECKPOINT,
+        member,
+        |member| async move {
+            member.checkpoint_leases().await;
+        },
+    );
     every("membership", MEMBERSHIP_TICK, member, |member| async move {
         if let Err(error) = member.tend_membership().await {
             tracing::debug!(%error, "membership work is put off");

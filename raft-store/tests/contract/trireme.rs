@@ -53,7 +53,14 @@ impl Backend for Trireme {
                 Arc::new(RemoteStore::new(config, &seams, &tasks).expect("addresses"))
             }
         };
-        eventually("the store to answer", || async { store.progress().await.ok() }).await;
-        Ok(Running { store, lacks: &[], _keep: Box::new((cluster, tasks)) })
+        eventually("the store to answer", || async {
+            store.progress().await.ok()
+        })
+        .await;
+        Ok(Running {
+            store,
+            lacks: &[],
+            _keep: Box::new((cluster, tasks)),
+        })
     }
 }
