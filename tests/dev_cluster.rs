@@ -285,9 +285,14 @@ fn the_members_of_a_cluster_can_be_listed_moved_added_and_replaced() {
 
     // A replacement waits for the new member, then removes the old one.
     let mut replacing = trireme(&["member", "replace", "four", &peer(5), "--data", data])
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let told = BufReader::new(replacing.stdout.take().unwrap()).lines();
+    let waits = told
+        .map_while(Result::ok)
+        .find(|line| line.contains("waiting"));
+    assert!(waits.is_some());
     extra.run(
         "five",
         &temporary.path().join("five"),

@@ -129,6 +129,7 @@ impl Cluster {
     /// Where clients find a member.
     pub fn target(&self, member: usize) -> Target {
         Target {
+            net: std::sync::Arc::new(seams::RealNet),
             node: u32::try_from(member).unwrap_or(u32::MAX),
             address: self.network.client_address(member),
             tls: Some(self.tls.clone()),

@@ -10,10 +10,7 @@ use crate::tree::{Member, Tree};
 const LONG: usize = 800;
 
 /// Files that are longer, and why they are not split.
-pub(crate) const LONG_FILES: &[(&str, &str)] = &[(
-    "chaos/tests/canned.rs",
-    "a collection of small histories: each stands for itself, and looking for one is easier in one place",
-)];
+pub(crate) const LONG_FILES: &[(&str, &str)] = &[];
 
 /// Directories whose `*.rs` and `*/main.rs` are targets of their own.
 const TARGET_DIRS: [&str; 4] = ["src/bin/", "tests/", "benches/", "examples/"];

@@ -160,6 +160,12 @@ async fn start(
         databases,
         snapshots.clone(),
     );
+    #[cfg(feature = "mutants")]
+    let state_machine = {
+        let mut state_machine = state_machine;
+        state_machine.purges_before_flush = config.mutants.purge_before_flush;
+        state_machine
+    };
     let consensus = Consensus::start(Parts {
         id: identity.member_id,
         cluster_id: identity.cluster_id,
@@ -170,10 +176,14 @@ async fn start(
         timings: config.timings.clone(),
         log_entries_kept: config.limits.log_entries_kept,
         tasks: tasks.clone(),
+        #[cfg(feature = "mutants")]
+        mutants: config.mutants,
     })
     .await?;
 
     let hub = WatchHub::new(mvcc.ring().clone(), Arc::new(mvcc.clone()), &tasks);
+    #[cfg(feature = "mutants")]
+    hub.plant(config.mutants.watch);
     let leader = follow_leader(&consensus, &metrics, &tasks);
     let recovered = follow_recovery(&consensus, &tasks);
     let mut inner = Inner {
@@ -400,6 +410,7 @@ fn open_wal(
     let (metrics, log_bytes) = (metrics.clone(), log_bytes.clone());
     let wal_config = WalConfig {
         cache_bytes: config.limits.log_cache_bytes,
+        segment_bytes: config.limits.log_segment_bytes,
         on_sync: Some(Arc::new(move |report| {
             metrics.wal_fsync.observe_duration(report.sync);
             metrics.wal_write.observe_duration(report.write);
