@@ -38,6 +38,22 @@ async fn a_single_member_serves_and_keeps_its_data_over_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_restarts_must_be_elected_anew() {
+    // It may have sent out entries that a power cut took from its own log. If it went on in the same
+    // term, it would give their places to others.
+    let mut cluster = Cluster::start(1).await;
+    let before = cluster.member(0).term();
+    cluster.stop(0).await;
+    cluster.restart(0).await;
+    cluster.leader().await;
+    let after = cluster.member(0).term();
+    assert!(
+        after > before,
+        "it leads in term {after} after term {before}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leadership_moves_on_request_and_on_shutdown() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;

@@ -109,7 +109,7 @@ fn a_new_cluster_of_what_is_left_serves_and_fences_the_old_members() {
     until("it is told that it does not belong", || {
         fs::read_to_string(&log)
             .unwrap()
-            .contains("another cluster")
+            .contains("cluster ID mismatch")
     });
     let old = etcdctl.at(&etcdctl.endpoints()[1]);
     assert!(!old.succeeds(&["put", "kept", "lost", "--command-timeout", "1s"]));
