@@ -1,4 +1,5 @@
 //! What the applied state promises, told one case at a time, on both engines.
+#![allow(clippy::disallowed_methods, reason = "tests look at real files")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;

@@ -1,4 +1,5 @@
 //! Stores and requests for the tests of the applied state.
+#![allow(clippy::disallowed_methods, reason = "tests look at real files")]
 #![allow(
     dead_code,
     unreachable_pub,
