@@ -402,9 +402,6 @@ fn raft_config(parts: &Parts) -> Result<RaftConfig> {
         election_timeout_min: millis(timings.election_min),
         election_timeout_max: millis(timings.election_max),
         enable_pre_vote: Some(true),
-        // Followers get entries while the leader still syncs them. After a power cut the leader may
-        // lack what they hold, and would fill the same places of the same term differently.
-        enable_leader_restore: Some(false),
         // Followers are sent entries while the leader's own disk is still writing them.
         broadcast_submitted_on_append: Some(true),
         // Snapshots follow the size of the log, not the number of entries.

@@ -176,14 +176,11 @@ fn a_cluster_is_looked_after() {
             .all(|one| one["health"] == true),
         "{health}"
     );
-    assert_eq!(
-        etcdctl
-            .json(&["endpoint", "health", "--cluster"])
-            .as_array()
-            .unwrap()
-            .len(),
-        3
-    );
+    // The members tell their addresses right after they began to serve.
+    until("every member can be found through any other", || {
+        let found = etcdctl.json(&["endpoint", "health", "--cluster"]);
+        found.as_array().unwrap().len() == 3
+    });
 
     let status = etcdctl.json(&["endpoint", "status"]);
     let each = |name: &str| -> Vec<Value> {
