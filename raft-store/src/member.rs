@@ -62,6 +62,8 @@ struct Inner {
     hub: WatchHub,
     lessor: Lessor,
     metrics: Arc<Metrics>,
+    /// Set once the cluster knows the peer URLs that this member was started with.
+    peer_urls_told: AtomicBool,
     /// One change of the membership at a time.
     membership_gate: Mutex<()>,
     /// Set once the state covers everything that this member served before it was last stopped.

@@ -132,7 +132,7 @@ pub struct Checkpoint {
 pub struct Sizes {
     /// Keys and values of all versions that are not collected yet, and a little for each.
     pub live_bytes: u64,
-    /// Files of the engine.
+    /// Files of the engine, and what becomes files with the next flush.
     pub disk_bytes: u64,
     /// What `live_bytes` may grow to.
     pub quota_bytes: u64,

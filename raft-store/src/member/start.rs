@@ -202,6 +202,7 @@ async fn start(
         hub,
         lessor: Lessor::default(),
         metrics,
+        peer_urls_told: AtomicBool::new(false),
         membership_gate: Mutex::default(),
         recovered,
         leader,
