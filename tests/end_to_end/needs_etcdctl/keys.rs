@@ -239,12 +239,12 @@ fn a_cluster_is_looked_after() {
     let leader = || etcdctl.json(&["endpoint", "status"])[0]["Status"]["leader"].as_u64();
     let old = crate::support::eventually("somebody leads", leader);
     let members = etcdctl.json(&["member", "list"]);
-    let ids = members["members"]
+    let mut ids = members["members"]
         .as_array()
         .unwrap()
         .iter()
         .map(|m| m["ID"].as_u64().unwrap());
-    let next = ids.filter(|id| *id != old).next().unwrap();
+    let next = ids.find(|id| *id != old).unwrap();
     let moved = etcdctl.must(&["move-leader", &format!("{next:x}")]);
     assert!(moved.contains(&format!("{old:x} to {next:x}")), "{moved}");
     until("it is known to lead", || leader() == Some(next));
