@@ -28,6 +28,10 @@ pub struct Cluster {
 }
 
 /// A port that nobody listens on now.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "real sockets, outside of any simulation"
+)]
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     listener.local_addr().expect("its address").port()
