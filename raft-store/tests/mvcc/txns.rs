@@ -262,3 +262,33 @@ fn puts_can_keep_and_return_what_was_there() {
         assert_eq!(show(response.prev_kv.as_slice()), ["a=3"]);
     });
 }
+
+#[test]
+fn a_transaction_reads_the_past_of_its_own_batch() {
+    on_both(|store| {
+        store.put("a", "0");
+        let old = |revision| {
+            op(Request::RequestRange(RangeRequest {
+                revision,
+                ..range("a", "z")
+            }))
+        };
+        let request = txn(vec![], vec![op_put("c", "1"), old(3), old(4)], vec![]);
+        let outcomes = store.apply([
+            put("a", "1"),
+            put("b", "1"),
+            delete("a", ""),
+            Op::Txn(request),
+            put("d", "1"),
+        ]);
+        let Ok(Response::Txn(response)) = &outcomes[3] else {
+            panic!("refused: {:?}", outcomes[3]);
+        };
+        let seen = response.responses[1..].iter().map(|op| match &op.response {
+            Some(OpResponse::ResponseRange(range)) => show(&range.kvs).join(" "),
+            other => panic!("not a range: {other:?}"),
+        });
+        assert_eq!(seen.collect::<Vec<_>>(), ["a=1", "a=1 b=1"]);
+        assert_eq!(store.dump(0), ["b=1", "c=1", "d=1"]);
+    });
+}
