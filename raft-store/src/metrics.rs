@@ -76,12 +76,10 @@ pub struct Metrics {
     pub watch_streams: Gauge,
     /// Watches open now.
     pub watchers: Gauge,
-    /// Watches that read history from disk now, because they fell behind the ring.
+    /// Watch streams that read history from disk now, because they fell behind the ring.
     pub slow_watchers: Gauge,
     /// Events sent to watchers.
     pub events_sent: Counter,
-    /// Events published that some watcher has not been sent yet.
-    pub pending_events: Gauge,
     /// Keys removed from history by compaction.
     pub compacted_keys: Counter,
     /// Leases granted.
@@ -186,42 +184,163 @@ impl Metrics {
         Arc::new(Metrics {
             grpc,
             peer_round_trip,
-            wal_fsync: histogram(&mut r, "etcd_disk_wal_fsync_duration_seconds", 0.0001, 17, "Durations of fdatasync of the log"),
-            wal_write: histogram(&mut r, "etcd_disk_wal_write_duration_seconds", 0.0001, 17, "Durations of writes to the log"),
-            wal_written_bytes: gauge(&mut r, "etcd_disk_wal_write_bytes_total", "Bytes written to the log"),
-            backend_commit: histogram(&mut r, "etcd_disk_backend_commit_duration_seconds", 0.0001, 17, "Durations of batches written to the engine"),
-            backend_snapshot: histogram(&mut r, "etcd_disk_backend_snapshot_duration_seconds", 0.01, 17, "Durations of sending snapshots"),
-            apply: histogram(&mut r, "etcd_server_apply_duration_seconds", 0.0001, 20, "Durations of apply batches"),
-            slow_applies: counter(&mut r, "etcd_server_slow_apply", "Apply batches that took too long"),
-            leader_changes: counter(&mut r, "etcd_server_leader_changes_seen", "Leader changes seen"),
-            proposals_failed: counter(&mut r, "etcd_server_proposals_failed", "Proposals that failed"),
-            proposals_pending: gauge(&mut r, "etcd_server_proposals_pending", "Proposals waiting for their outcome"),
-            read_indexes_failed: counter(&mut r, "etcd_server_read_indexes_failed", "Read indexes that failed"),
-            slow_read_indexes: counter(&mut r, "etcd_server_slow_read_indexes", "Read indexes that took longer than a second"),
-            heartbeat_send_failures: counter(&mut r, "etcd_server_heartbeat_send_failures", "Heartbeats that could not be sent"),
-            snapshot_applying: gauge(&mut r, "etcd_server_snapshot_apply_in_progress_total", "1 while a snapshot is being installed"),
-            learner_promote_successes: gauge(&mut r, "etcd_server_learner_promote_successes", "Learners promoted while this member led"),
-            health_successes: gauge(&mut r, "etcd_server_health_success", "Health checks answered with success"),
-            health_failures: gauge(&mut r, "etcd_server_health_failures", "Health checks answered with failure"),
+            wal_fsync: histogram(
+                &mut r,
+                "etcd_disk_wal_fsync_duration_seconds",
+                0.0001,
+                17,
+                "Durations of fdatasync of the log",
+            ),
+            wal_write: histogram(
+                &mut r,
+                "etcd_disk_wal_write_duration_seconds",
+                0.0001,
+                17,
+                "Durations of writes to the log",
+            ),
+            wal_written_bytes: gauge(
+                &mut r,
+                "etcd_disk_wal_write_bytes_total",
+                "Bytes written to the log",
+            ),
+            backend_commit: histogram(
+                &mut r,
+                "etcd_disk_backend_commit_duration_seconds",
+                0.0001,
+                17,
+                "Durations of batches written to the engine",
+            ),
+            backend_snapshot: histogram(
+                &mut r,
+                "etcd_disk_backend_snapshot_duration_seconds",
+                0.01,
+                17,
+                "Durations of sending snapshots",
+            ),
+            apply: histogram(
+                &mut r,
+                "etcd_server_apply_duration_seconds",
+                0.0001,
+                20,
+                "Durations of apply batches",
+            ),
+            slow_applies: counter(
+                &mut r,
+                "etcd_server_slow_apply",
+                "Apply batches that took too long",
+            ),
+            leader_changes: counter(
+                &mut r,
+                "etcd_server_leader_changes_seen",
+                "Leader changes seen",
+            ),
+            proposals_failed: counter(
+                &mut r,
+                "etcd_server_proposals_failed",
+                "Proposals that failed",
+            ),
+            proposals_pending: gauge(
+                &mut r,
+                "etcd_server_proposals_pending",
+                "Proposals waiting for their outcome",
+            ),
+            read_indexes_failed: counter(
+                &mut r,
+                "etcd_server_read_indexes_failed",
+                "Read indexes that failed",
+            ),
+            slow_read_indexes: counter(
+                &mut r,
+                "etcd_server_slow_read_indexes",
+                "Read indexes that took longer than a second",
+            ),
+            heartbeat_send_failures: counter(
+                &mut r,
+                "etcd_server_heartbeat_send_failures",
+                "Heartbeats that could not be sent",
+            ),
+            snapshot_applying: gauge(
+                &mut r,
+                "etcd_server_snapshot_apply_in_progress_total",
+                "1 while a snapshot is being installed",
+            ),
+            learner_promote_successes: gauge(
+                &mut r,
+                "etcd_server_learner_promote_successes",
+                "Learners promoted while this member led",
+            ),
+            health_successes: gauge(
+                &mut r,
+                "etcd_server_health_success",
+                "Health checks answered with success",
+            ),
+            health_failures: gauge(
+                &mut r,
+                "etcd_server_health_failures",
+                "Health checks answered with failure",
+            ),
             ranges: counter(&mut r, "etcd_mvcc_range", "Ranges seen by this member"),
             puts: counter(&mut r, "etcd_mvcc_put", "Puts applied by this member"),
             deletes: counter(&mut r, "etcd_mvcc_delete", "Deletes applied by this member"),
             txns: counter(&mut r, "etcd_mvcc_txn", "Transactions seen by this member"),
-            watch_streams: gauge(&mut r, "etcd_debugging_mvcc_watch_stream_total", "Watch streams open"),
+            watch_streams: gauge(
+                &mut r,
+                "etcd_debugging_mvcc_watch_stream_total",
+                "Watch streams open",
+            ),
             watchers: gauge(&mut r, "etcd_debugging_mvcc_watcher_total", "Watches open"),
-            slow_watchers: gauge(&mut r, "etcd_debugging_mvcc_slow_watcher_total", "Watches that catch up from disk"),
-            events_sent: counter(&mut r, "etcd_debugging_mvcc_events", "Events sent by this member"),
-            pending_events: gauge(&mut r, "etcd_debugging_mvcc_pending_events_total", "Events not sent to every watcher yet"),
-            compacted_keys: counter(&mut r, "etcd_debugging_mvcc_db_compaction_keys", "Key versions removed by compaction"),
+            slow_watchers: gauge(
+                &mut r,
+                "etcd_debugging_mvcc_slow_watcher_total",
+                "Watch streams that catch up from disk",
+            ),
+            events_sent: counter(
+                &mut r,
+                "etcd_debugging_mvcc_events",
+                "Events sent by this member",
+            ),
+            compacted_keys: counter(
+                &mut r,
+                "etcd_debugging_mvcc_db_compaction_keys",
+                "Key versions removed by compaction",
+            ),
             leases_granted: counter(&mut r, "etcd_debugging_lease_granted", "Leases granted"),
             leases_revoked: counter(&mut r, "etcd_debugging_lease_revoked", "Leases revoked"),
-            leases_renewed: counter(&mut r, "etcd_debugging_lease_renewed", "Leases renewed by the leader"),
-            leases_expired: counter(&mut r, "etcd_debugging_server_lease_expired", "Leases that ran out"),
-            peer_sent_bytes: family(&mut r, "etcd_network_peer_sent_bytes", "Bytes sent to peers"),
-            peer_received_bytes: family(&mut r, "etcd_network_peer_received_bytes", "Bytes received from peers"),
-            peer_send_failures: family(&mut r, "etcd_network_peer_sent_failures", "Messages that could not be sent to peers"),
-            snapshots_sent: family(&mut r, "etcd_network_snapshot_send_success", "Snapshots sent to peers"),
-            snapshot_send_failures: family(&mut r, "etcd_network_snapshot_send_failures", "Snapshots that could not be sent to peers"),
+            leases_renewed: counter(
+                &mut r,
+                "etcd_debugging_lease_renewed",
+                "Leases renewed by the leader",
+            ),
+            leases_expired: counter(
+                &mut r,
+                "etcd_debugging_server_lease_expired",
+                "Leases that ran out",
+            ),
+            peer_sent_bytes: family(
+                &mut r,
+                "etcd_network_peer_sent_bytes",
+                "Bytes sent to peers",
+            ),
+            peer_received_bytes: family(
+                &mut r,
+                "etcd_network_peer_received_bytes",
+                "Bytes received from peers",
+            ),
+            peer_send_failures: family(
+                &mut r,
+                "etcd_network_peer_sent_failures",
+                "Messages that could not be sent to peers",
+            ),
+            snapshots_sent: family(
+                &mut r,
+                "etcd_network_snapshot_send_success",
+                "Snapshots sent to peers",
+            ),
+            snapshot_send_failures: family(
+                &mut r,
+                "etcd_network_snapshot_send_failures",
+                "Snapshots that could not be sent to peers",
+            ),
             tls_reloads: family(&mut r, "trireme_tls_reloads", "Certificate files read anew"),
             registry: r,
         })
@@ -244,29 +363,99 @@ impl Metrics {
 impl View {
     fn register(&self, r: &mut Registry) {
         let gauges: [(&str, &str, i64); 13] = [
-            ("etcd_server_has_leader", "Whether a leader is known", self.has_leader.into()),
-            ("etcd_server_is_leader", "Whether this member leads", self.is_leader.into()),
-            ("etcd_server_is_learner", "Whether this member is a learner", self.is_learner.into()),
-            ("etcd_server_proposals_committed_total", "The committed log index", saturate(self.committed_index)),
-            ("etcd_server_proposals_applied_total", "The applied log index", saturate(self.applied_index)),
-            ("etcd_mvcc_db_total_size_in_bytes", "Bytes of the database on disk", self.db_bytes),
-            ("etcd_mvcc_db_total_size_in_use_in_bytes", "Live bytes of the database", self.db_live_bytes),
-            ("etcd_server_quota_backend_bytes", "The quota in live bytes", self.quota_bytes),
-            ("etcd_debugging_mvcc_keys_total", "Number of keys", self.keys),
-            ("etcd_debugging_mvcc_current_revision", "The current revision", self.revision),
-            ("etcd_debugging_mvcc_compact_revision", "The compaction watermark", self.compact_revision),
-            ("etcd_disk_defrag_inflight", "Always 0: there is nothing to defragment", 0),
-            ("trireme_apply_lag_entries", "Committed entries that wait to be applied", saturate(self.committed_index.saturating_sub(self.applied_index))),
+            (
+                "etcd_server_has_leader",
+                "Whether a leader is known",
+                self.has_leader.into(),
+            ),
+            (
+                "etcd_server_is_leader",
+                "Whether this member leads",
+                self.is_leader.into(),
+            ),
+            (
+                "etcd_server_is_learner",
+                "Whether this member is a learner",
+                self.is_learner.into(),
+            ),
+            (
+                "etcd_server_proposals_committed_total",
+                "The committed log index",
+                saturate(self.committed_index),
+            ),
+            (
+                "etcd_server_proposals_applied_total",
+                "The applied log index",
+                saturate(self.applied_index),
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_bytes",
+                "Bytes of the database on disk",
+                self.db_bytes,
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "Live bytes of the database",
+                self.db_live_bytes,
+            ),
+            (
+                "etcd_server_quota_backend_bytes",
+                "The quota in live bytes",
+                self.quota_bytes,
+            ),
+            (
+                "etcd_debugging_mvcc_keys_total",
+                "Number of keys",
+                self.keys,
+            ),
+            (
+                "etcd_debugging_mvcc_current_revision",
+                "The current revision",
+                self.revision,
+            ),
+            (
+                "etcd_debugging_mvcc_compact_revision",
+                "The compaction watermark",
+                self.compact_revision,
+            ),
+            (
+                "etcd_disk_defrag_inflight",
+                "Always 0: there is nothing to defragment",
+                0,
+            ),
+            (
+                "trireme_apply_lag_entries",
+                "Committed entries that wait to be applied",
+                saturate(self.committed_index.saturating_sub(self.applied_index)),
+            ),
         ];
         for (name, help, value) in gauges {
             r.register(name, help, ConstGauge::new(value));
         }
-        labelled(r, "etcd_server_id", "This member's ID", [("server_id", format!("{:x}", self.member_id))]);
-        labelled(r, "etcd_server_version", "The version served", [("server_version", self.version.to_owned())]);
-        labelled(r, "etcd_cluster_version", "The cluster's version", [("cluster_version", cluster(self.cluster_version))]);
+        labelled(
+            r,
+            "etcd_server_id",
+            "This member's ID",
+            [("server_id", format!("{:x}", self.member_id))],
+        );
+        labelled(
+            r,
+            "etcd_server_version",
+            "The version served",
+            [("server_version", self.version.to_owned())],
+        );
+        labelled(
+            r,
+            "etcd_cluster_version",
+            "The cluster's version",
+            [("cluster_version", cluster(self.cluster_version))],
+        );
         let alarms = Family::<Vec<(&'static str, String)>, Gauge>::default();
         for (member, name) in &self.alarms {
-            let labels = vec![("server_id", format!("{member:x}")), ("alarm_type", (*name).to_owned())];
+            let labels = vec![
+                ("server_id", format!("{member:x}")),
+                ("alarm_type", (*name).to_owned()),
+            ];
             alarms.get_or_create(&labels).set(1);
         }
         r.register("etcd_debugging_server_alarms", "Alarms raised", alarms);
@@ -275,7 +464,10 @@ impl View {
 
 /// `3.6.0` is reported as `3.6`, as etcd does in this label.
 fn cluster(version: &str) -> String {
-    version.rsplit_once('.').map_or(version, |(minor, _)| minor).to_owned()
+    version
+        .rsplit_once('.')
+        .map_or(version, |(minor, _)| minor)
+        .to_owned()
 }
 
 fn saturate(value: u64) -> i64 {
@@ -342,7 +534,10 @@ mod tests {
         metrics.leader_changes.inc();
         metrics.grpc.start(0);
         metrics.grpc.finish(0, tonic::Code::Ok);
-        metrics.peer_sent_bytes.get_or_create(&To { To: "2a".into() }).inc_by(7);
+        metrics
+            .peer_sent_bytes
+            .get_or_create(&To { To: "2a".into() })
+            .inc_by(7);
         let view = View {
             member_id: 0xabc,
             has_leader: true,
@@ -375,7 +570,10 @@ mod tests {
             "etcd_server_id{server_id=\"abc\"} 1",
             "etcd_cluster_version{cluster_version=\"3.6\"} 1",
         ] {
-            assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
+            assert!(
+                page.lines().any(|l| l == line),
+                "{line} is missing in\n{page}"
+            );
         }
     }
 

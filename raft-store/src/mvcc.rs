@@ -17,6 +17,7 @@
 //! - [`check`]: what is wrong with a request before it is proposed.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -34,7 +35,7 @@ use crate::pb::etcdserverpb::{
     TxnResponse,
 };
 use crate::position::LogPosition;
-use crate::watch::EventRing;
+use crate::watch::{EventRing, Revision};
 
 pub use builder::{Builder, Origin};
 pub use chunks::{Export, RangeChunks};
@@ -152,6 +153,49 @@ impl Sizes {
     }
 }
 
+/// What was applied since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys put, in transactions too.
+    pub puts: u64,
+    /// Keys deleted, by the end of their lease too.
+    pub deletes: u64,
+    /// Leases granted.
+    pub leases_granted: u64,
+    /// Leases revoked or expired.
+    pub leases_revoked: u64,
+    /// Records of history that compaction removed.
+    pub collected: u64,
+}
+
+#[derive(Default)]
+struct CountsSoFar {
+    puts: AtomicU64,
+    deletes: AtomicU64,
+    leases_granted: AtomicU64,
+    leases_revoked: AtomicU64,
+}
+
+impl CountsSoFar {
+    fn add(&self, revisions: &[Arc<Revision>], leases: &[LeaseEvent]) {
+        let changes = || revisions.iter().flat_map(|revision| &revision.changes);
+        let deletes = changes().filter(|change| change.is_delete()).count();
+        let puts = changes().count() - deletes;
+        let of_leases =
+            |wanted: fn(&LeaseEvent) -> bool| leases.iter().filter(|e| wanted(e)).count();
+        let granted = of_leases(|event| matches!(event, LeaseEvent::Granted { .. }));
+        let revoked = of_leases(|event| matches!(event, LeaseEvent::Revoked { .. }));
+        for (count, more) in [
+            (&self.puts, puts),
+            (&self.deletes, deletes),
+            (&self.leases_granted, granted),
+            (&self.leases_revoked, revoked),
+        ] {
+            count.fetch_add(more as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The chained hash of all changes up to a revision. Members that applied the same entries have the
 /// same hash at the same revision, whatever they compacted, restarted or installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +222,7 @@ struct Inner {
     applied: watch::Sender<u64>,
     compacted: watch::Sender<i64>,
     leases: broadcast::Sender<LeaseEvent>,
+    counts: CountsSoFar,
     config: MvccConfig,
 }
 
@@ -196,6 +241,7 @@ impl Mvcc {
             applied: watch::Sender::new(applied_index(&state)),
             compacted: watch::Sender::new(state.record.compact),
             leases: broadcast::Sender::new(LEASE_EVENTS),
+            counts: CountsSoFar::default(),
             published: ArcSwap::from_pointee(state),
             config,
         })))
@@ -217,6 +263,7 @@ impl Mvcc {
         let outcomes = outcomes?;
         let (revisions, lease_events) = writer.take_events();
         self.0.published.store(Arc::new(writer.published()));
+        self.0.counts.add(&revisions, &lease_events);
         self.0.ring.publish(revisions);
         for event in lease_events {
             // No receiver is no error: nobody here leads.
@@ -262,10 +309,7 @@ impl Mvcc {
     /// Copies the state, durably, into a directory that does not exist yet, while apply goes on;
     /// says what the copy holds.
     pub fn checkpoint(&self, dir: &Path) -> Result<Checkpoint, EngineError> {
-        let wanted = [
-            (Space::Meta, keys::STATE),
-            (Space::Meta, keys::MEMBERSHIP),
-        ];
+        let wanted = [(Space::Meta, keys::STATE), (Space::Meta, keys::MEMBERSHIP)];
         let mut found = self.load().engine.checkpoint(dir, &wanted)?.into_iter();
         let mut next = || found.next().flatten();
         let state = match next() {
@@ -336,6 +380,19 @@ impl Mvcc {
             disk_bytes: state.engine.disk_bytes(),
             quota_bytes: self.0.config.quota_bytes,
             keys: state.index.len() as u64,
+        }
+    }
+
+    /// What was applied here since the store was opened.
+    pub fn counts(&self) -> Counts {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let so_far = &self.0.counts;
+        Counts {
+            puts: now(&so_far.puts),
+            deletes: now(&so_far.deletes),
+            leases_granted: now(&so_far.leases_granted),
+            leases_revoked: now(&so_far.leases_revoked),
+            collected: self.load().progress.versions(),
         }
     }
 
@@ -426,6 +483,12 @@ impl Mvcc {
     }
 
     // === Inside ===
+
+    /// Makes this state differ from what the log says, as a bit that flips in memory does.
+    #[cfg(test)]
+    pub(crate) fn garble(&self) {
+        self.writer().record.hash ^= 1;
+    }
 
     fn load(&self) -> Arc<Published> {
         self.0.published.load_full()

@@ -2,7 +2,12 @@
 //!
 //! The store uses the etcd messages as its own request and response types, so that a request
 //! travels from the socket to the state machine without being translated.
-#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated from proto/"
+)]
 
 /// etcd's data types.
 pub mod mvccpb {

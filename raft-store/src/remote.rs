@@ -94,16 +94,25 @@ impl RemoteStore {
     /// with `tasks`. Fails on an endpoint that is no address.
     pub fn new(config: RemoteConfig, seams: &Seams, tasks: &Tasks) -> Result<RemoteStore> {
         let dialer = Arc::new(Dialer::new(&config, seams, tasks));
-        let endpoints = config.endpoints.iter().map(|url| Endpoint::new(url, &dialer));
+        let endpoints = config
+            .endpoints
+            .iter()
+            .map(|url| Endpoint::new(url, &dialer));
         let endpoints = endpoints.collect::<Result<Vec<_>>>()?;
         if endpoints.is_empty() {
             return Err(Error::InvalidArgument("no endpoints given".to_owned()));
         }
         // Clients that start together spread over the members.
         let first = seams.rng.below(endpoints.len() as u64) as usize;
-        let inner =
-            Inner { endpoints, current: AtomicUsize::new(first), config, seams: seams.clone() };
-        Ok(RemoteStore { inner: Arc::new(inner) })
+        let inner = Inner {
+            endpoints,
+            current: AtomicUsize::new(first),
+            config,
+            seams: seams.clone(),
+        };
+        Ok(RemoteStore {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The same store, but only through the endpoint with this index (modulo their number).
@@ -115,7 +124,9 @@ impl RemoteStore {
             config: self.inner.config.clone(),
             seams: self.inner.seams.clone(),
         };
-        RemoteStore { inner: Arc::new(inner) }
+        RemoteStore {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The endpoints, as given.
@@ -145,30 +156,39 @@ impl Connection {
 fn stamped<T>(message: T, metadata: &Bytes) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     if !metadata.is_empty() {
-        request.metadata_mut().insert_bin(AUDIT, MetadataValue::from_bytes(metadata));
+        request
+            .metadata_mut()
+            .insert_bin(AUDIT, MetadataValue::from_bytes(metadata));
     }
     request
 }
 
 /// Whether a transaction only reads.
 fn reads_only(txn: &TxnRequest) -> bool {
-    txn.success.iter().chain(&txn.failure).all(|op| matches!(&op.request, Some(Op::RequestRange(_))))
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .all(|op| matches!(&op.request, Some(Op::RequestRange(_))))
 }
 
 #[async_trait]
 impl Store for RemoteStore {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
-        self.inner.call(Retry::Read, |c| {
-            let request = request.clone();
-            async move { c.kv().range(request).await }
-        }).await
+        self.inner
+            .call(Retry::Read, |c| {
+                let request = request.clone();
+                async move { c.kv().range(request).await }
+            })
+            .await
     }
 
     async fn put(&self, request: PutRequest, metadata: Bytes) -> Result<PutResponse> {
-        self.inner.call(Retry::Write, |c| {
-            let request = stamped(request.clone(), &metadata);
-            async move { c.kv().put(request).await }
-        }).await
+        self.inner
+            .call(Retry::Write, |c| {
+                let request = stamped(request.clone(), &metadata);
+                async move { c.kv().put(request).await }
+            })
+            .await
     }
 
     async fn delete_range(
@@ -176,22 +196,35 @@ impl Store for RemoteStore {
         request: DeleteRangeRequest,
         metadata: Bytes,
     ) -> Result<DeleteRangeResponse> {
-        self.inner.call(Retry::Write, |c| {
-            let request = stamped(request.clone(), &metadata);
-            async move { c.kv().delete_range(request).await }
-        }).await
+        self.inner
+            .call(Retry::Write, |c| {
+                let request = stamped(request.clone(), &metadata);
+                async move { c.kv().delete_range(request).await }
+            })
+            .await
     }
 
     async fn txn(&self, request: TxnRequest, metadata: Bytes) -> Result<TxnResponse> {
-        let retry = if reads_only(&request) { Retry::Read } else { Retry::Write };
-        self.inner.call(retry, |c| {
-            let request = stamped(request.clone(), &metadata);
-            async move { c.kv().txn(request).await }
-        }).await
+        let retry = if reads_only(&request) {
+            Retry::Read
+        } else {
+            Retry::Write
+        };
+        self.inner
+            .call(retry, |c| {
+                let request = stamped(request.clone(), &metadata);
+                async move { c.kv().txn(request).await }
+            })
+            .await
     }
 
     async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse> {
-        self.inner.call(Retry::Write, |c| async move { c.kv().compact(request).await }).await
+        self.inner
+            .call(
+                Retry::Write,
+                |c| async move { c.kv().compact(request).await },
+            )
+            .await
     }
 
     async fn watch(&self, request: WatchCreateRequest) -> Result<Box<dyn WatchStream>> {
@@ -212,42 +245,54 @@ impl Store for RemoteStore {
 
     async fn lease_keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse> {
         // To renew twice is to renew once, so that this is retried like a read.
-        self.inner.call(Retry::Read, |c| async move {
-            let requests = stream::iter([LeaseKeepAliveRequest { id }]);
-            let mut responses = c.lease().lease_keep_alive(requests).await?.into_inner();
-            let response = responses.message().await?;
-            response
-                .map(tonic::Response::new)
-                .ok_or_else(|| tonic::Status::unavailable("keep-alive stream ended"))
-        }).await
+        self.inner
+            .call(Retry::Read, |c| async move {
+                let requests = stream::iter([LeaseKeepAliveRequest { id }]);
+                let mut responses = c.lease().lease_keep_alive(requests).await?.into_inner();
+                let response = responses.message().await?;
+                response
+                    .map(tonic::Response::new)
+                    .ok_or_else(|| tonic::Status::unavailable("keep-alive stream ended"))
+            })
+            .await
     }
 
     async fn lease_time_to_live(
         &self,
         request: LeaseTimeToLiveRequest,
     ) -> Result<LeaseTimeToLiveResponse> {
-        self.inner.call(Retry::Read, |c| async move {
-            c.lease().lease_time_to_live(request).await
-        }).await
+        self.inner
+            .call(Retry::Read, |c| async move {
+                c.lease().lease_time_to_live(request).await
+            })
+            .await
     }
 
     async fn leases(&self) -> Result<LeaseLeasesResponse> {
-        self.inner.call(Retry::Read, |c| async move {
-            c.lease().lease_leases(LeaseLeasesRequest {}).await
-        }).await
+        self.inner
+            .call(Retry::Read, |c| async move {
+                c.lease().lease_leases(LeaseLeasesRequest {}).await
+            })
+            .await
     }
 
     async fn progress(&self) -> Result<i64> {
         // Any linearizable read tells the revision; this one touches no key.
-        let request =
-            RangeRequest { key: Bytes::from_static(&[0]), limit: 1, keys_only: true, ..Default::default() };
+        let request = RangeRequest {
+            key: Bytes::from_static(&[0]),
+            limit: 1,
+            keys_only: true,
+            ..Default::default()
+        };
         let response = self.range(request).await?;
         Ok(response.header.map_or(0, |header| header.revision))
     }
 
     async fn status(&self) -> Result<StatusResponse> {
-        self.inner.call(Retry::Read, |c| async move {
-            c.maintenance().status(StatusRequest {}).await
-        }).await
+        self.inner
+            .call(Retry::Read, |c| async move {
+                c.maintenance().status(StatusRequest {}).await
+            })
+            .await
     }
 }

@@ -72,7 +72,10 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { max_request_bytes: MAX_REQUEST_BYTES, watch: WatchConfig::default() }
+        ServerOptions {
+            max_request_bytes: MAX_REQUEST_BYTES,
+            watch: WatchConfig::default(),
+        }
     }
 }
 
@@ -108,20 +111,43 @@ impl Server {
             header: Arc::new(move || about.header()),
             config: options.watch.clone(),
         });
-        Server { inner: Arc::new(Inner { member, metrics, seams, tasks, options, watch }) }
+        Server {
+            inner: Arc::new(Inner {
+                member,
+                metrics,
+                seams,
+                tasks,
+                options,
+                watch,
+            }),
+        }
     }
 
     /// Serves clients on `addr` (`host:port`); yields the bound address.
     pub async fn listen(&self, addr: &str, security: Security) -> io::Result<SocketAddr> {
         let Inner { seams, tasks, .. } = &*self.inner;
-        listen::listen(addr, security, &*seams.net, tasks, Everything(self.inner.clone())).await
+        listen::listen(
+            addr,
+            security,
+            &*seams.net,
+            tasks,
+            Everything(self.inner.clone()),
+        )
+        .await
     }
 
     /// Serves only `/health`, `/livez`, `/readyz`, `/version` and `/metrics` on `addr`, for
     /// probes and scrapers that have no client certificate.
     pub async fn listen_http(&self, addr: &str, security: Security) -> io::Result<SocketAddr> {
         let Inner { seams, tasks, .. } = &*self.inner;
-        listen::listen(addr, security, &*seams.net, tasks, HttpOnly(self.inner.clone())).await
+        listen::listen(
+            addr,
+            security,
+            &*seams.net,
+            tasks,
+            HttpOnly(self.inner.clone()),
+        )
+        .await
     }
 }
 
@@ -151,7 +177,9 @@ impl Handler for HttpOnly {
 macro_rules! unary {
     ($server:ident, $method:ident, $request:ident, $call:path) => {{
         let result = match $server.read($request).await {
-            Ok((message, _)) => $call($server, message).await.map_err(|e| status::status(&e)),
+            Ok((message, _)) => $call($server, message)
+                .await
+                .map_err(|e| status::status(&e)),
             Err(status) => Err(status),
         };
         Answer::unary(result, $method, &$server.metrics.grpc)
@@ -166,9 +194,9 @@ macro_rules! write {
             Ok((_, len)) if len > $server.options.max_request_bytes => {
                 Err(status::status(&Error::RequestTooLarge))
             }
-            Ok((message, _)) => {
-                $call($server, message, audit).await.map_err(|e| status::status(&e))
-            }
+            Ok((message, _)) => $call($server, message, audit)
+                .await
+                .map_err(|e| status::status(&e)),
             Err(status) => Err(status),
         };
         Answer::unary(result, $method, &$server.metrics.grpc)
@@ -235,7 +263,8 @@ impl Inner {
                 self.server_stream(request, call).await
             }
             Method::Snapshot => {
-                let call = async move |_: SnapshotRequest| Ok(maintenance::snapshot(&member, &tasks));
+                let call =
+                    async move |_: SnapshotRequest| Ok(maintenance::snapshot(&member, &tasks));
                 self.server_stream(request, call).await
             }
             Method::HealthWatch => {
@@ -322,14 +351,20 @@ impl Inner {
 }
 
 fn requires_leader(headers: &HeaderMap) -> bool {
-    headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
+    headers
+        .get(REQUIRE_LEADER)
+        .is_some_and(|value| value == "true")
 }
 
 /// The audit stamp that came with a write; empty if none did.
 fn audit(headers: &HeaderMap) -> Bytes {
-    let Some(value) = headers.get(AUDIT) else { return Bytes::new() };
+    let Some(value) = headers.get(AUDIT) else {
+        return Bytes::new();
+    };
     let only = HeaderMap::from_iter([(::http::HeaderName::from_static(AUDIT), value.clone())]);
-    let decoded = MetadataMap::from_headers(only).get_bin(AUDIT).map(|value| value.to_bytes());
+    let decoded = MetadataMap::from_headers(only)
+        .get_bin(AUDIT)
+        .map(|value| value.to_bytes());
     decoded.and_then(Result::ok).unwrap_or_default()
 }
 
@@ -352,7 +387,10 @@ mod tests {
     #[test]
     fn the_audit_stamp_survives_the_header() {
         let mut map = MetadataMap::new();
-        map.insert_bin(AUDIT, tonic::metadata::MetadataValue::from_bytes(&[0, 255, 7]));
+        map.insert_bin(
+            AUDIT,
+            tonic::metadata::MetadataValue::from_bytes(&[0, 255, 7]),
+        );
         assert_eq!(audit(&map.into_headers()), Bytes::from_static(&[0, 255, 7]));
         assert_eq!(audit(&HeaderMap::new()), Bytes::new());
     }

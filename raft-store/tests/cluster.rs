@@ -13,7 +13,10 @@ async fn a_write_on_any_member_is_read_on_every_member() {
         let (key, value) = (format!("k{at}"), format!("v{at}"));
         put(cluster.member(at), &key, &value).await.unwrap();
         for (_, reader) in cluster.running() {
-            assert_eq!(get(reader, &key).await.unwrap().as_deref(), Some(value.as_str()));
+            assert_eq!(
+                get(reader, &key).await.unwrap().as_deref(),
+                Some(value.as_str())
+            );
         }
     }
     cluster.converge().await;
@@ -26,7 +29,10 @@ async fn a_single_member_serves_and_keeps_its_data_over_restarts() {
     cluster.stop(0).await;
     cluster.restart(0).await;
     cluster.leader().await;
-    assert_eq!(get(cluster.member(0), "a").await.unwrap().as_deref(), Some("1"));
+    assert_eq!(
+        get(cluster.member(0), "a").await.unwrap().as_deref(),
+        Some("1")
+    );
     let second = put(cluster.member(0), "a", "2").await.unwrap();
     assert_eq!(second, first + 1);
 }
@@ -71,7 +77,9 @@ async fn a_member_that_was_away_catches_up_from_the_log_and_from_a_snapshot() {
     cluster.stop(away).await;
     let large = "x".repeat(4096);
     for at in 0..200 {
-        put(cluster.member(leader), &format!("k{at}"), &large).await.unwrap();
+        put(cluster.member(leader), &format!("k{at}"), &large)
+            .await
+            .unwrap();
     }
     eventually("a log that no longer reaches back", || async {
         let purged = cluster.member(leader).log_start();
@@ -97,7 +105,10 @@ async fn members_join_are_promoted_and_removed() {
         (!own.is_learner && own.name == format!("m{joined}")).then_some(())
     })
     .await;
-    assert_eq!(get(cluster.member(joined), "a").await.unwrap().as_deref(), Some("1"));
+    assert_eq!(
+        get(cluster.member(joined), "a").await.unwrap().as_deref(),
+        Some("1")
+    );
 
     let promoted = cluster.member(0).member_promote(id).await;
     assert_eq!(promoted, Err(Error::MemberNotLearner));
@@ -167,7 +178,9 @@ async fn a_founding_member_whose_disk_was_lost_is_refused() {
     cluster.stop(lost).await;
     std::fs::remove_dir_all(cluster.dir.path().join(format!("m{lost}"))).unwrap();
     let refused = cluster.try_restart(lost).await;
-    let message = refused.expect_err("a wiped member must not come back").to_string();
+    let message = refused
+        .expect_err("a wiped member must not come back")
+        .to_string();
     assert!(message.contains("member remove"), "{message}");
     cluster.member(leader).member_remove(id).await.unwrap();
     let joined = cluster.rejoin(lost).await;
@@ -192,18 +205,33 @@ async fn leases_expire_on_the_leader_and_are_renewed_through_any_member() {
         lease: 77,
         ..Default::default()
     };
-    cluster.member(follower).put(put, Default::default()).await.unwrap();
+    cluster
+        .member(follower)
+        .put(put, Default::default())
+        .await
+        .unwrap();
     let renewed = cluster.member(follower).lease_keep_alive(77).await.unwrap();
     assert_eq!(renewed.ttl, 2);
     let ask = LeaseTimeToLiveRequest { id: 77, keys: true };
-    let told = cluster.member(follower).lease_time_to_live(ask).await.unwrap();
+    let told = cluster
+        .member(follower)
+        .lease_time_to_live(ask)
+        .await
+        .unwrap();
     assert_eq!((told.granted_ttl, told.keys.len()), (2, 1));
     // A new leader knows the lease too, and expires it.
     cluster.stop(leader).await;
     let now = cluster.leader().await;
-    assert_eq!(get(cluster.member(now), "leased").await.unwrap().as_deref(), Some("v"));
+    assert_eq!(
+        get(cluster.member(now), "leased").await.unwrap().as_deref(),
+        Some("v")
+    );
     eventually("the lease to expire", || async {
-        get(cluster.member(now), "leased").await.ok()?.is_none().then_some(())
+        get(cluster.member(now), "leased")
+            .await
+            .ok()?
+            .is_none()
+            .then_some(())
     })
     .await;
     let gone = cluster.member(now).lease_keep_alive(77).await.unwrap();
@@ -226,7 +254,11 @@ async fn a_watch_resumes_on_another_member() {
     assert_eq!((revision, events.len()), (first, 1));
     drop(watch);
     let second = put(cluster.member(0), "w", "2").await.unwrap();
-    let mut watch = cluster.member(2).watch(request(revision + 1)).await.unwrap();
+    let mut watch = cluster
+        .member(2)
+        .watch(request(revision + 1))
+        .await
+        .unwrap();
     let WatchItem::Events { revision, .. } = watch.next().await.unwrap() else {
         panic!("events come before progress");
     };

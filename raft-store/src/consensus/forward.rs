@@ -71,7 +71,10 @@ async fn send(mut client: Client, batch: Vec<Proposal>) {
         return;
     };
     let request = peer::ProposeRequest {
-        commands: batch.iter().map(|proposal| proposal.command.clone()).collect(),
+        commands: batch
+            .iter()
+            .map(|proposal| proposal.command.clone())
+            .collect(),
     };
     let results = match timeout_at(deadline, client.propose(request)).await {
         Ok(Ok(reply)) => reply.into_inner().results,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::raft::{
@@ -12,6 +13,7 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use seams::Disk;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::forward;
@@ -32,6 +34,9 @@ use crate::server::status::status;
 
 /// The newest log and disk format that this program reads.
 pub const FORMAT: u32 = 1;
+
+/// How long a member that is asked for a hash waits until it has applied that revision.
+const HASH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the member answers beyond Raft.
 #[tonic::async_trait]
@@ -104,7 +109,9 @@ impl PeerService {
             return Err(status(&Error::ClusterIdMismatch));
         }
         if named(TARGET_KEY) != Some(self.consensus.id) {
-            return Err(Status::failed_precondition("trireme: this is another member"));
+            return Err(Status::failed_precondition(
+                "trireme: this is another member",
+            ));
         }
         Ok(())
     }
@@ -115,7 +122,9 @@ impl PeerService {
         answer: impl FnOnce(VoteRequest<TypeConfig>) -> F,
     ) -> Result<Response<peer::VoteReply>, Status>
     where
-        F: Future<Output = Result<VoteResponse<TypeConfig>, openraft::errors::RaftError<TypeConfig>>>,
+        F: Future<
+            Output = Result<VoteResponse<TypeConfig>, openraft::errors::RaftError<TypeConfig>>,
+        >,
     {
         self.check(&request)?;
         let request = request.into_inner();
@@ -143,7 +152,9 @@ fn io_status(error: std::io::Error) -> Status {
 }
 
 #[allow(clippy::result_large_err, reason = "tonic's error type")]
-fn append_from_pb(request: peer::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+fn append_from_pb(
+    request: peer::AppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     let entries: std::io::Result<Vec<_>> = request.entries.into_iter().map(entry_from_pb).collect();
     Ok(AppendEntriesRequest {
         vote: vote_from_pb(request.vote),
@@ -273,9 +284,12 @@ impl Peer for PeerService {
     ) -> Result<Response<peer::SnapshotProgress>, Status> {
         self.check(&request)?;
         let _one = self.receiving.lock().await;
-        let incoming =
-            Incoming::open(self.disk.clone(), self.incoming.clone(), request.into_inner())
-                .map_err(io_status)?;
+        let incoming = Incoming::open(
+            self.disk.clone(),
+            self.incoming.clone(),
+            request.into_inner(),
+        )
+        .map_err(io_status)?;
         let held = incoming.held().map_err(io_status)?;
         Ok(Response::new(peer::SnapshotProgress { held }))
     }
@@ -387,11 +401,14 @@ impl Peer for PeerService {
         request: Request<peer::HashQuery>,
     ) -> Result<Response<peer::HashReply>, Status> {
         self.check(&request)?;
-        let hash = self
-            .consensus
-            .mvcc
-            .hash(request.into_inner().revision)
-            .map_err(|error| status(&error))?;
+        let revision = request.into_inner().revision;
+        let mvcc = &self.consensus.mvcc;
+        // The leader is always a little ahead under load: without waiting it would never learn
+        // whether it is right.
+        let mut applied = mvcc.applied_watch();
+        let reached = applied.wait_for(|_| mvcc.revision() >= revision);
+        let _ = timeout(HASH_PATIENCE, reached).await;
+        let hash = mvcc.hash(revision).map_err(|error| status(&error))?;
         Ok(Response::new(peer::HashReply {
             hash: hash.hash,
             revision: hash.revision,

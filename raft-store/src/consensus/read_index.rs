@@ -62,7 +62,12 @@ async fn ask_leader(consensus: &Consensus, deadline: Instant) -> Result<u64, Att
     };
     // The leader may die while it is asked: ask again before the whole deadline is used up.
     let patience = Instant::now() + consensus.timings.election_max * 2;
-    match timeout_at(deadline.min(patience), client.read_index(ReadIndexRequest {})).await {
+    match timeout_at(
+        deadline.min(patience),
+        client.read_index(ReadIndexRequest {}),
+    )
+    .await
+    {
         Ok(Ok(reply)) => Ok(reply.into_inner().index),
         Ok(Err(_)) => Err(Attempt::Retry(Error::LeaderChanged)),
         Err(_) => Err(Attempt::Retry(Error::Timeout)),

@@ -182,11 +182,19 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     /// Opens the partial files of `offer` under `path`, throwing away those of any other offer.
-    pub(crate) fn open(disk: Arc<dyn Disk>, path: PathBuf, offer: SnapshotOffer) -> io::Result<Self> {
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        offer: SnapshotOffer,
+    ) -> io::Result<Self> {
         for file in &offer.files {
             // A name is one component: a peer must not be able to write elsewhere.
-            if file.name.is_empty() || file.name.contains(['/', '\\']) || file.name.starts_with('.') {
-                return Err(invalid(format!("file name {:?} in a snapshot offer", file.name)));
+            if file.name.is_empty() || file.name.contains(['/', '\\']) || file.name.starts_with('.')
+            {
+                return Err(invalid(format!(
+                    "file name {:?} in a snapshot offer",
+                    file.name
+                )));
             }
         }
         let mut identity = offer.clone();

@@ -105,7 +105,9 @@ impl Engine for MemoryEngine {
         keys: &[(Space, &[u8])],
     ) -> Result<Vec<Option<Bytes>>, EngineError> {
         let spaces = self.spaces();
-        self.disk.create_dir_all(dir).map_err(failed("create", dir))?;
+        self.disk
+            .create_dir_all(dir)
+            .map_err(failed("create", dir))?;
         self.dump_to(dir, &spaces)?;
         let value = |(space, key): &(Space, &[u8])| spaces[*space as usize].get(key).cloned();
         Ok(keys.iter().map(value).collect())
@@ -136,7 +138,10 @@ impl Cursor for MemoryCursor {
     }
 
     fn entry(&self) -> Result<Option<(&[u8], &[u8])>, EngineError> {
-        Ok(self.here.as_ref().map(|(key, value)| (&key[..], &value[..])))
+        Ok(self
+            .here
+            .as_ref()
+            .map(|(key, value)| (&key[..], &value[..])))
     }
 }
 
@@ -170,7 +175,9 @@ fn load(mut bytes: Bytes) -> Result<Spaces, EngineError> {
     bytes.advance(MAGIC.len());
     let mut spaces = Spaces::default();
     for tree in &mut spaces {
-        let count = bytes.try_get_u64_le().map_err(|_| corrupt("it ends early"))?;
+        let count = bytes
+            .try_get_u64_le()
+            .map_err(|_| corrupt("it ends early"))?;
         let entries = (0..count)
             .map(|_| Some((field(&mut bytes)?, field(&mut bytes)?)))
             .collect::<Option<Vec<_>>>();

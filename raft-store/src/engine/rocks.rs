@@ -49,8 +49,8 @@ impl RocksEngine {
         let spaces = Space::ALL.map(|space| {
             ColumnFamilyDescriptor::new(space.name(), space_options(space, config, &cache))
         });
-        let db = DB::open_cf_descriptors(&options, dir, spaces)
-            .map_err(failed("open the database"))?;
+        let db =
+            DB::open_cf_descriptors(&options, dir, spaces).map_err(failed("open the database"))?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
         Ok(RocksEngine { db, unlogged })
@@ -122,9 +122,8 @@ impl Engine for RocksEngine {
         // tell what they hold.
         let mut options = Options::default();
         options.set_log_level(LogLevel::Fatal);
-        let copy =
-            DB::open_cf_for_read_only(&options, dir, Space::ALL.map(Space::name), false)
-                .map_err(failed("open a checkpoint"))?;
+        let copy = DB::open_cf_for_read_only(&options, dir, Space::ALL.map(Space::name), false)
+            .map_err(failed("open a checkpoint"))?;
         let values = keys
             .iter()
             .map(|(space, key)| {
@@ -237,7 +236,10 @@ fn failed(operation: &'static str) -> impl Fn(rocksdb::Error) -> EngineError {
 }
 
 /// Opening a checkpoint leaves RocksDB's diagnostic log in it, which is no part of the state.
-#[allow(clippy::disallowed_methods, reason = "RocksDB's own directory is never simulated")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "RocksDB's own directory is never simulated"
+)]
 fn remove_info_logs(dir: &Path) -> Result<(), EngineError> {
     let io = |operation, path: &Path| {
         let path = path.display().to_string();

@@ -299,7 +299,11 @@ impl<V: Clone> Inner<V> {
             return (old, None);
         }
         let last = self.children.len() - 1;
-        let middle = if at + 1 == last { last } else { last.div_ceil(2) };
+        let middle = if at + 1 == last {
+            last
+        } else {
+            last.div_ceil(2)
+        };
         let right_separators = self.separators.split_off(middle);
         let separator = self.separators.pop();
         let right = Inner {
@@ -380,7 +384,8 @@ impl<V: Clone> Builder<V> {
         if width == LEAF_MAX * FILL_PERCENT / 100 {
             let separator = keys::separator(self.leaf.keys.get(width - 1), key);
             self.close_leaf();
-            self.level.push((separator, Arc::new(Node::Leaf(Leaf::default()))));
+            self.level
+                .push((separator, Arc::new(Node::Leaf(Leaf::default()))));
         } else if self.level.is_empty() {
             self.level
                 .push((Vec::new(), Arc::new(Node::Leaf(Leaf::default()))));

@@ -94,6 +94,11 @@ pub struct Limits {
     pub log_entries_kept: u64,
     /// The size of one request.
     pub request_bytes: usize,
+    /// A segment of the log; smaller ones are made where it is more than 1/16 of the free disk.
+    pub log_segment_bytes: u64,
+    /// Disk kept in reserve, to be given up when the rest is used; at most 1/16 of what is free,
+    /// 0 for none.
+    pub reserve_bytes: u64,
 }
 
 /// Compaction that the store does by itself.
@@ -118,6 +123,8 @@ impl Default for Limits {
             checkpoint_log_bytes: 128 << 20,
             log_entries_kept: 50_000,
             request_bytes: 1536 << 10,
+            log_segment_bytes: 64 << 20,
+            reserve_bytes: 256 << 20,
         }
     }
 }

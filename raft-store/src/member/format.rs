@@ -122,6 +122,10 @@ mod tests {
         assert_eq!(ids, [7, 9]);
         let encoded = types::encode_membership(&membership);
         assert_eq!(MemberFiles.decode_membership(&encoded).unwrap(), members());
-        assert!(MemberFiles.decode_membership(&Bytes::from_static(b"\xff")).is_err());
+        assert!(
+            MemberFiles
+                .decode_membership(&Bytes::from_static(b"\xff"))
+                .is_err()
+        );
     }
 }

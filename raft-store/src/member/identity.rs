@@ -61,7 +61,10 @@ impl Identity {
             .iter()
             .map(|(name, peer_urls)| {
                 let mut member = Xxh3::new();
-                for part in [token, name].into_iter().chain(peer_urls.iter().map(String::as_str)) {
+                for part in [token, name]
+                    .into_iter()
+                    .chain(peer_urls.iter().map(String::as_str))
+                {
                     member.update(part.as_bytes());
                     member.update(&[0]);
                 }
@@ -167,6 +170,10 @@ mod tests {
             format: FORMAT + 1,
             ..identity
         };
-        assert!(Identity::decode(&newer.encode()).unwrap_err().contains("newer"));
+        assert!(
+            Identity::decode(&newer.encode())
+                .unwrap_err()
+                .contains("newer")
+        );
     }
 }

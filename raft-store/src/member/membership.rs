@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::{ChangeMembers, Instant as _};
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Instant as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::Member;
@@ -129,7 +129,10 @@ impl Member {
     }
 
     /// Carries out a change on the leader.
-    pub(super) async fn change_membership(&self, change: MemberChange) -> Result<MemberChangeReply> {
+    pub(super) async fn change_membership(
+        &self,
+        change: MemberChange,
+    ) -> Result<MemberChangeReply> {
         let _one_at_a_time = self.0.membership_gate.lock().await;
         if !self.is_leader() {
             return Err(Error::LeaderChanged);
@@ -158,7 +161,10 @@ impl Member {
         check_urls(&add.peer_ur_ls)?;
         check_urls_free(&self.membership(), None, &add.peer_ur_ls)?;
         let id = match self
-            .propose(Op::AllocateMemberId(AllocateMemberId {}), bytes::Bytes::new())
+            .propose(
+                Op::AllocateMemberId(AllocateMemberId {}),
+                bytes::Bytes::new(),
+            )
             .await?
         {
             Response::MemberId(id) => id,
@@ -186,7 +192,11 @@ impl Member {
                 .await?;
             return Ok(id);
         }
-        let left: BTreeSet<u64> = voters.iter().copied().filter(|voter| *voter != id).collect();
+        let left: BTreeSet<u64> = voters
+            .iter()
+            .copied()
+            .filter(|voter| *voter != id)
+            .collect();
         if left.is_empty() || self.alive(&left).len() < left.len() / 2 + 1 {
             return Err(Error::NotEnoughStartedMembers);
         }
@@ -205,7 +215,9 @@ impl Member {
     async fn update(&self, update: MemberUpdateRequest) -> Result<u64> {
         check_urls(&update.peer_ur_ls)?;
         let membership = self.membership();
-        let node = membership.get_node(&update.id).ok_or(Error::MemberNotFound)?;
+        let node = membership
+            .get_node(&update.id)
+            .ok_or(Error::MemberNotFound)?;
         check_urls_free(&membership, Some(update.id), &update.peer_ur_ls)?;
         let node = Node {
             peer_urls: update.peer_ur_ls,
@@ -216,7 +228,9 @@ impl Member {
 
     async fn accept_publication(&self, member: PbMember) -> Result<u64> {
         let membership = self.membership();
-        let node = membership.get_node(&member.id).ok_or(Error::MemberNotFound)?;
+        let node = membership
+            .get_node(&member.id)
+            .ok_or(Error::MemberNotFound)?;
         let peer_urls = if member.peer_ur_ls.is_empty() {
             node.peer_urls.clone()
         } else {
@@ -245,13 +259,18 @@ impl Member {
             return Err(Error::MemberNotFound);
         }
         if membership.voter_ids().any(|voter| voter == id) {
-            return if strict { Err(Error::MemberNotLearner) } else { Ok(id) };
+            return if strict {
+                Err(Error::MemberNotLearner)
+            } else {
+                Ok(id)
+            };
         }
         if !self.caught_up(id) {
             return Err(Error::LearnerNotReady);
         }
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
             .await?;
+        self.0.metrics.learner_promote_successes.inc();
         tracing::info!(member = %format_args!("{id:x}"), "promoted a learner to a voter");
         Ok(id)
     }
@@ -301,7 +320,9 @@ impl Member {
         }
         let able = membership.voter_ids().any(|voter| voter == target)
             && self.alive(&BTreeSet::from([target])).contains(&target)
-            && self.lag_of(target).is_some_and(|lag| lag <= TRANSFER_LAG_MAX);
+            && self
+                .lag_of(target)
+                .is_some_and(|lag| lag <= TRANSFER_LAG_MAX);
         // A transfer blocks reads and writes until the target leads: only one that can.
         if !able {
             return Err(Error::BadLeaderTransferee);
@@ -343,13 +364,18 @@ impl Member {
     }
 
     /// Those of `ids` that answer, this member included.
-    fn alive(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
+    pub(super) fn alive(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
         self.consensus().view(|metrics| {
             ids.iter()
                 .copied()
                 .filter(|id| *id == self.id() || heard_of(metrics, *id))
                 .collect()
         })
+    }
+
+    /// Whether a member of the cluster answers this leader.
+    pub(super) fn is_around(&self, id: u64) -> bool {
+        self.membership().get_node(&id).is_some() && self.alive(&BTreeSet::from([id])).contains(&id)
     }
 
     /// Entries that a member lacks, as far as the leader knows.
@@ -438,11 +464,25 @@ mod tests {
 
     #[test]
     fn peer_urls_are_checked() {
-        for good in ["http://127.0.0.1:2380", "https://[::1]:2380", "https://a.b:1"] {
+        for good in [
+            "http://127.0.0.1:2380",
+            "https://[::1]:2380",
+            "https://a.b:1",
+        ] {
             assert_eq!(check_urls(&[good.to_owned()]), Ok(()), "{good}");
         }
-        for bad in ["127.0.0.1:2380", "http://a", "http://a:b", "http://a/x:1", "ftp://a:1"] {
-            assert_eq!(check_urls(&[bad.to_owned()]), Err(Error::MemberBadUrls), "{bad}");
+        for bad in [
+            "127.0.0.1:2380",
+            "http://a",
+            "http://a:b",
+            "http://a/x:1",
+            "ftp://a:1",
+        ] {
+            assert_eq!(
+                check_urls(&[bad.to_owned()]),
+                Err(Error::MemberBadUrls),
+                "{bad}"
+            );
         }
         assert_eq!(check_urls(&[]), Err(Error::MemberBadUrls));
     }

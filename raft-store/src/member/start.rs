@@ -17,7 +17,7 @@ use tower_service::Service;
 use super::config::{Config, Start};
 use super::identity::{IDENTITY_FILE, Identity};
 use super::lessor::Lessor;
-use super::{Inner, Member, StartError, upkeep};
+use super::{Inner, Member, StartError, fatal, measured, probe, space, upkeep};
 use crate::consensus::databases::Databases;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::peer_server::PeerService;
@@ -33,9 +33,9 @@ use crate::pb::etcdserverpb::MemberAddRequest;
 use crate::pb::peer::peer_server::PeerServer;
 use crate::pb::peer::{DescribeRequest, MemberChange, member_change::Change};
 use crate::server::listen::{Handler, Security, listen};
+use crate::server::tls::{ClientTls, ServerTls};
 use crate::server::watch::WatchConfig;
 use crate::server::{Server, ServerOptions};
-use crate::server::tls::{ClientTls, ServerTls};
 use crate::wal::{Wal, WalConfig};
 use crate::watch::WatchHub;
 
@@ -101,8 +101,12 @@ async fn start(
             data_dir.display()
         ))
     })?;
+    space::make_room(disk.as_ref(), &data_dir, &config.limits)
+        .map_err(|error| StartError::io("make room in", &data_dir, error))?;
+    probe::start(&seams, &data_dir, &tasks);
 
     let metrics = Metrics::new();
+    let open_engine = measured::measured(open_engine, metrics.clone(), seams.clock.clone());
     let security = PeerSecurity::load(&config, &seams, &metrics, &tasks)?;
     let dial = dialer(&seams, security.client.clone());
     let mut identity = match Identity::load(disk.as_ref(), &data_dir)? {
@@ -137,7 +141,15 @@ async fn start(
             data_dir.display()
         )));
     }
-    let (wal, recovered) = open_wal(&config, &seams, &tasks, &metrics, &log_bytes)?;
+    let free = disk
+        .free_bytes(&data_dir)
+        .map_err(|error| io("look at", error))?;
+    let segment_bytes = space::segment_bytes(&config.limits, free);
+    let hooks = WalConfig {
+        segment_bytes,
+        ..wal_config(&config, &metrics, &log_bytes)
+    };
+    let (wal, recovered) = Wal::open(&data_dir.join(WAL_DIR), &seams, &tasks, hooks)?;
     if !identity.has_log {
         identity.has_log = true;
         identity.save(disk.as_ref(), &data_dir)?;
@@ -159,6 +171,7 @@ async fn start(
         tasks.clone(),
         databases,
         snapshots.clone(),
+        metrics.clone(),
     );
     let consensus = Consensus::start(Parts {
         id: identity.member_id,
@@ -166,13 +179,15 @@ async fn start(
         log: LogStore::new(wal.clone()),
         state_machine,
         mvcc: mvcc.clone(),
-        peers: Peers::new(identity.cluster_id, dial),
+        peers: Peers::new(identity.cluster_id, dial).counted(metrics.clone()),
+        metrics: metrics.clone(),
         timings: config.timings.clone(),
         log_entries_kept: config.limits.log_entries_kept,
         tasks: tasks.clone(),
     })
     .await?;
 
+    fatal::watch(&consensus, &wal, &data_dir, &tasks);
     let hub = WatchHub::new(mvcc.ring().clone(), Arc::new(mvcc.clone()), &tasks);
     let leader = follow_leader(&consensus, &metrics, &tasks);
     let recovered = follow_recovery(&consensus, &tasks);
@@ -185,6 +200,7 @@ async fn start(
         consensus,
         mvcc,
         wal,
+        segment_bytes,
         log_bytes,
         hub,
         lessor: Lessor::default(),
@@ -193,13 +209,15 @@ async fn start(
         recovered,
         leader,
         quarantined: AtomicBool::new(false),
+        disk_short: AtomicBool::new(false),
         peer_addresses: Vec::new(),
         client_addresses: OnceLock::new(),
         _lock: lock,
     };
     let slot = Arc::new(OnceLock::new());
     let admitted = Arc::new(AtomicBool::new(false));
-    inner.peer_addresses = listen_for_peers(&inner, &security, slot.clone(), snapshots, &admitted).await?;
+    inner.peer_addresses =
+        listen_for_peers(&inner, &security, slot.clone(), snapshots, &admitted).await?;
     let member = Member(Arc::new(inner));
     // From here on peers are answered.
     let _ = slot.set(member.clone());
@@ -278,9 +296,7 @@ fn dialer(seams: &Seams, tls: Option<ClientTls>) -> Dial {
 
 async fn new_identity(config: &Config, dial: &Dial) -> Result<Identity, StartError> {
     match &config.start {
-        Start::New { members, token } => {
-            Identity::founding(&config.name, members, token)
-        }
+        Start::New { members, token } => Identity::founding(&config.name, members, token),
         Start::Join { peers, learner } => join(config, peers, *learner, dial).await,
     }
 }
@@ -331,9 +347,10 @@ async fn ask_to_join(
     let described = described.into_inner();
     // An earlier attempt may have been carried out although its answer was lost: a member with
     // our URLs that never started is us.
-    let own = described.members.iter().find(|member| {
-        member.peer_ur_ls == config.advertise_peer && member.name.is_empty()
-    });
+    let own = described
+        .members
+        .iter()
+        .find(|member| member.peer_ur_ls == config.advertise_peer && member.name.is_empty());
     let member_id = match own {
         Some(member) => member.id,
         None => {
@@ -389,26 +406,22 @@ fn sweep_snapshots(seams: &Seams, dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn open_wal(
-    config: &Config,
-    seams: &Seams,
-    tasks: &Tasks,
-    metrics: &Arc<Metrics>,
-    log_bytes: &Arc<AtomicU64>,
-) -> Result<(Wal, crate::wal::Recovered), StartError> {
+fn wal_config(config: &Config, metrics: &Arc<Metrics>, log_bytes: &Arc<AtomicU64>) -> WalConfig {
     let (metrics, log_bytes) = (metrics.clone(), log_bytes.clone());
-    let wal_config = WalConfig {
+    WalConfig {
         cache_bytes: config.limits.log_cache_bytes,
         on_sync: Some(Arc::new(move |report| {
             metrics.wal_fsync.observe_duration(report.sync);
             metrics.wal_write.observe_duration(report.write);
+            metrics
+                .wal_written_bytes
+                .inc_by(i64::try_from(report.bytes).unwrap_or(i64::MAX));
             log_bytes.fetch_add(report.bytes as u64, Ordering::Relaxed);
         })),
         #[cfg(feature = "mutants")]
         mutants: config.mutants.wal,
         ..WalConfig::default()
-    };
-    Ok(Wal::open(&config.data_dir.join(WAL_DIR), seams, tasks, wal_config)?)
+    }
 }
 
 /// Publishes the leader whenever it changes.
@@ -420,7 +433,7 @@ fn follow_leader(
     let (sender, receiver) = watch::channel(None);
     let mut raft = consensus.raft.metrics();
     let (metrics, cancelled) = (metrics.clone(), tasks.clone());
-    tasks.spawn("leader", async move {
+    tasks.core("leader", async move {
         loop {
             let leader = raft.borrow_and_update().current_leader;
             let changed = sender.send_if_modified(|known| {
@@ -449,7 +462,7 @@ fn follow_recovery(consensus: &Consensus, tasks: &Tasks) -> watch::Receiver<bool
     let (sender, receiver) = watch::channel(false);
     let raft = consensus.raft.clone();
     let cancelled = tasks.clone();
-    tasks.spawn("recovery", async move {
+    tasks.core("recovery", async move {
         let recovered = |metrics: &RaftMetrics| {
             let committed = metrics.cluster_committed.index();
             committed.is_some() && committed >= metrics.last_log_index
@@ -536,7 +549,11 @@ async fn listen_for_clients(member: &Member) -> Result<Vec<std::net::SocketAddr>
         None => plain(seams),
         Some(files) => {
             let tls = ServerTls::load(files.clone(), seams.disk.as_ref())?;
-            tls.watch(seams.disk.clone(), member.metrics().clone(), &member.0.serving);
+            tls.watch(
+                seams.disk.clone(),
+                member.metrics().clone(),
+                &member.0.serving,
+            );
             Security::Tls(tls)
         }
     };
@@ -574,7 +591,10 @@ async fn found(member: &Member, admitted: &AtomicBool) -> Result<(), StartError>
     let identity = &member.0.identity;
     let raft = &member.consensus().raft;
     let stopped = |error: &dyn std::fmt::Display| StartError::Cluster(error.to_string());
-    let initialized = raft.is_initialized().await.map_err(|error| stopped(&error))?;
+    let initialized = raft
+        .is_initialized()
+        .await
+        .map_err(|error| stopped(&error))?;
     if initialized || identity.founders.is_empty() {
         admitted.store(true, Ordering::Release);
         return Ok(());
@@ -644,7 +664,10 @@ async fn was_here_before(member: &Member, peer_urls: &[String]) -> Option<bool> 
     let answer = timeout(ASK_TIMEOUT, client.describe(DescribeRequest {})).await;
     let described = answer.ok()?.ok()?.into_inner();
     // Only a member that has started publishes its client URLs.
-    let own = described.members.iter().find(|known| known.id == member.id());
+    let own = described
+        .members
+        .iter()
+        .find(|known| known.id == member.id());
     Some(own.is_some_and(|own| !own.client_ur_ls.is_empty()))
 }
 

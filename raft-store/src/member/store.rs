@@ -80,6 +80,7 @@ impl Member {
             Some(lease) => {
                 let now = self.0.seams.clock.now();
                 self.0.lessor.renew(id, lease.granted_ttl, now);
+                self.0.metrics.leases_renewed.inc();
                 lease.granted_ttl
             }
         };
@@ -124,13 +125,16 @@ impl Member {
 const COMMAND_OVERHEAD: usize = 4096;
 
 fn unexpected(response: &Response) -> Error {
-    Error::Internal(format!("unexpected answer of the state machine: {response:?}"))
+    Error::Internal(format!(
+        "unexpected answer of the state machine: {response:?}"
+    ))
 }
 
 #[async_trait]
 impl Store for Member {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
         check::check_range(&request)?;
+        self.0.metrics.ranges.inc();
         self.ready_to_read(request.serializable).await?;
         let mut response = self.0.mvcc.range(&request)?;
         self.fill(&mut response.header);
@@ -165,6 +169,7 @@ impl Store for Member {
 
     async fn txn(&self, request: TxnRequest, metadata: Bytes) -> Result<TxnResponse> {
         let read_only = check::check_txn(&request)?;
+        self.0.metrics.txns.inc();
         let mut response = if read_only {
             self.ready_to_read(false).await?;
             self.0.mvcc.read_txn(&request)?

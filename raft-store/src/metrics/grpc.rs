@@ -122,7 +122,14 @@ impl GrpcMetrics {
             None,
             MetricType::Counter,
         )?;
-        for (i, name) in self.names.get().copied().unwrap_or_default().iter().enumerate() {
+        for (i, name) in self
+            .names
+            .get()
+            .copied()
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
             let labels = name.labels();
             let count = ConstCounter::new(self.started[i].load(Relaxed));
             count.encode(family.encode_family(&labels)?)?;
@@ -137,7 +144,14 @@ impl GrpcMetrics {
             None,
             MetricType::Counter,
         )?;
-        for (i, name) in self.names.get().copied().unwrap_or_default().iter().enumerate() {
+        for (i, name) in self
+            .names
+            .get()
+            .copied()
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
             for (code, count) in self.handled[i].iter().enumerate() {
                 let count = count.load(Relaxed);
                 // Hundreds of lines of zeros would say nothing; OK is there from the start.
@@ -160,7 +174,11 @@ impl MethodName {
             CallKind::ServerStream => "server_stream",
             CallKind::BidiStream => "bidi_stream",
         };
-        [("grpc_service", self.service), ("grpc_method", self.method), ("grpc_type", kind)]
+        [
+            ("grpc_service", self.service),
+            ("grpc_method", self.method),
+            ("grpc_type", kind),
+        ]
     }
 }
 
@@ -169,8 +187,16 @@ impl Collector for GrpcMetrics {
         self.encode_started(&mut encoder)?;
         self.encode_handled(&mut encoder)?;
         for (name, help, value) in [
-            ("etcd_network_client_grpc_received_bytes", "Bytes received from clients", &self.received_bytes),
-            ("etcd_network_client_grpc_sent_bytes", "Bytes sent to clients", &self.sent_bytes),
+            (
+                "etcd_network_client_grpc_received_bytes",
+                "Bytes received from clients",
+                &self.received_bytes,
+            ),
+            (
+                "etcd_network_client_grpc_sent_bytes",
+                "Bytes sent to clients",
+                &self.sent_bytes,
+            ),
         ] {
             let counter = ConstCounter::new(value.load(Relaxed));
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;

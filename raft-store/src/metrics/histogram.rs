@@ -24,17 +24,26 @@ struct Inner {
 impl Histogram {
     /// `buckets` buckets: up to `first` seconds, up to twice that and so on; one more above all.
     pub fn exponential(first: f64, buckets: usize) -> Histogram {
-        let bounds: Box<[f64]> =
-            std::iter::successors(Some(first), |bound| Some(bound * 2.0)).take(buckets).collect();
+        let bounds: Box<[f64]> = std::iter::successors(Some(first), |bound| Some(bound * 2.0))
+            .take(buckets)
+            .collect();
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Histogram { inner: Arc::new(Inner { bounds, counts, sum_nanos: AtomicU64::new(0) }) }
+        Histogram {
+            inner: Arc::new(Inner {
+                bounds,
+                counts,
+                sum_nanos: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// Records an observation in seconds.
     pub fn observe(&self, seconds: f64) {
         let bucket = self.inner.bounds.partition_point(|bound| *bound < seconds);
         self.inner.counts[bucket].fetch_add(1, Relaxed);
-        self.inner.sum_nanos.fetch_add((seconds * 1e9) as u64, Relaxed);
+        self.inner
+            .sum_nanos
+            .fetch_add((seconds * 1e9) as u64, Relaxed);
     }
 
     /// Records a duration.
@@ -74,8 +83,9 @@ impl fmt::Debug for Histogram {
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let bounds = self.inner.bounds.iter().copied().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> =
-            bounds.zip(self.inner.counts.iter().map(|c| c.load(Relaxed))).collect();
+        let buckets: Vec<(f64, u64)> = bounds
+            .zip(self.inner.counts.iter().map(|c| c.load(Relaxed)))
+            .collect();
         // Counted from the same reads, so that the page never contradicts itself.
         let count = buckets.iter().map(|(_, n)| n).sum();
         let sum = self.inner.sum_nanos.load(Relaxed) as f64 / 1e9;
@@ -101,7 +111,12 @@ mod tests {
         for seconds in [0.0005, 0.001, 0.0011, 0.004, 9.0] {
             histogram.observe(seconds);
         }
-        let counts: Vec<u64> = histogram.inner.counts.iter().map(|c| c.load(Relaxed)).collect();
+        let counts: Vec<u64> = histogram
+            .inner
+            .counts
+            .iter()
+            .map(|c| c.load(Relaxed))
+            .collect();
         assert_eq!(counts, [2, 1, 1, 1]);
         assert_eq!(histogram.quantile(0.5), Some(0.002));
         assert_eq!(histogram.quantile(1.0), Some(f64::INFINITY));

@@ -42,20 +42,42 @@ impl ProcessView {
             &text("/proc/self/limits"),
             &text("/proc/stat"),
         );
-        let files = disk.read_dir(Path::new("/proc/self/fd")).unwrap_or_default();
+        let files = disk
+            .read_dir(Path::new("/proc/self/fd"))
+            .unwrap_or_default();
         view.open_files = files.len() as i64;
         view
     }
 
     pub(super) fn register(&self, r: &mut Registry) {
-        r.register("process_cpu_seconds", "CPU time used", ConstCounter::new(self.cpu_seconds));
-        r.register("process_start_time_seconds", "When the process began", ConstGauge::new(self.start_seconds));
+        r.register(
+            "process_cpu_seconds",
+            "CPU time used",
+            ConstCounter::new(self.cpu_seconds),
+        );
+        r.register(
+            "process_start_time_seconds",
+            "When the process began",
+            ConstGauge::new(self.start_seconds),
+        );
         for (name, help, value) in [
-            ("process_resident_memory_bytes", "Resident memory", self.resident_bytes),
-            ("process_virtual_memory_bytes", "Virtual memory", self.virtual_bytes),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory",
+                self.resident_bytes,
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "Virtual memory",
+                self.virtual_bytes,
+            ),
             ("process_threads", "Threads", self.threads),
             ("process_open_fds", "Files open", self.open_files),
-            ("process_max_fds", "Most files that may be open", self.max_files),
+            (
+                "process_max_fds",
+                "Most files that may be open",
+                self.max_files,
+            ),
             ("os_fd_used", "Files open", self.open_files),
             ("os_fd_limit", "Most files that may be open", self.max_files),
         ] {
@@ -66,11 +88,17 @@ impl ProcessView {
 
 fn parse(stat: &str, status: &str, limits: &str, system: &str) -> ProcessView {
     // The second field is the program's name in parentheses, which may hold blanks.
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .collect();
     // Numbers as in proc(5), where the state after the name is field 3.
     let field = |number: usize| -> f64 {
-        fields.get(number - 3).and_then(|f| f.parse().ok()).unwrap_or_default()
+        fields
+            .get(number - 3)
+            .and_then(|f| f.parse().ok())
+            .unwrap_or_default()
     };
     let boot: f64 = number_after(system, "btime ").unwrap_or_default();
     let started_after_boot = field(22) / TICKS_PER_SECOND;
@@ -81,7 +109,11 @@ fn parse(stat: &str, status: &str, limits: &str, system: &str) -> ProcessView {
         threads: field(20) as i64,
         open_files: 0,
         max_files: number_after(limits, "Max open files").unwrap_or_default() as i64,
-        start_seconds: if started_after_boot > 0.0 { boot + started_after_boot } else { 0.0 },
+        start_seconds: if started_after_boot > 0.0 {
+            boot + started_after_boot
+        } else {
+            0.0
+        },
     }
 }
 
@@ -99,7 +131,10 @@ mod tests {
     fn the_kernels_own_files_are_understood() {
         let view = ProcessView::read(&seams::RealDisk);
         assert!(view.resident_bytes > 100_000, "{view:?}");
-        assert!(view.open_files >= 3 && view.max_files >= view.open_files, "{view:?}");
+        assert!(
+            view.open_files >= 3 && view.max_files >= view.open_files,
+            "{view:?}"
+        );
         assert!(view.start_seconds > 1.6e9, "{view:?}");
         assert!(view.threads >= 1, "{view:?}");
     }

@@ -189,11 +189,7 @@ impl Writer {
         Ok(response)
     }
 
-    fn run_branch(
-        &mut self,
-        request: TxnRequest,
-        path: &mut Path,
-    ) -> Result<TxnResponse, Failure> {
+    fn run_branch(&mut self, request: TxnRequest, path: &mut Path) -> Result<TxnResponse, Failure> {
         let succeeded = path.next().unwrap_or(false);
         let ops = match succeeded {
             true => request.success,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::keys::{self, GcRecord, KeyMeta, LeaseRecord, RevisionRecord, StateRecord, VersionRecord};
+use super::keys::{
+    self, GcRecord, KeyMeta, LeaseRecord, RevisionRecord, StateRecord, VersionRecord,
+};
 use super::leases::LeaseInfo;
 use super::write::version_bytes;
 use crate::engine::{Batch, Engine, EngineError, Space};
@@ -87,11 +89,15 @@ impl Builder {
             && !kv.key.is_empty();
         if !sound {
             let key = kv.key.escape_ascii();
-            return Err(EngineError::Invalid(format!("key {key} has no valid revisions")));
+            return Err(EngineError::Invalid(format!(
+                "key {key} has no valid revisions"
+            )));
         }
         if kv.lease != 0 && self.lease_missing(kv.lease)? {
             let key = kv.key.escape_ascii();
-            return Err(EngineError::Invalid(format!("the lease of key {key} is missing")));
+            return Err(EngineError::Invalid(format!(
+                "the lease of key {key} is missing"
+            )));
         }
         let meta = KeyMeta {
             create: kv.create_revision,

@@ -130,7 +130,9 @@ fn is_txn(op: &RequestOp) -> bool {
 
 fn check_ops(request: &TxnRequest, max: usize) -> Result<()> {
     let longest = request.compare.len();
-    let longest = longest.max(request.success.len()).max(request.failure.len());
+    let longest = longest
+        .max(request.success.len())
+        .max(request.failure.len());
     let Some(left) = max.checked_sub(longest) else {
         return Err(Error::TooManyOps);
     };
@@ -245,8 +247,14 @@ mod tests {
         assert!(duplicate(vec![both(), put("a", "3")]));
         assert!(duplicate(vec![both(), both()]));
         assert!(duplicate(vec![both(), delete("a", "b")]));
-        assert!(!duplicate(vec![either(vec![put("a", "1")], vec![delete("a", "")])]));
-        assert!(duplicate(vec![either(vec![put("a", "1"), put("a", "1")], vec![])]));
+        assert!(!duplicate(vec![either(
+            vec![put("a", "1")],
+            vec![delete("a", "")]
+        )]));
+        assert!(duplicate(vec![either(
+            vec![put("a", "1"), put("a", "1")],
+            vec![]
+        )]));
         // Etcd misses this one too.
         let del = either(vec![delete("a", "")], vec![]);
         assert!(duplicate(vec![both(), del]));

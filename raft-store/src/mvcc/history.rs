@@ -42,9 +42,7 @@ impl Past {
         let undo = !span.is_point() && revisions <= CHEAP_REVISIONS + keys;
         Ok(Past {
             at,
-            changed: undo
-                .then(|| changes_since(state, span, at))
-                .transpose()?,
+            changed: undo.then(|| changes_since(state, span, at)).transpose()?,
         })
     }
 

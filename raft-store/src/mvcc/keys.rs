@@ -590,10 +590,7 @@ mod tests {
 
     #[test]
     fn single_records_round_trip_and_refuse_other_formats() {
-        let position = LogPosition {
-            term: 3,
-            index: 9,
-        };
+        let position = LogPosition { term: 3, index: 9 };
         for applied in [None, Some(position)] {
             let state = StateRecord {
                 applied,

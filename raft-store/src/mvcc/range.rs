@@ -110,11 +110,14 @@ fn rows(
         let count = row.is_some().into();
         return Ok((row.into_iter().filter(passes).collect(), count));
     }
-    let found = span.entries(source.index()).take(limit).map(|(key, meta)| Row {
-        key: Bytes::copy_from_slice(key),
-        meta: *meta,
-        value: None,
-    });
+    let found = span
+        .entries(source.index())
+        .take(limit)
+        .map(|(key, meta)| Row {
+            key: Bytes::copy_from_slice(key),
+            meta: *meta,
+            value: None,
+        });
     Ok((found.filter(passes).collect(), span.count(source.index())))
 }
 

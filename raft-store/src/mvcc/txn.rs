@@ -16,7 +16,9 @@ use crate::error::Error;
 use crate::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::response_op::Response;
-use crate::pb::etcdserverpb::{Compare, PutRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse};
+use crate::pb::etcdserverpb::{
+    Compare, PutRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+};
 
 /// Which branch each transaction takes: the outermost first, then those nested in its chosen
 /// branch, depth first.
@@ -75,11 +77,7 @@ fn branch(request: &TxnRequest, succeeded: bool) -> &[RequestOp] {
     }
 }
 
-fn choose(
-    source: &impl Source,
-    request: &TxnRequest,
-    path: &mut Vec<bool>,
-) -> Result<(), Failure> {
+fn choose(source: &impl Source, request: &TxnRequest, path: &mut Vec<bool>) -> Result<(), Failure> {
     let mut succeeded = true;
     for compare in &request.compare {
         if !holds(source, compare)? {
@@ -134,7 +132,10 @@ fn holds(source: &impl Source, compare: &Compare) -> Result<bool, Failure> {
         let meta = source.index().get(span.start).copied().unwrap_or_default();
         return Ok(number_holds(&meta, compare, target));
     }
-    let mut metas = span.entries(source.index()).map(|(_, meta)| meta).peekable();
+    let mut metas = span
+        .entries(source.index())
+        .map(|(_, meta)| meta)
+        .peekable();
     if metas.peek().is_none() {
         return Ok(number_holds(&KeyMeta::default(), compare, target));
     }
@@ -158,11 +159,7 @@ fn number_holds(meta: &KeyMeta, compare: &Compare, target: Option<CompareTarget>
     result_holds(found.cmp(&wanted), compare)
 }
 
-fn value_holds(
-    source: &impl Source,
-    compare: &Compare,
-    span: &Span<'_>,
-) -> Result<bool, Failure> {
+fn value_holds(source: &impl Source, compare: &Compare, span: &Span<'_>) -> Result<bool, Failure> {
     let wanted = match &compare.target_union {
         Some(TargetUnion::Value(value)) => value.clone(),
         _ => Bytes::new(),

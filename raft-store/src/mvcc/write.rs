@@ -149,7 +149,13 @@ impl Writer {
         RevisionRecord::begin(self.record.hash, self.open.len(), &mut self.value);
         for (change, previous_len) in self.open.iter().zip(&self.open_previous_len) {
             let (delete, previous) = (change.is_delete(), change.prev_revision);
-            RevisionRecord::push(delete, change.key(), previous, *previous_len, &mut self.value);
+            RevisionRecord::push(
+                delete,
+                change.key(),
+                previous,
+                *previous_len,
+                &mut self.value,
+            );
         }
         let place = keys::revision_key(number);
         RevisionRecord::finish(&place, &mut self.value);

@@ -36,16 +36,25 @@ impl RemoteStore {
     /// The members of the cluster.
     pub async fn members(&self, linearizable: bool) -> Result<MemberListResponse> {
         let request = MemberListRequest { linearizable };
-        self.inner.call(Retry::Read, |c| async move { c.cluster().member_list(request).await }).await
+        self.inner
+            .call(Retry::Read, |c| async move {
+                c.cluster().member_list(request).await
+            })
+            .await
     }
 
     /// Adds a member with these peer URLs.
     pub async fn member_add(&self, urls: Vec<String>, learner: bool) -> Result<MemberAddResponse> {
-        let request = MemberAddRequest { peer_ur_ls: urls, is_learner: learner };
-        self.inner.call(Retry::Write, |c| {
-            let request = request.clone();
-            async move { c.cluster().member_add(request).await }
-        }).await
+        let request = MemberAddRequest {
+            peer_ur_ls: urls,
+            is_learner: learner,
+        };
+        self.inner
+            .call(Retry::Write, |c| {
+                let request = request.clone();
+                async move { c.cluster().member_add(request).await }
+            })
+            .await
     }
 
     /// Removes a member; yields those that are left.
@@ -57,7 +66,10 @@ impl RemoteStore {
 
     /// Gives a member other peer URLs.
     pub async fn member_update(&self, id: u64, urls: Vec<String>) -> Result<Vec<Member>> {
-        let request = MemberUpdateRequest { id, peer_ur_ls: urls };
+        let request = MemberUpdateRequest {
+            id,
+            peer_ur_ls: urls,
+        };
         let call = |c: Connection| {
             let request = request.clone();
             async move { c.cluster().member_update(request).await }
@@ -87,9 +99,8 @@ impl RemoteStore {
 
     /// Defragments one member, where that means anything.
     pub async fn defragment(&self) -> Result<()> {
-        let call = |c: Connection| async move {
-            c.maintenance().defragment(DefragmentRequest {}).await
-        };
+        let call =
+            |c: Connection| async move { c.maintenance().defragment(DefragmentRequest {}).await };
         self.inner.call(Retry::Write, call).await.map(|_| ())
     }
 
@@ -100,9 +111,15 @@ impl RemoteStore {
         let mut outcome = Err(Error::NotLeader);
         for index in 0..self.inner.endpoints.len() {
             let only = self.at(index);
-            let Ok(status) = only.status().await else { continue };
-            if status.header.is_some_and(|header| header.member_id == status.leader) {
-                let call = |c: Connection| async move { c.maintenance().move_leader(request).await };
+            let Ok(status) = only.status().await else {
+                continue;
+            };
+            if status
+                .header
+                .is_some_and(|header| header.member_id == status.leader)
+            {
+                let call =
+                    |c: Connection| async move { c.maintenance().move_leader(request).await };
                 outcome = only.inner.call(Retry::Write, call).await.map(|_| ());
                 break;
             }
@@ -112,7 +129,8 @@ impl RemoteStore {
 
     /// A backup archive of one member's state.
     pub async fn snapshot(&self) -> Result<SnapshotStream> {
-        let call = |c: Connection| async move { c.maintenance().snapshot(SnapshotRequest {}).await };
+        let call =
+            |c: Connection| async move { c.maintenance().snapshot(SnapshotRequest {}).await };
         let pieces = self.inner.call(Retry::Read, call).await?;
         Ok(stream::unfold(Some(pieces), |pieces| async move {
             let mut pieces = pieces?;
@@ -137,6 +155,8 @@ impl Inner {
         let once = self.call_once(index, &call);
         let result = timeout(self.config.request_timeout, once).await;
         let result = result.map_err(|_| Error::Timeout)?;
-        result.map(tonic::Response::into_inner).map_err(Failure::into_error)
+        result
+            .map(tonic::Response::into_inner)
+            .map_err(Failure::into_error)
     }
 }

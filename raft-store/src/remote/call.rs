@@ -42,7 +42,9 @@ pub(super) enum Failure {
 
 impl Failure {
     pub(super) fn of(status: Status) -> Failure {
-        let transport = status.source().and_then(|s| s.downcast_ref::<TransportError>());
+        let transport = status
+            .source()
+            .and_then(|s| s.downcast_ref::<TransportError>());
         match transport {
             Some(error) if error.sent => Failure::Lost,
             Some(error) => Failure::Unsent(error.to_string()),
@@ -68,7 +70,10 @@ impl Failure {
 
     pub(super) fn into_error(self) -> Error {
         match self {
-            Failure::Unsent(message) => Error::Remote { code: Code::Unavailable as i32, message },
+            Failure::Unsent(message) => Error::Remote {
+                code: Code::Unavailable as i32,
+                message,
+            },
             Failure::Lost => Error::TimeoutConnectionLost,
             Failure::Refused(status) => status::error(&status),
         }
@@ -111,7 +116,11 @@ impl Inner {
         Err(last.map_or(Error::Timeout, Failure::into_error))
     }
 
-    pub(super) async fn call_once<T, F, Fut>(&self, index: usize, call: &F) -> Result<tonic::Response<T>, Failure>
+    pub(super) async fn call_once<T, F, Fut>(
+        &self,
+        index: usize,
+        call: &F,
+    ) -> Result<tonic::Response<T>, Failure>
     where
         F: Fn(Connection) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, Status>>,

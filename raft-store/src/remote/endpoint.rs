@@ -91,7 +91,8 @@ impl Dialer {
 
 impl Endpoint {
     pub(super) fn new(url: &str, dialer: &Arc<Dialer>) -> Result<Arc<Endpoint>> {
-        let bad = || Error::InvalidArgument(format!("{url} is no endpoint: want https://host:port"));
+        let bad =
+            || Error::InvalidArgument(format!("{url} is no endpoint: want https://host:port"));
         let (secure, authority) = match url.split_once("://") {
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
@@ -101,13 +102,19 @@ impl Endpoint {
         let authority = authority.trim_end_matches('/').to_owned();
         let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;
         port.parse::<u16>().map_err(|_| bad())?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         if secure && dialer.tls.is_none() {
             let reason = format!("{url} needs TLS, but no certificates are configured");
             return Err(Error::InvalidArgument(reason));
         }
         let scheme = if secure { "https" } else { "http" };
-        let origin = Uri::builder().scheme(scheme).authority(authority.as_str()).path_and_query("/");
+        let origin = Uri::builder()
+            .scheme(scheme)
+            .authority(authority.as_str())
+            .path_and_query("/");
         Ok(Arc::new(Endpoint {
             url: url.to_owned(),
             origin: origin.build().map_err(|_| bad())?,
@@ -134,7 +141,10 @@ impl Endpoint {
         if let Some((at, reason)) = &*last_failure
             && *at >= came_at
         {
-            return Err(TransportError { sent: false, reason: reason.clone() });
+            return Err(TransportError {
+                sent: false,
+                reason: reason.clone(),
+            });
         }
         match self.dial().await {
             Ok(connection) => {
@@ -144,14 +154,19 @@ impl Endpoint {
             Err(error) => {
                 let reason = format!("cannot connect to {}: {error}", self.url);
                 *last_failure = Some((Instant::now(), reason.clone()));
-                Err(TransportError { sent: false, reason })
+                Err(TransportError {
+                    sent: false,
+                    reason,
+                })
             }
         }
     }
 
     fn open_connection(&self) -> Option<Connection> {
         let open = self.connection.load();
-        open.as_ref().filter(|c| !c.sender.is_closed()).map(|c| Connection::clone(c))
+        open.as_ref()
+            .filter(|c| !c.sender.is_closed())
+            .map(|c| Connection::clone(c))
     }
 
     async fn dial(&self) -> io::Result<Connection> {
@@ -165,7 +180,10 @@ impl Endpoint {
         };
         let stream = timeout(dialer.connect_timeout, connect).await??;
         let heard = Arc::new(AtomicU64::new(0));
-        let stream = Heard { stream, heard: heard.clone() };
+        let stream = Heard {
+            stream,
+            heard: heard.clone(),
+        };
         let calls = Calls::default();
         let handshake = Builder::new(calls.clone())
             .timer(TokioTimer::new())
@@ -173,11 +191,24 @@ impl Endpoint {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(MAX_FRAME_BYTES)
             .handshake(TokioIo::new(stream));
-        let (sender, driver) =
-            timeout(dialer.connect_timeout, handshake).await?.map_err(io::Error::other)?;
-        let connection = Connection { sender, origin: self.origin.clone() };
-        let probe = probe(connection.clone(), heard, dialer.probe_interval, dialer.probe_timeout);
-        let (driver, tasks, url) = (Driven::new(driver, calls), dialer.tasks.clone(), self.url.clone());
+        let (sender, driver) = timeout(dialer.connect_timeout, handshake)
+            .await?
+            .map_err(io::Error::other)?;
+        let connection = Connection {
+            sender,
+            origin: self.origin.clone(),
+        };
+        let probe = probe(
+            connection.clone(),
+            heard,
+            dialer.probe_interval,
+            dialer.probe_timeout,
+        );
+        let (driver, tasks, url) = (
+            Driven::new(driver, calls),
+            dialer.tasks.clone(),
+            self.url.clone(),
+        );
         dialer.tasks.spawn("etcd-connection", async move {
             tokio::select! {
                 ended = driver => if let Err(error) = ended {
@@ -252,10 +283,12 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
-        Pin::new(&mut self.0).poll_frame(cx).map_err(|error| TransportError {
-            sent: true,
-            reason: error.to_string(),
-        })
+        Pin::new(&mut self.0)
+            .poll_frame(cx)
+            .map_err(|error| TransportError {
+                sent: true,
+                reason: error.to_string(),
+            })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -344,9 +377,18 @@ mod tests {
             ("http://[::1]:2379/", "[::1]:2379", "::1"),
         ] {
             let endpoint = endpoint(url).unwrap();
-            assert_eq!((endpoint.authority.as_str(), endpoint.host.as_str()), (authority, host));
+            assert_eq!(
+                (endpoint.authority.as_str(), endpoint.host.as_str()),
+                (authority, host)
+            );
         }
-        for url in ["", "localhost", "ftp://a:1", "http://a:b", "https://needs-tls:1"] {
+        for url in [
+            "",
+            "localhost",
+            "ftp://a:1",
+            "http://a:b",
+            "https://needs-tls:1",
+        ] {
             assert!(endpoint(url).is_err(), "{url:?}");
         }
     }

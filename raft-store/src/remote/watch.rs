@@ -56,10 +56,20 @@ impl RemoteWatch {
         store: RemoteStore,
         request: WatchCreateRequest,
     ) -> Result<RemoteWatch> {
-        let request = WatchCreateRequest { watch_id: 0, fragment: false, ..request };
+        let request = WatchCreateRequest {
+            watch_id: 0,
+            fragment: false,
+            ..request
+        };
         let next = request.start_revision.max(0);
         let limit = store.inner.config.request_timeout;
-        let mut watch = RemoteWatch { store, request, next, open: None, wanted: None };
+        let mut watch = RemoteWatch {
+            store,
+            request,
+            next,
+            open: None,
+            wanted: None,
+        };
         watch.reopen(limit).await?;
         Ok(watch)
     }
@@ -83,7 +93,11 @@ impl RemoteWatch {
             }
             inner.leave(index);
             let round_over = attempt % inner.endpoints.len() == 0;
-            let pause = if round_over { inner.seams.rng.jitter(ROUND_PAUSE) } else { Duration::ZERO };
+            let pause = if round_over {
+                inner.seams.rng.jitter(ROUND_PAUSE)
+            } else {
+                Duration::ZERO
+            };
             if Instant::now() + pause >= deadline {
                 return Err(failure.into_error());
             }
@@ -97,19 +111,39 @@ impl RemoteWatch {
         let connection = self.store.inner.endpoints[index].connection().await;
         let connection = connection.map_err(|error| Failure::Unsent(error.to_string()))?;
         let (requests, outgoing) = mpsc::channel(4);
-        let create = WatchCreateRequest { start_revision: self.next, ..self.request.clone() };
+        let create = WatchCreateRequest {
+            start_revision: self.next,
+            ..self.request.clone()
+        };
         // The channel was just made, so that there is room.
         let _ = requests.try_send(wrap(RequestUnion::CreateRequest(create)));
         let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
         // A member without a leader would stay silent; so it says so, and another is asked.
-        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+        request
+            .metadata_mut()
+            .insert("hasleader", MetadataValue::from_static("true"));
         let origin = connection.origin();
         let mut client =
             WatchClient::with_origin(connection, origin).max_decoding_message_size(usize::MAX);
-        let mut responses = client.watch(request).await.map_err(Failure::of)?.into_inner();
+        let mut responses = client
+            .watch(request)
+            .await
+            .map_err(Failure::of)?
+            .into_inner();
         let ended = || Failure::Refused(Status::unavailable("watch stream ended"));
-        let created = responses.message().await.map_err(Failure::of)?.ok_or_else(ended)?;
-        Ok((Open { index, requests, responses }, created))
+        let created = responses
+            .message()
+            .await
+            .map_err(Failure::of)?
+            .ok_or_else(ended)?;
+        Ok((
+            Open {
+                index,
+                requests,
+                responses,
+            },
+            created,
+        ))
     }
 
     /// What a response means to the reader; none for those that only concern the watch itself.
@@ -130,8 +164,15 @@ impl RemoteWatch {
         }
         let mut events = response.events;
         // A stream from the right revision repeats nothing; this holds whatever it sends.
-        events.retain(|event| event.kv.as_ref().is_some_and(|kv| kv.mod_revision >= self.next));
-        let Some(last) = events.last().and_then(|event| event.kv.as_ref()) else { return Ok(None) };
+        events.retain(|event| {
+            event
+                .kv
+                .as_ref()
+                .is_some_and(|kv| kv.mod_revision >= self.next)
+        });
+        let Some(last) = events.last().and_then(|event| event.kv.as_ref()) else {
+            return Ok(None);
+        };
         let revision = last.mod_revision;
         self.next = revision + 1;
         Ok(Some(WatchItem::Events { revision, events }))
@@ -171,14 +212,19 @@ impl RemoteWatch {
     /// Whether the endpoint in use answers progress requests only when the watch is synced.
     async fn check_progress_support(&self) -> Result<()> {
         let inner = &self.store.inner;
-        let index = self.open.as_ref().map_or_else(|| inner.current.load(Relaxed), |o| o.index);
+        let index = self
+            .open
+            .as_ref()
+            .map_or_else(|| inner.current.load(Relaxed), |o| o.index);
         let status = inner.call_at(index, |c| async move {
             c.maintenance().status(StatusRequest {}).await
         });
         if has_safe_progress(&status.await?.version) {
             return Ok(());
         }
-        Err(Error::Unimplemented("watch progress on request before etcd 3.4.25 and 3.5.8"))
+        Err(Error::Unimplemented(
+            "watch progress on request before etcd 3.4.25 and 3.5.8",
+        ))
     }
 }
 
@@ -214,7 +260,9 @@ impl WatchStream for RemoteWatch {
     async fn request_progress(&mut self) -> Result<()> {
         self.check_progress_support().await?;
         let revision = self.store.progress().await?;
-        let target = self.wanted.map_or(revision, |(target, _)| target.max(revision));
+        let target = self
+            .wanted
+            .map_or(revision, |(target, _)| target.max(revision));
         self.wanted = Some((target, Instant::now()));
         Ok(())
     }
@@ -228,24 +276,31 @@ async fn reached(instant: Option<Instant>) {
 }
 
 fn wrap(request: RequestUnion) -> WatchRequest {
-    WatchRequest { request_union: Some(request) }
+    WatchRequest {
+        request_union: Some(request),
+    }
 }
 
 fn cancellation(response: &WatchResponse) -> Error {
     if response.compact_revision > 0 {
-        return Error::Compacted { compact_revision: response.compact_revision };
+        return Error::Compacted {
+            compact_revision: response.compact_revision,
+        };
     }
     match status::parse(Code::Unavailable, &response.cancel_reason) {
-        Error::Remote { message, .. } if message.is_empty() => {
-            Error::Remote { code: Code::Cancelled as i32, message: "watch canceled".to_owned() }
-        }
+        Error::Remote { message, .. } if message.is_empty() => Error::Remote {
+            code: Code::Cancelled as i32,
+            message: "watch canceled".to_owned(),
+        },
         error => error,
     }
 }
 
 /// Older releases answer before the watch is synced (etcd#15220): the answer may overtake events.
 fn has_safe_progress(version: &str) -> bool {
-    let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u64>().unwrap_or(0));
+    let mut parts = version
+        .split(['.', '-', '+'])
+        .map(|part| part.parse::<u64>().unwrap_or(0));
     let mut part = || parts.next().unwrap_or(0);
     match (part(), part(), part()) {
         (3, 4, patch) => patch >= 25,
@@ -270,8 +325,16 @@ mod tests {
 
     #[test]
     fn a_cancelled_watch_tells_why() {
-        let compacted = WatchResponse { compact_revision: 9, ..WatchResponse::default() };
-        assert_eq!(cancellation(&compacted), Error::Compacted { compact_revision: 9 });
+        let compacted = WatchResponse {
+            compact_revision: 9,
+            ..WatchResponse::default()
+        };
+        assert_eq!(
+            cancellation(&compacted),
+            Error::Compacted {
+                compact_revision: 9
+            }
+        );
         let reason = WatchResponse {
             cancel_reason: Error::NoLeader.to_string(),
             ..WatchResponse::default()

@@ -11,7 +11,11 @@ use crate::pb::etcdserverpb::{
 pub(super) async fn add(server: &Inner, request: MemberAddRequest) -> Result<MemberAddResponse> {
     let urls = check_peer_urls(&request.peer_ur_ls)?;
     let (member, members) = server.member.member_add(urls, request.is_learner).await?;
-    Ok(MemberAddResponse { header: header(server), member: Some(member), members })
+    Ok(MemberAddResponse {
+        header: header(server),
+        member: Some(member),
+        members,
+    })
 }
 
 pub(super) async fn remove(
@@ -19,7 +23,10 @@ pub(super) async fn remove(
     request: MemberRemoveRequest,
 ) -> Result<MemberRemoveResponse> {
     let members = server.member.member_remove(request.id).await?;
-    Ok(MemberRemoveResponse { header: header(server), members })
+    Ok(MemberRemoveResponse {
+        header: header(server),
+        members,
+    })
 }
 
 pub(super) async fn update(
@@ -28,15 +35,18 @@ pub(super) async fn update(
 ) -> Result<MemberUpdateResponse> {
     let urls = check_peer_urls(&request.peer_ur_ls)?;
     let members = server.member.member_update(request.id, urls).await?;
-    Ok(MemberUpdateResponse { header: header(server), members })
+    Ok(MemberUpdateResponse {
+        header: header(server),
+        members,
+    })
 }
 
-pub(super) async fn list(
-    server: &Inner,
-    request: MemberListRequest,
-) -> Result<MemberListResponse> {
+pub(super) async fn list(server: &Inner, request: MemberListRequest) -> Result<MemberListResponse> {
     let members = server.member.members(request.linearizable).await?;
-    Ok(MemberListResponse { header: header(server), members })
+    Ok(MemberListResponse {
+        header: header(server),
+        members,
+    })
 }
 
 pub(super) async fn promote(
@@ -44,12 +54,18 @@ pub(super) async fn promote(
     request: MemberPromoteRequest,
 ) -> Result<MemberPromoteResponse> {
     let members = server.member.member_promote(request.id).await?;
-    Ok(MemberPromoteResponse { header: header(server), members })
+    Ok(MemberPromoteResponse {
+        header: header(server),
+        members,
+    })
 }
 
 /// As etcd's: membership has no revision.
 fn header(server: &Inner) -> Option<ResponseHeader> {
-    Some(ResponseHeader { revision: 0, ..server.member.header() })
+    Some(ResponseHeader {
+        revision: 0,
+        ..server.member.header()
+    })
 }
 
 /// Checks the peer URLs of a member as etcd does; yields them trimmed and sorted.
@@ -66,11 +82,18 @@ pub fn check_peer_urls(urls: &[String]) -> Result<Vec<String>> {
 }
 
 fn is_peer_url(url: &str) -> bool {
-    let Some(address) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
+    let Some(address) = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"))
+    else {
         return false;
     };
-    let Some((host, port)) = address.rsplit_once(':') else { return false };
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return false;
+    };
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let host_fits = match bracketed {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && !host.contains([':', '/', '?', '#', '@', '[', ']', ' ']),
@@ -88,20 +111,41 @@ mod tests {
 
     #[test]
     fn usable_urls_pass_trimmed_and_sorted() {
-        let urls = check(&[" https://b:2380 ", "http://10.0.0.1:2380", "https://[::1]:1"]).unwrap();
-        assert_eq!(urls, ["http://10.0.0.1:2380", "https://[::1]:1", "https://b:2380"]);
+        let urls = check(&[
+            " https://b:2380 ",
+            "http://10.0.0.1:2380",
+            "https://[::1]:1",
+        ])
+        .unwrap();
+        assert_eq!(
+            urls,
+            ["http://10.0.0.1:2380", "https://[::1]:1", "https://b:2380"]
+        );
     }
 
     #[test]
     fn others_are_refused_with_etcds_error() {
         for url in [
-            "", "a:2380", "ftp://a:1", "http://a", "http://a:", "http://:1", "http://a:x",
-            "http://a:1/", "http://a:1/p", "http://a:70000", "http://a b:1", "unix://x:1",
+            "",
+            "a:2380",
+            "ftp://a:1",
+            "http://a",
+            "http://a:",
+            "http://:1",
+            "http://a:x",
+            "http://a:1/",
+            "http://a:1/p",
+            "http://a:70000",
+            "http://a b:1",
+            "unix://x:1",
             "http://::1:1",
         ] {
             assert_eq!(check(&[url]), Err(Error::MemberBadUrls), "{url:?}");
         }
         assert_eq!(check(&[]), Err(Error::MemberBadUrls));
-        assert_eq!(check(&["http://a:1", "nonsense"]), Err(Error::MemberBadUrls));
+        assert_eq!(
+            check(&["http://a:1", "nonsense"]),
+            Err(Error::MemberBadUrls)
+        );
     }
 }

@@ -27,7 +27,10 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, call: F) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(call));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::pin(call));
     }
 }
 
@@ -41,7 +44,11 @@ pub(crate) struct Driven<C> {
 impl<C> Driven<C> {
     /// Drives a connection whose executor is `calls`.
     pub(crate) fn new(connection: C, calls: Calls) -> Driven<C> {
-        Driven { connection: Box::pin(connection), calls, running: FuturesUnordered::new() }
+        Driven {
+            connection: Box::pin(connection),
+            calls,
+            running: FuturesUnordered::new(),
+        }
     }
 
     /// The connection itself.

@@ -108,8 +108,11 @@ where
     let mut rest = BytesMut::new();
     let mut expected = None;
     while let Some(frame) = next_frame(&mut body).await {
-        let frame = frame.map_err(|error| Status::cancelled(format!("request cut off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame =
+            frame.map_err(|error| Status::cancelled(format!("request cut off: {error}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         // Clients may end the stream with an empty frame: that is no second piece.
         if data.is_empty() {
             continue;
@@ -132,9 +135,15 @@ where
             return Err(Status::internal("more than one message in a unary request"));
         }
     }
-    let mut message = if rest.is_empty() { first } else { rest.freeze() };
+    let mut message = if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    };
     if expected != Some(message.len()) {
-        return Err(Status::internal("the request message is missing or incomplete"));
+        return Err(Status::internal(
+            "the request message is missing or incomplete",
+        ));
     }
     message.advance(PREFIX_BYTES);
     Ok(message)
@@ -150,7 +159,9 @@ fn message_len(mut bytes: &[u8], max_bytes: usize) -> Result<Option<usize>, Stat
         return Ok(None);
     }
     if bytes.get_u8() != 0 {
-        return Err(Status::unimplemented("compressed requests are not supported"));
+        return Err(Status::unimplemented(
+            "compressed requests are not supported",
+        ));
     }
     let len = bytes.get_u32() as usize;
     if len > max_bytes {
@@ -207,13 +218,11 @@ impl Answer {
     }
 
     /// The answer of a call that failed before it had a message to send; counts it.
-    pub(super) fn error(
-        status: Status,
-        method: Method,
-        metrics: &GrpcMetrics,
-    ) -> Response<Answer> {
+    pub(super) fn error(status: Status, method: Method, metrics: &GrpcMetrics) -> Response<Answer> {
         metrics.finish(method as usize, status.code());
-        status.into_http::<tonic::body::Body>().map(|_| Answer::Empty)
+        status
+            .into_http::<tonic::body::Body>()
+            .map(|_| Answer::Empty)
     }
 
     /// The answer of a streaming call, from tonic; counts it when it ends.
@@ -224,7 +233,12 @@ impl Answer {
     ) -> Response<Answer> {
         // A call that failed at once carries its status in the headers.
         let code = response.headers().get("grpc-status").map(code_of);
-        let mut counted = Counted { body: None, method, metrics: metrics.clone(), code };
+        let mut counted = Counted {
+            body: None,
+            method,
+            metrics: metrics.clone(),
+            code,
+        };
         response.map(|body| {
             counted.body = Some(body);
             Answer::Stream(counted)
@@ -239,7 +253,9 @@ impl Answer {
     ) -> Response<Answer> {
         let mut response = Response::new(Answer::Text(Some(text.into())));
         *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     }
 }
@@ -295,11 +311,10 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
         let frame = ready!(Pin::new(body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
@@ -319,7 +334,8 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         // Dropped before it ended: the client went away.
-        self.metrics.finish(self.method as usize, self.code.unwrap_or(Code::Cancelled));
+        self.metrics
+            .finish(self.method as usize, self.code.unwrap_or(Code::Cancelled));
     }
 }
 
@@ -337,11 +353,17 @@ mod tests {
     fn body(
         pieces: Vec<Bytes>,
     ) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {
-        StreamBody::new(stream::iter(pieces.into_iter().map(|piece| Ok(Frame::data(piece)))))
+        StreamBody::new(stream::iter(
+            pieces.into_iter().map(|piece| Ok(Frame::data(piece))),
+        ))
     }
 
     fn put() -> PutRequest {
-        PutRequest { key: "k".into(), value: vec![7; 100].into(), ..PutRequest::default() }
+        PutRequest {
+            key: "k".into(),
+            value: vec![7; 100].into(),
+            ..PutRequest::default()
+        }
     }
 
     #[tokio::test]
@@ -369,15 +391,26 @@ mod tests {
         let bytes = frame(&put());
         let code = async |pieces| read_frame(body(pieces), 50).await.unwrap_err().code();
         assert_eq!(code(vec![bytes.clone()]).await, Code::ResourceExhausted);
-        assert_eq!(code(vec![Bytes::from_static(&[1, 0, 0, 0, 0])]).await, Code::Unimplemented);
+        assert_eq!(
+            code(vec![Bytes::from_static(&[1, 0, 0, 0, 0])]).await,
+            Code::Unimplemented
+        );
         assert_eq!(code(vec![]).await, Code::Internal);
-        assert_eq!(code(vec![Bytes::from_static(&[0, 0, 0, 0, 9, 1])]).await, Code::Internal);
-        assert_eq!(code(vec![Bytes::from_static(&[0, 0, 0, 0, 0, 1])]).await, Code::Internal);
+        assert_eq!(
+            code(vec![Bytes::from_static(&[0, 0, 0, 0, 9, 1])]).await,
+            Code::Internal
+        );
+        assert_eq!(
+            code(vec![Bytes::from_static(&[0, 0, 0, 0, 0, 1])]).await,
+            Code::Internal
+        );
     }
 
     #[tokio::test]
     async fn an_empty_message_is_a_message() {
-        let read = read_frame(body(vec![Bytes::from_static(&[0; 5])]), 50).await.unwrap();
+        let read = read_frame(body(vec![Bytes::from_static(&[0; 5])]), 50)
+            .await
+            .unwrap();
         assert!(read.is_empty());
     }
 

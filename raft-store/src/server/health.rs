@@ -10,15 +10,15 @@ use super::Inner;
 use super::grpc::METHOD_NAMES;
 use crate::error::{Error, Result};
 
-pub(super) async fn check(
-    _: &Inner,
-    request: HealthCheckRequest,
-) -> Result<HealthCheckResponse> {
+pub(super) async fn check(_: &Inner, request: HealthCheckRequest) -> Result<HealthCheckResponse> {
     if is_served(&request.service) {
         return Ok(response(ServingStatus::Serving));
     }
     let code = tonic::Code::NotFound as i32;
-    Err(Error::Remote { code, message: "unknown service".to_owned() })
+    Err(Error::Remote {
+        code,
+        message: "unknown service".to_owned(),
+    })
 }
 
 /// Tells the state now, and once more when the member stops.
@@ -27,10 +27,18 @@ pub(super) fn watch(
     tasks: Tasks,
 ) -> Result<impl Stream<Item = Result<HealthCheckResponse, Status>>, Status> {
     let known = is_served(&request.service);
-    let now = if known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
+    let now = if known {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::ServiceUnknown
+    };
     let end = stream::once(async move {
         tasks.cancelled().await;
-        Ok(response(if known { ServingStatus::NotServing } else { now }))
+        Ok(response(if known {
+            ServingStatus::NotServing
+        } else {
+            now
+        }))
     });
     Ok(stream::iter([Ok(response(now))]).chain(end))
 }
@@ -41,5 +49,7 @@ fn is_served(service: &str) -> bool {
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse { status: status as i32 }
+    HealthCheckResponse {
+        status: status as i32,
+    }
 }

@@ -59,9 +59,11 @@ pub(super) async fn range_stream(
         return Err(status::status(&Error::EmptyKey));
     }
     check_streamable(&request)?;
-    if !request.serializable {
-        member.read_barrier().await.map_err(|error| status::status(&error))?;
-    }
+    let ready = match request.serializable {
+        true => member.recovered().await,
+        false => member.read_barrier().await,
+    };
+    ready.map_err(|error| status::status(&error))?;
     let pages = Pages::new(member, request);
     Ok(stream::unfold(Some(pages), |pages| async move {
         let mut pages = pages?;
@@ -81,7 +83,9 @@ fn check_streamable(request: &RangeRequest) -> Result<(), Status> {
     };
     let by_key = target == SortTarget::Key && order == SortOrder::Ascend;
     if order != SortOrder::None && !by_key {
-        return Err(Status::unimplemented("RangeStream does not support custom sort orders"));
+        return Err(Status::unimplemented(
+            "RangeStream does not support custom sort orders",
+        ));
     }
     let filters = [
         request.min_mod_revision,
@@ -90,7 +94,9 @@ fn check_streamable(request: &RangeRequest) -> Result<(), Status> {
         request.max_create_revision,
     ];
     if filters.iter().any(|revision| *revision != 0) {
-        return Err(Status::unimplemented("RangeStream does not support revision filters"));
+        return Err(Status::unimplemented(
+            "RangeStream does not support revision filters",
+        ));
     }
     Ok(())
 }
@@ -110,7 +116,13 @@ struct Pages {
 impl Pages {
     fn new(member: Member, request: RangeRequest) -> Pages {
         let limit = (request.limit > 0).then_some(request.limit);
-        let mut pages = Pages { member, request, limit, sent: 0, first: None };
+        let mut pages = Pages {
+            member,
+            request,
+            limit,
+            sent: 0,
+            first: None,
+        };
         pages.set_page_size(FIRST_CHUNK_KEYS);
         pages
     }
@@ -126,7 +138,10 @@ impl Pages {
         self.sent += page.kvs.len() as i64;
         let last = !page.more || self.limit == Some(self.sent);
         let size = page.encoded_len();
-        let mut chunk = RangeResponse { kvs: page.kvs, ..RangeResponse::default() };
+        let mut chunk = RangeResponse {
+            kvs: page.kvs,
+            ..RangeResponse::default()
+        };
         if last {
             let mut header = self.member.header();
             header.revision = store_revision;
@@ -140,7 +155,12 @@ impl Pages {
             self.request.key = after.freeze();
             self.set_page_size(next_page_size(self.request.limit, size));
         }
-        Ok((RangeStreamResponse { range_response: Some(chunk) }, last))
+        Ok((
+            RangeStreamResponse {
+                range_response: Some(chunk),
+            },
+            last,
+        ))
     }
 
     fn set_page_size(&mut self, keys: i64) {
@@ -175,15 +195,39 @@ mod tests {
     #[test]
     fn sorted_and_filtered_ranges_are_not_streamed() {
         let streamable = |request: RangeRequest| check_streamable(&request).map_err(|s| s.code());
-        let range = RangeRequest { key: "k".into(), ..RangeRequest::default() };
+        let range = RangeRequest {
+            key: "k".into(),
+            ..RangeRequest::default()
+        };
         assert_eq!(streamable(range.clone()), Ok(()));
         let ascending = SortOrder::Ascend as i32;
-        assert_eq!(streamable(RangeRequest { sort_order: ascending, ..range.clone() }), Ok(()));
+        assert_eq!(
+            streamable(RangeRequest {
+                sort_order: ascending,
+                ..range.clone()
+            }),
+            Ok(())
+        );
         let descending = SortOrder::Descend as i32;
         let refused = Err(tonic::Code::Unimplemented);
-        assert_eq!(streamable(RangeRequest { sort_order: descending, ..range.clone() }), refused);
-        assert_eq!(streamable(RangeRequest { min_mod_revision: 1, ..range.clone() }), refused);
-        let unknown = RangeRequest { sort_target: 9, ..range };
+        assert_eq!(
+            streamable(RangeRequest {
+                sort_order: descending,
+                ..range.clone()
+            }),
+            refused
+        );
+        assert_eq!(
+            streamable(RangeRequest {
+                min_mod_revision: 1,
+                ..range.clone()
+            }),
+            refused
+        );
+        let unknown = RangeRequest {
+            sort_target: 9,
+            ..range
+        };
         assert_eq!(streamable(unknown), Err(tonic::Code::InvalidArgument));
     }
 }

@@ -51,7 +51,12 @@ pub(super) fn keep_alive(
     requires_leader: bool,
 ) -> impl Stream<Item = Result<LeaseKeepAliveResponse, Status>> {
     let leader = requires_leader.then(|| LeaderWatch::new(member.leader_watch(), LEADER_GRACE));
-    let renewals = Renewals { member, tasks, requests, leader };
+    let renewals = Renewals {
+        member,
+        tasks,
+        requests,
+        leader,
+    };
     stream::unfold(Some(renewals), |renewals| async move {
         let mut renewals = renewals?;
         match renewals.next().await {
@@ -77,7 +82,9 @@ impl Renewals {
             () = self.tasks.cancelled() => return Err(status::status(&Error::Stopped)),
             () = lost(self.leader.as_mut()) => return Err(status::status(&Error::NoLeader)),
         };
-        let Some(LeaseKeepAliveRequest { id }) = request else { return Ok(None) };
+        let Some(LeaseKeepAliveRequest { id }) = request else {
+            return Ok(None);
+        };
         // Taken before the renewal: a client must not see a renewal succeed at a revision at
         // which the lease was gone already.
         let header = self.member.header();

@@ -106,7 +106,13 @@ async fn accept_loop(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let serve = serve(stream, peer, security.clone(), tasks.clone(), handler.clone());
+                let serve = serve(
+                    stream,
+                    peer,
+                    security.clone(),
+                    tasks.clone(),
+                    handler.clone(),
+                );
                 tasks.spawn("connection", serve);
             }
             Err(error) => {
@@ -164,7 +170,9 @@ where
     }
     connection.connection().graceful_shutdown();
     // What is not done by then loses its connection, and its client asks another member.
-    tokio::time::timeout(DRAIN_GRACE, connection).await.unwrap_or(Ok(()))
+    tokio::time::timeout(DRAIN_GRACE, connection)
+        .await
+        .unwrap_or(Ok(()))
 }
 
 fn builder(calls: Calls) -> auto::Builder<Calls> {

@@ -17,7 +17,9 @@ const FIXED: &[Error] = &[
     Error::InvalidSortOption,
     Error::RequestTooLarge,
     Error::MemberBadUrls,
-    Error::Compacted { compact_revision: 0 },
+    Error::Compacted {
+        compact_revision: 0,
+    },
     Error::FutureRevision,
     Error::NoSpace,
     Error::TooManyRequests,
@@ -108,7 +110,10 @@ pub fn parse(code: Code, message: &str) -> Error {
     if let Some(known) = FIXED.iter().find(|known| known.to_string() == message) {
         return known.clone();
     }
-    let unknown = || Error::Remote { code: code as i32, message: message.to_owned() };
+    let unknown = || Error::Remote {
+        code: code as i32,
+        message: message.to_owned(),
+    };
     match code {
         Code::Internal => message
             .strip_prefix(INTERNAL_PREFIX)
@@ -136,7 +141,10 @@ mod tests {
         for known in [
             Error::InvalidArgument("invalid downgrade target version".into()),
             Error::Internal("disk on fire".into()),
-            Error::Remote { code: 16, message: "etcdserver: invalid auth token".into() },
+            Error::Remote {
+                code: 16,
+                message: "etcdserver: invalid auth token".into(),
+            },
         ] {
             assert_eq!(error(&status(&known)), known);
         }
@@ -145,7 +153,12 @@ mod tests {
     #[test]
     fn codes_are_those_that_etcd_clients_expect() {
         let expected = [
-            (Error::Compacted { compact_revision: 7 }, Code::OutOfRange),
+            (
+                Error::Compacted {
+                    compact_revision: 7,
+                },
+                Code::OutOfRange,
+            ),
             (Error::FutureRevision, Code::OutOfRange),
             (Error::LeaseTtlTooLarge, Code::OutOfRange),
             (Error::NoSpace, Code::ResourceExhausted),

@@ -110,7 +110,10 @@ impl ServerTls {
     pub fn load(files: ServerFiles, disk: &dyn Disk) -> Result<ServerTls, TlsError> {
         let config = server_config(&files, disk)?;
         let current = Arc::new(ArcSwap::from_pointee(config));
-        Ok(ServerTls { files: Arc::new(files), current })
+        Ok(ServerTls {
+            files: Arc::new(files),
+            current,
+        })
     }
 
     /// Reloads the files whenever they change, until the tasks end.
@@ -140,7 +143,10 @@ impl ClientTls {
     pub fn load(files: ClientFiles, disk: &dyn Disk) -> Result<ClientTls, TlsError> {
         let config = client_config(&files, disk)?;
         let current = Arc::new(ArcSwap::from_pointee(config));
-        Ok(ClientTls { files: Arc::new(files), current })
+        Ok(ClientTls {
+            files: Arc::new(files),
+            current,
+        })
     }
 
     /// Reloads the files whenever they change, until the tasks end.
@@ -185,7 +191,9 @@ fn server_config(files: &ServerFiles, disk: &dyn Disk) -> Result<ServerConfig, T
             } else {
                 verifier
             };
-            let verifier = verifier.build().map_err(|error| authority_error(ca, &error))?;
+            let verifier = verifier
+                .build()
+                .map_err(|error| authority_error(ca, &error))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -227,15 +235,19 @@ fn identity(
     disk: &dyn Disk,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let chain = certificates(cert, disk)?;
-    let private = PrivateKeyDer::from_pem_slice(&read(key, disk)?)
-        .map_err(|_| TlsError::Pem { path: key.to_owned(), what: "private key" })?;
+    let private = PrivateKeyDer::from_pem_slice(&read(key, disk)?).map_err(|_| TlsError::Pem {
+        path: key.to_owned(),
+        what: "private key",
+    })?;
     Ok((chain, private))
 }
 
 fn authorities(ca: &Path, disk: &dyn Disk) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca, disk)? {
-        roots.add(certificate).map_err(|source| certificate_error(ca, source))?;
+        roots
+            .add(certificate)
+            .map_err(|source| certificate_error(ca, source))?;
     }
     Ok(Arc::new(roots))
 }
@@ -245,20 +257,32 @@ fn certificates(path: &Path, disk: &dyn Disk) -> Result<Vec<CertificateDer<'stat
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(TlsError::Pem { path: path.to_owned(), what: "certificate" }),
+        _ => Err(TlsError::Pem {
+            path: path.to_owned(),
+            what: "certificate",
+        }),
     }
 }
 
 fn read(path: &Path, disk: &dyn Disk) -> Result<Vec<u8>, TlsError> {
-    disk.read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    disk.read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn certificate_error(path: &Path, source: rustls::Error) -> TlsError {
-    TlsError::Certificate { path: path.to_owned(), source }
+    TlsError::Certificate {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn authority_error(path: &Path, error: &dyn std::error::Error) -> TlsError {
-    TlsError::Authority { path: path.to_owned(), reason: error.to_string() }
+    TlsError::Authority {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 /// Compares the files with what was seen last and runs `reload` when they differ.
@@ -283,7 +307,13 @@ fn watch_files(
                 let (disk, reload) = (disk.clone(), reload.clone());
                 let result = owner.blocking(move || reload(&*disk)).await;
                 let outcome = log_reload(side, &paths, result);
-                metrics.tls_reloads.get_or_create(&TlsReload { side, result: outcome }).inc();
+                metrics
+                    .tls_reloads
+                    .get_or_create(&TlsReload {
+                        side,
+                        result: outcome,
+                    })
+                    .inc();
             }
             tokio::select! {
                 () = tokio::time::sleep(RELOAD_INTERVAL) => {}
@@ -308,13 +338,11 @@ fn log_reload(side: &str, paths: &[PathBuf], result: Result<(), TlsError>) -> &'
 }
 
 /// The files' contents; none for one that cannot be read now.
-async fn contents(
-    tasks: &Tasks,
-    disk: &Arc<dyn Disk>,
-    paths: &[PathBuf],
-) -> Vec<Option<Vec<u8>>> {
+async fn contents(tasks: &Tasks, disk: &Arc<dyn Disk>, paths: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
     let (disk, paths) = (disk.clone(), paths.to_vec());
-    tasks.blocking(move || paths.iter().map(|path| disk.read(path).ok()).collect()).await
+    tasks
+        .blocking(move || paths.iter().map(|path| disk.read(path).ok()).collect())
+        .await
 }
 
 #[cfg(test)]
@@ -337,9 +365,11 @@ mod tests {
         fn new() -> Pki {
             let mut params = CertificateParams::new(vec![]).unwrap();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            let ca =
-                CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-            let pki = Pki { dir: TempDir::new().unwrap(), ca };
+            let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+            let pki = Pki {
+                dir: TempDir::new().unwrap(),
+                ca,
+            };
             pki.put("ca.pem", &pki.ca.pem());
             pki
         }
@@ -349,7 +379,9 @@ mod tests {
         }
 
         fn put(&self, name: &str, text: &str) {
-            RealDisk.write_atomic(&self.path(name), text.as_bytes()).unwrap();
+            RealDisk
+                .write_atomic(&self.path(name), text.as_bytes())
+                .unwrap();
         }
 
         fn issue(&self, name: &str) {
@@ -371,9 +403,12 @@ mod tests {
         }
 
         fn client(&self, identity: bool) -> ClientTls {
-            let identity =
-                identity.then(|| (self.path("client.pem"), self.path("client.key")));
-            let files = ClientFiles { ca: self.path("ca.pem"), identity, server_name: None };
+            let identity = identity.then(|| (self.path("client.pem"), self.path("client.key")));
+            let files = ClientFiles {
+                ca: self.path("ca.pem"),
+                identity,
+                server_name: None,
+            };
             ClientTls::load(files, &RealDisk).unwrap()
         }
     }
@@ -420,7 +455,10 @@ mod tests {
     #[tokio::test]
     async fn a_client_without_certificate_may_be_let_in() {
         let pki = pki();
-        let files = ServerFiles { client_cert_optional: true, ..pki.server() };
+        let files = ServerFiles {
+            client_cert_optional: true,
+            ..pki.server()
+        };
         let server = ServerTls::load(files, &RealDisk).unwrap();
         talk(&server, &pki.client(false)).await.unwrap();
         talk(&server, &pki.client(true)).await.unwrap();
@@ -432,7 +470,13 @@ mod tests {
         let tasks = seams.tasks();
         let server = ServerTls::load(pki.server(), &RealDisk).unwrap();
         let reloads = |result| {
-            metrics.tls_reloads.get_or_create(&TlsReload { side: "server", result }).get()
+            metrics
+                .tls_reloads
+                .get_or_create(&TlsReload {
+                    side: "server",
+                    result,
+                })
+                .get()
         };
         server.watch(seams.disk.clone(), metrics.clone(), &tasks);
         until(|| reloads("loaded") == 1).await;
@@ -440,7 +484,10 @@ mod tests {
         let old = server.current.load_full();
         pki.put("server.pem", "no certificate");
         until(|| reloads("failed") == 1).await;
-        assert!(Arc::ptr_eq(&old, &server.current.load_full()), "the old one stays in use");
+        assert!(
+            Arc::ptr_eq(&old, &server.current.load_full()),
+            "the old one stays in use"
+        );
 
         pki.issue("server");
         // Key and certificate are two writes: a look between them fails and is repeated.
@@ -452,14 +499,23 @@ mod tests {
     #[tokio::test]
     async fn errors_name_the_file() {
         let pki = pki();
-        let files = ServerFiles { key: pki.path("absent.key"), ..pki.server() };
+        let files = ServerFiles {
+            key: pki.path("absent.key"),
+            ..pki.server()
+        };
         let error = ServerTls::load(files, &RealDisk).err().unwrap();
         assert!(error.to_string().contains("absent.key"), "{error}");
         assert!(error.source().is_some());
 
-        let files = ServerFiles { key: pki.path("client.key"), ..pki.server() };
+        let files = ServerFiles {
+            key: pki.path("client.key"),
+            ..pki.server()
+        };
         let error = ServerTls::load(files, &RealDisk).err().unwrap();
-        assert!(error.to_string().contains("server.pem and its key"), "{error}");
+        assert!(
+            error.to_string().contains("server.pem and its key"),
+            "{error}"
+        );
     }
 
     async fn until(condition: impl Fn() -> bool) {
@@ -468,6 +524,8 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(3600), wait).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(3600), wait)
+            .await
+            .unwrap();
     }
 }

@@ -19,7 +19,10 @@ cases! {
 }
 
 fn at(t: &Ctx, revision: i64) -> RangeRequest {
-    RangeRequest { revision, ..t.all() }
+    RangeRequest {
+        revision,
+        ..t.all()
+    }
 }
 
 async fn read(t: &Ctx, revision: i64) -> Result<Vec<String>, Error> {
@@ -38,7 +41,11 @@ async fn history_below_is_gone_and_above_stays(t: &Ctx) -> Outcome {
     let third = t.put_revision("a", "3").await;
     t.compact(second).await.expect("a compaction");
     assert!(is_compacted(&read(t, first).await));
-    assert_eq!(read(t, second).await, Ok(vec!["2".to_owned()]), "the watermark itself is readable");
+    assert_eq!(
+        read(t, second).await,
+        Ok(vec!["2".to_owned()]),
+        "the watermark itself is readable"
+    );
     assert_eq!(read(t, third).await, Ok(vec!["3".to_owned()]));
     assert_eq!(read(t, 0).await, Ok(vec!["3".to_owned()]));
     Ok(())

@@ -20,11 +20,26 @@ const BINARY: &str = "/usr/bin/etcd";
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 const LACKS: &[(Feature, &str)] = &[
-    (Feature::ManualProgress, "etcd 3.4.23 answers before the watch is synced (etcd#15220)"),
-    (Feature::DeleteAtCompactRevision, "etcd 3.4.23 loses that delete (etcd#18089)"),
-    (Feature::OpenEndedOverlap, "etcd reads the end \\0 as a key there, and lets both through"),
-    (Feature::SortOptionCheck, "etcd 3.4 does not check sort options"),
-    (Feature::FrequentProgress, "etcd sends progress every ten minutes"),
+    (
+        Feature::ManualProgress,
+        "etcd 3.4.23 answers before the watch is synced (etcd#15220)",
+    ),
+    (
+        Feature::DeleteAtCompactRevision,
+        "etcd 3.4.23 loses that delete (etcd#18089)",
+    ),
+    (
+        Feature::OpenEndedOverlap,
+        "etcd reads the end \\0 as a key there, and lets both through",
+    ),
+    (
+        Feature::SortOptionCheck,
+        "etcd 3.4 does not check sort options",
+    ),
+    (
+        Feature::FrequentProgress,
+        "etcd sends progress every ten minutes",
+    ),
 ];
 
 /// Debian's `etcd-server` behind `RemoteStore`, in plain text.
@@ -38,13 +53,19 @@ impl Backend for DebianEtcd {
 
     async fn start(&self) -> Result<Running, Skipped> {
         if !Path::new(BINARY).exists() {
-            return Err(Skipped(format!("{BINARY} is missing: apt-get install etcd-server")));
+            return Err(Skipped(format!(
+                "{BINARY} is missing: apt-get install etcd-server"
+            )));
         }
         let (process, url) = Process::start().await;
         let seams = Seams::real();
         let tasks = seams.tasks();
         let store = RemoteStore::new(RemoteConfig::new([url]), &seams, &tasks).expect("an address");
-        Ok(Running { store: Arc::new(store), lacks: LACKS, _keep: Box::new((process, tasks)) })
+        Ok(Running {
+            store: Arc::new(store),
+            lacks: LACKS,
+            _keep: Box::new((process, tasks)),
+        })
     }
 }
 
@@ -72,9 +93,26 @@ impl Process {
         let child = Command::new(BINARY)
             .arg("--data-dir")
             .arg(data.path())
-            .args(["--name", "reference", "--logger", "zap", "--log-level", "error"])
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args([
+                "--name",
+                "reference",
+                "--logger",
+                "zap",
+                "--log-level",
+                "error",
+            ])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
             .args(["--initial-cluster", &format!("reference={peer}")])
             .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH)
             .stdout(Stdio::null())
@@ -82,8 +120,14 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .expect("etcd can be run");
-        let mut process = Process { _child: child, _data: data };
-        process.wait_until_ready(&client).await.then_some((process, client))
+        let mut process = Process {
+            _child: child,
+            _data: data,
+        };
+        process
+            .wait_until_ready(&client)
+            .await
+            .then_some((process, client))
     }
 
     async fn wait_until_ready(&mut self, url: &str) -> bool {
@@ -107,7 +151,10 @@ impl Process {
 }
 
 fn free_url() -> String {
-    #[allow(clippy::disallowed_methods, reason = "a test outside of any simulation")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a test outside of any simulation"
+    )]
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}", listener.local_addr().expect("an address"))
 }

@@ -12,7 +12,7 @@ use raft_store::pb::etcdserverpb::compare::{CompareResult, CompareTarget, Target
 use raft_store::pb::etcdserverpb::request_op::Request as Op;
 use raft_store::pb::etcdserverpb::response_op::Response as OpResponse;
 use raft_store::pb::etcdserverpb::{
-    Compare, CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    CompactionRequest, Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use raft_store::pb::mvccpb::KeyValue;
@@ -51,7 +51,11 @@ pub(crate) async fn run(backend: &dyn Backend, cases: &[Case]) {
     let running = match backend.start().await {
         Ok(running) => running,
         Err(Skipped(reason)) => {
-            println!("SKIPPED all {} cases on {}: {reason}", cases.len(), backend.name());
+            println!(
+                "SKIPPED all {} cases on {}: {reason}",
+                cases.len(),
+                backend.name()
+            );
             return;
         }
     };
@@ -66,7 +70,12 @@ pub(crate) async fn run(backend: &dyn Backend, cases: &[Case]) {
             Err(_) => failed.push(case.name.to_owned()),
         }
     }
-    assert!(failed.is_empty(), "on {} these cases failed: {}", backend.name(), failed.join(", "));
+    assert!(
+        failed.is_empty(),
+        "on {} these cases failed: {}",
+        backend.name(),
+        failed.join(", ")
+    );
 }
 
 /// The store under test, with keys that no other case uses.
@@ -79,13 +88,13 @@ pub(crate) struct Ctx {
 static CASES_RUN: AtomicU32 = AtomicU32::new(0);
 
 impl Ctx {
-    fn new(
-        store: Arc<dyn Store>,
-        lacks: &'static [(Feature, &'static str)],
-        name: &str,
-    ) -> Ctx {
+    fn new(store: Arc<dyn Store>, lacks: &'static [(Feature, &'static str)], name: &str) -> Ctx {
         let number = CASES_RUN.fetch_add(1, Ordering::Relaxed);
-        Ctx { store, lacks, prefix: format!("/{number:04}-{name}/") }
+        Ctx {
+            store,
+            lacks,
+            prefix: format!("/{number:04}-{name}/"),
+        }
     }
 
     /// Skips the case on backends without a feature.
@@ -107,7 +116,9 @@ impl Ctx {
     }
 
     pub(crate) async fn put(&self, name: &str, value: &str) -> PutResponse {
-        self.try_put(put_request(self.key(name), value)).await.expect("a put")
+        self.try_put(put_request(self.key(name), value))
+            .await
+            .expect("a put")
     }
 
     pub(crate) async fn try_put(&self, request: PutRequest) -> Result<PutResponse> {
@@ -120,11 +131,17 @@ impl Ctx {
     }
 
     pub(crate) async fn delete(&self, name: &str) -> DeleteRangeResponse {
-        let request = DeleteRangeRequest { key: self.key(name), ..Default::default() };
+        let request = DeleteRangeRequest {
+            key: self.key(name),
+            ..Default::default()
+        };
         self.try_delete(request).await.expect("a delete")
     }
 
-    pub(crate) async fn try_delete(&self, request: DeleteRangeRequest) -> Result<DeleteRangeResponse> {
+    pub(crate) async fn try_delete(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse> {
         self.store.delete_range(request, Bytes::new()).await
     }
 
@@ -134,11 +151,18 @@ impl Ctx {
 
     /// All keys of this case.
     pub(crate) fn all(&self) -> RangeRequest {
-        RangeRequest { key: self.key(""), range_end: self.end(), ..Default::default() }
+        RangeRequest {
+            key: self.key(""),
+            range_end: self.end(),
+            ..Default::default()
+        }
     }
 
     pub(crate) async fn get(&self, name: &str) -> Option<KeyValue> {
-        let request = RangeRequest { key: self.key(name), ..Default::default() };
+        let request = RangeRequest {
+            key: self.key(name),
+            ..Default::default()
+        };
         self.range(request).await.kvs.pop()
     }
 
@@ -160,7 +184,10 @@ impl Ctx {
     }
 
     pub(crate) async fn compact(&self, revision: i64) -> Result<()> {
-        let request = CompactionRequest { revision, physical: true };
+        let request = CompactionRequest {
+            revision,
+            physical: true,
+        };
         self.store.compact(request).await.map(|_| ())
     }
 
@@ -180,7 +207,11 @@ pub(crate) fn revision(header: &Option<ResponseHeader>) -> i64 {
 }
 
 pub(crate) fn put_request(key: Bytes, value: &str) -> PutRequest {
-    PutRequest { key, value: Bytes::copy_from_slice(value.as_bytes()), ..Default::default() }
+    PutRequest {
+        key,
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..Default::default()
+    }
 }
 
 // Operations of a transaction.
@@ -190,11 +221,18 @@ pub(crate) fn put_op(key: Bytes, value: &str) -> RequestOp {
 }
 
 pub(crate) fn get_op(key: Bytes) -> RequestOp {
-    op(Op::RequestRange(RangeRequest { key, ..Default::default() }))
+    op(Op::RequestRange(RangeRequest {
+        key,
+        ..Default::default()
+    }))
 }
 
 pub(crate) fn delete_op(key: Bytes, range_end: Bytes) -> RequestOp {
-    op(Op::RequestDeleteRange(DeleteRangeRequest { key, range_end, prev_kv: true }))
+    op(Op::RequestDeleteRange(DeleteRangeRequest {
+        key,
+        range_end,
+        prev_kv: true,
+    }))
 }
 
 pub(crate) fn txn_op(txn: TxnRequest) -> RequestOp {
@@ -202,12 +240,17 @@ pub(crate) fn txn_op(txn: TxnRequest) -> RequestOp {
 }
 
 pub(crate) fn op(request: Op) -> RequestOp {
-    RequestOp { request: Some(request) }
+    RequestOp {
+        request: Some(request),
+    }
 }
 
 /// A transaction without compares that does these operations.
 pub(crate) fn always(success: Vec<RequestOp>) -> TxnRequest {
-    TxnRequest { success, ..Default::default() }
+    TxnRequest {
+        success,
+        ..Default::default()
+    }
 }
 
 pub(crate) fn compare(key: Bytes, result: CompareResult, union: TargetUnion) -> Compare {
@@ -250,7 +293,9 @@ pub(crate) fn nested(response: &ResponseOp) -> &TxnResponse {
 
 /// The next item of a watch, which must come soon.
 pub(crate) async fn next(watch: &mut Box<dyn WatchStream>) -> Result<WatchItem> {
-    timeout(SOON, watch.next()).await.expect("an item of the watch in time")
+    timeout(SOON, watch.next())
+        .await
+        .expect("an item of the watch in time")
 }
 
 /// Asserts that a watch has nothing to tell now.

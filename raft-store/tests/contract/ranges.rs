@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use raft_store::Error;
 use raft_store::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use raft_store::pb::etcdserverpb::{PutRequest, RangeRequest};
-use raft_store::Error;
 
 use crate::harness::{Ctx, Outcome, cases, revision, text};
 
@@ -42,19 +42,31 @@ async fn names(t: &Ctx, request: RangeRequest) -> Vec<String> {
 }
 
 async fn a_missing_key_is_an_empty_answer(t: &Ctx) -> Outcome {
-    let request = RangeRequest { key: t.key("absent"), ..Default::default() };
+    let request = RangeRequest {
+        key: t.key("absent"),
+        ..Default::default()
+    };
     let response = t.range(request).await;
-    assert_eq!((response.kvs.len(), response.count, response.more), (0, 0, false));
+    assert_eq!(
+        (response.kvs.len(), response.count, response.more),
+        (0, 0, false)
+    );
     assert!(revision(&response.header) > 0);
     Ok(())
 }
 
 async fn a_range_is_half_open(t: &Ctx) -> Outcome {
     put_all(t, &["b", "a", "d", "c"]).await;
-    let request =
-        RangeRequest { key: t.key("a"), range_end: t.key("c"), ..Default::default() };
+    let request = RangeRequest {
+        key: t.key("a"),
+        range_end: t.key("c"),
+        ..Default::default()
+    };
     assert_eq!(names(t, request).await, ["a", "b"]);
-    let single = RangeRequest { key: t.key("a"), ..Default::default() };
+    let single = RangeRequest {
+        key: t.key("a"),
+        ..Default::default()
+    };
     assert_eq!(names(t, single).await, ["a"]);
     Ok(())
 }
@@ -74,7 +86,11 @@ async fn an_end_of_zero_means_all_keys_from_here(t: &Ctx) -> Outcome {
 async fn key_and_end_of_zero_mean_all_keys(t: &Ctx) -> Outcome {
     put_all(t, &["a", "b"]).await;
     let zero = Bytes::from_static(&[0]);
-    let request = RangeRequest { key: zero.clone(), range_end: zero, ..Default::default() };
+    let request = RangeRequest {
+        key: zero.clone(),
+        range_end: zero,
+        ..Default::default()
+    };
     let response = t.range(request).await;
     let keys: BTreeSet<_> = response.kvs.iter().map(|kv| kv.key.clone()).collect();
     assert!(keys.contains(&t.key("a")) && keys.contains(&t.key("b")));
@@ -84,18 +100,34 @@ async fn key_and_end_of_zero_mean_all_keys(t: &Ctx) -> Outcome {
 
 async fn a_reversed_range_is_empty(t: &Ctx) -> Outcome {
     put_all(t, &["a", "b"]).await;
-    let request =
-        RangeRequest { key: t.key("b"), range_end: t.key("a"), ..Default::default() };
+    let request = RangeRequest {
+        key: t.key("b"),
+        range_end: t.key("a"),
+        ..Default::default()
+    };
     let response = t.range(request).await;
-    assert_eq!((response.kvs.len(), response.count, response.more), (0, 0, false));
+    assert_eq!(
+        (response.kvs.len(), response.count, response.more),
+        (0, 0, false)
+    );
     Ok(())
 }
 
 async fn a_limit_cuts_and_tells(t: &Ctx) -> Outcome {
     put_all(t, &["a", "b", "c"]).await;
-    for (limit, len, more) in [(1, 1, true), (2, 2, true), (3, 3, false), (4, 3, false), (0, 3, false)] {
+    for (limit, len, more) in [
+        (1, 1, true),
+        (2, 2, true),
+        (3, 3, false),
+        (4, 3, false),
+        (0, 3, false),
+    ] {
         let response = t.range(RangeRequest { limit, ..t.all() }).await;
-        assert_eq!((response.kvs.len(), response.more), (len, more), "limit {limit}");
+        assert_eq!(
+            (response.kvs.len(), response.more),
+            (len, more),
+            "limit {limit}"
+        );
         assert_eq!(response.count, 3, "limit {limit}");
     }
     Ok(())
@@ -104,7 +136,10 @@ async fn a_limit_cuts_and_tells(t: &Ctx) -> Outcome {
 async fn a_page_follows_a_page(t: &Ctx) -> Outcome {
     let all: Vec<String> = (0..25).map(|i| format!("{i:03}")).collect();
     put_all(t, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let mut request = RangeRequest { limit: 10, ..t.all() };
+    let mut request = RangeRequest {
+        limit: 10,
+        ..t.all()
+    };
     let (mut seen, mut left) = (Vec::new(), 25);
     loop {
         let page = t.range(request.clone()).await;
@@ -125,13 +160,24 @@ async fn a_page_follows_a_page(t: &Ctx) -> Outcome {
 async fn counting_needs_no_keys(t: &Ctx) -> Outcome {
     put_all(t, &["a", "b", "c"]).await;
     for limit in [0, 1] {
-        let request = RangeRequest { count_only: true, limit, ..t.all() };
+        let request = RangeRequest {
+            count_only: true,
+            limit,
+            ..t.all()
+        };
         let response = t.range(request).await;
-        assert_eq!((response.kvs.len(), response.count, response.more), (0, 3, false));
+        assert_eq!(
+            (response.kvs.len(), response.count, response.more),
+            (0, 3, false)
+        );
     }
     t.delete("b").await;
     let before_delete = t.revision().await - 1;
-    let count = |revision| RangeRequest { count_only: true, revision, ..t.all() };
+    let count = |revision| RangeRequest {
+        count_only: true,
+        revision,
+        ..t.all()
+    };
     assert_eq!(t.range(count(0)).await.count, 2);
     assert_eq!(t.range(count(before_delete)).await.count, 3);
     Ok(())
@@ -140,7 +186,13 @@ async fn counting_needs_no_keys(t: &Ctx) -> Outcome {
 async fn keys_come_without_values(t: &Ctx) -> Outcome {
     put_all(t, &["a", "b"]).await;
     let full = t.range(t.all()).await.kvs;
-    let bare = t.range(RangeRequest { keys_only: true, ..t.all() }).await.kvs;
+    let bare = t
+        .range(RangeRequest {
+            keys_only: true,
+            ..t.all()
+        })
+        .await
+        .kvs;
     assert_eq!(bare.len(), 2);
     for (full, bare) in full.into_iter().zip(bare) {
         let mut expected = full;
@@ -153,7 +205,14 @@ async fn keys_come_without_values(t: &Ctx) -> Outcome {
 /// Keys whose order differs by every target: (key, puts, value).
 async fn put_sortable(t: &Ctx) {
     // Created b, c, a; last modified c, a, b; versions a 1, c 2, b 3; values c, b, a.
-    for (name, value) in [("b", "x"), ("c", "x"), ("b", "x"), ("c", "1"), ("a", "3"), ("b", "2")] {
+    for (name, value) in [
+        ("b", "x"),
+        ("c", "x"),
+        ("b", "x"),
+        ("c", "1"),
+        ("a", "3"),
+        ("b", "2"),
+    ] {
         t.put(name, value).await;
     }
 }
@@ -172,11 +231,23 @@ async fn every_order_sorts(t: &Ctx) -> Outcome {
             sort_target: target as i32,
             ..t.all()
         };
-        assert_eq!(names(t, sorted(SortOrder::Ascend)).await, ascending, "{target:?}");
-        assert_eq!(names(t, sorted(SortOrder::None)).await, ascending, "{target:?}");
+        assert_eq!(
+            names(t, sorted(SortOrder::Ascend)).await,
+            ascending,
+            "{target:?}"
+        );
+        assert_eq!(
+            names(t, sorted(SortOrder::None)).await,
+            ascending,
+            "{target:?}"
+        );
         let mut descending = ascending;
         descending.reverse();
-        assert_eq!(names(t, sorted(SortOrder::Descend)).await, descending, "{target:?}");
+        assert_eq!(
+            names(t, sorted(SortOrder::Descend)).await,
+            descending,
+            "{target:?}"
+        );
     }
     Ok(())
 }
@@ -233,9 +304,15 @@ async fn filters_by_revision_hide_keys_but_not_their_count(t: &Ctx) -> Outcome {
         (filter(|r, v| r.min_mod_revision = v, b), vec!["b", "c"]),
         (filter(|r, v| r.max_mod_revision = v, b), vec!["a", "b"]),
         (filter(|r, v| r.max_mod_revision = v, a), vec!["a"]),
-        (filter(|r, v| r.min_create_revision = v, created_b), vec!["b", "c"]),
+        (
+            filter(|r, v| r.min_create_revision = v, created_b),
+            vec!["b", "c"],
+        ),
         (filter(|r, v| r.min_create_revision = v, c), vec!["c"]),
-        (filter(|r, v| r.max_create_revision = v, created_b), vec!["a", "b"]),
+        (
+            filter(|r, v| r.max_create_revision = v, created_b),
+            vec!["a", "b"],
+        ),
         (filter(|r, v| r.min_mod_revision = v, c + 1), vec![]),
     ] {
         let response = t.range(request).await;
@@ -249,11 +326,20 @@ async fn filters_come_before_the_limit(t: &Ctx) -> Outcome {
     t.put("a", "1").await;
     let b = t.put_revision("b", "1").await;
     t.put("c", "1").await;
-    let request = RangeRequest { min_mod_revision: b, limit: 1, ..t.all() };
+    let request = RangeRequest {
+        min_mod_revision: b,
+        limit: 1,
+        ..t.all()
+    };
     let response = t.range(request.clone()).await;
     assert_eq!(t.names(&response.kvs), ["b"]);
     assert!(response.more);
-    let response = t.range(RangeRequest { limit: 2, ..request }).await;
+    let response = t
+        .range(RangeRequest {
+            limit: 2,
+            ..request
+        })
+        .await;
     assert_eq!(t.names(&response.kvs), ["b", "c"]);
     assert!(!response.more);
     Ok(())
@@ -265,7 +351,10 @@ async fn the_past_can_be_read(t: &Ctx) -> Outcome {
     t.put("b", "1").await;
     t.delete("a").await;
     let deleted = t.revision().await;
-    let at = |revision| RangeRequest { revision, ..t.all() };
+    let at = |revision| RangeRequest {
+        revision,
+        ..t.all()
+    };
     for (revision_read, expected) in [
         (first, vec![("a", "1", 1)]),
         (second, vec![("a", "2", 2)]),
@@ -274,12 +363,22 @@ async fn the_past_can_be_read(t: &Ctx) -> Outcome {
     ] {
         let response = t.range(at(revision_read)).await;
         let names = t.names(&response.kvs);
-        let found: Vec<_> = response.kvs.iter().zip(&names)
-            .map(|(kv, name)| (name.as_str(), text(&kv.value), kv.version)).collect();
-        let expected: Vec<_> =
-            expected.into_iter().map(|(n, v, version)| (n, v.to_owned(), version)).collect();
+        let found: Vec<_> = response
+            .kvs
+            .iter()
+            .zip(&names)
+            .map(|(kv, name)| (name.as_str(), text(&kv.value), kv.version))
+            .collect();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(n, v, version)| (n, v.to_owned(), version))
+            .collect();
         assert_eq!(found, expected, "at {revision_read}");
-        assert_eq!(revision(&response.header), deleted, "the header tells the present");
+        assert_eq!(
+            revision(&response.header),
+            deleted,
+            "the header tells the present"
+        );
         assert_eq!(response.count, expected.len() as i64);
     }
     assert!(t.range(at(first - 1)).await.kvs.is_empty());
@@ -288,12 +387,21 @@ async fn the_past_can_be_read(t: &Ctx) -> Outcome {
 
 async fn a_past_page_does_not_change(t: &Ctx) -> Outcome {
     put_all(t, &["a", "b", "c"]).await;
-    let first = t.range(RangeRequest { limit: 1, ..t.all() }).await;
+    let first = t
+        .range(RangeRequest {
+            limit: 1,
+            ..t.all()
+        })
+        .await;
     let pinned = revision(&first.header);
     t.delete("b").await;
     t.put("aa", "new").await;
     t.put("c", "changed").await;
-    let rest = RangeRequest { key: t.key("a\0"), revision: pinned, ..t.all() };
+    let rest = RangeRequest {
+        key: t.key("a\0"),
+        revision: pinned,
+        ..t.all()
+    };
     let rest = t.range(rest).await;
     assert_eq!(t.names(&rest.kvs), ["b", "c"]);
     assert_eq!(text(&rest.kvs[1].value), "value of c");
@@ -302,7 +410,10 @@ async fn a_past_page_does_not_change(t: &Ctx) -> Outcome {
 
 async fn the_future_cannot_be_read(t: &Ctx) -> Outcome {
     let now = t.put_revision("a", "1").await;
-    let future = RangeRequest { revision: now + 100, ..t.all() };
+    let future = RangeRequest {
+        revision: now + 100,
+        ..t.all()
+    };
     assert_eq!(t.store.range(future).await, Err(Error::FutureRevision));
     Ok(())
 }
@@ -311,7 +422,12 @@ async fn a_serializable_range_is_a_range(t: &Ctx) -> Outcome {
     put_all(t, &["a", "b"]).await;
     // Linearizable first: then every member has applied the puts.
     let linear = t.range(t.all()).await.kvs;
-    let serializable = t.range(RangeRequest { serializable: true, ..t.all() }).await;
+    let serializable = t
+        .range(RangeRequest {
+            serializable: true,
+            ..t.all()
+        })
+        .await;
     assert_eq!(serializable.kvs, linear);
     Ok(())
 }

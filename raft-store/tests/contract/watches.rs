@@ -41,11 +41,18 @@ cases! {
 type Watch = Box<dyn WatchStream>;
 
 fn all(t: &Ctx) -> WatchCreateRequest {
-    WatchCreateRequest { key: t.key(""), range_end: t.end(), ..Default::default() }
+    WatchCreateRequest {
+        key: t.key(""),
+        range_end: t.end(),
+        ..Default::default()
+    }
 }
 
 fn from(t: &Ctx, start_revision: i64) -> WatchCreateRequest {
-    WatchCreateRequest { start_revision, ..all(t) }
+    WatchCreateRequest {
+        start_revision,
+        ..all(t)
+    }
 }
 
 async fn open(t: &Ctx, request: WatchCreateRequest) -> Watch {
@@ -59,7 +66,10 @@ async fn events(watch: &mut Watch, count: usize) -> Vec<Event> {
         match next(watch).await {
             Ok(WatchItem::Events { revision, events }) => {
                 let revisions: Vec<i64> = events.iter().map(mod_revision).collect();
-                assert!(revisions.is_sorted() && revisions.first() > Some(&last), "{revisions:?}");
+                assert!(
+                    revisions.is_sorted() && revisions.first() > Some(&last),
+                    "{revisions:?}"
+                );
                 assert_eq!(revisions.last(), Some(&revision));
                 last = revision;
                 all.extend(events);
@@ -98,7 +108,10 @@ async fn a_watch_tells_what_happens_from_now_on(t: &Ctx) -> Outcome {
     let events = events(&mut watch, 3).await;
     assert_eq!(told(t, &events), ["+a=1", "+a=2", "-a"]);
     let kv = events[1].kv.as_ref().expect("a key");
-    assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (first, first + 1, 2));
+    assert_eq!(
+        (kv.create_revision, kv.mod_revision, kv.version),
+        (first, first + 1, 2)
+    );
     silent(&mut watch).await;
     Ok(())
 }
@@ -111,7 +124,10 @@ async fn a_delete_tells_the_key_and_the_revision_only(t: &Ctx) -> Outcome {
     let event = events(&mut watch, 1).await.remove(0);
     let kv = event.kv.expect("a key");
     assert_eq!((kv.key, kv.mod_revision), (t.key("a"), deleted));
-    assert_eq!((kv.create_revision, kv.version, kv.lease, kv.value.len()), (0, 0, 0, 0));
+    assert_eq!(
+        (kv.create_revision, kv.version, kv.lease, kv.value.len()),
+        (0, 0, 0, 0)
+    );
     assert_eq!(event.prev_kv, None);
     Ok(())
 }
@@ -121,7 +137,10 @@ async fn a_watch_tells_what_happened_before(t: &Ctx) -> Outcome {
     t.put("b", "1").await;
     t.delete("a").await;
     let mut watch = open(t, from(t, first)).await;
-    assert_eq!(told(t, &events(&mut watch, 3).await), ["+a=1", "+b=1", "-a"]);
+    assert_eq!(
+        told(t, &events(&mut watch, 3).await),
+        ["+a=1", "+b=1", "-a"]
+    );
     t.put("c", "now").await;
     assert_eq!(told(t, &events(&mut watch, 1).await), ["+c=now"]);
     let mut later = open(t, from(t, first + 2)).await;
@@ -130,7 +149,10 @@ async fn a_watch_tells_what_happened_before(t: &Ctx) -> Outcome {
 }
 
 async fn a_watch_of_one_key_tells_of_no_other(t: &Ctx) -> Outcome {
-    let request = WatchCreateRequest { key: t.key("a"), ..Default::default() };
+    let request = WatchCreateRequest {
+        key: t.key("a"),
+        ..Default::default()
+    };
     let mut watch = open(t, request).await;
     t.put("aa", "x").await;
     t.put("a", "1").await;
@@ -141,20 +163,30 @@ async fn a_watch_of_one_key_tells_of_no_other(t: &Ctx) -> Outcome {
 }
 
 async fn a_watch_of_a_range_ends_where_it_ends(t: &Ctx) -> Outcome {
-    let request =
-        WatchCreateRequest { key: t.key("b"), range_end: t.key("d"), ..Default::default() };
+    let request = WatchCreateRequest {
+        key: t.key("b"),
+        range_end: t.key("d"),
+        ..Default::default()
+    };
     let mut watch = open(t, request).await;
     for name in ["a", "b", "c", "d", "bz"] {
         t.put(name, "x").await;
     }
-    assert_eq!(told(t, &events(&mut watch, 3).await), ["+b=x", "+c=x", "+bz=x"]);
+    assert_eq!(
+        told(t, &events(&mut watch, 3).await),
+        ["+b=x", "+c=x", "+bz=x"]
+    );
     silent(&mut watch).await;
     Ok(())
 }
 
 async fn a_watch_from_here_has_no_end(t: &Ctx) -> Outcome {
     let range_end = Bytes::from_static(&[0]);
-    let request = WatchCreateRequest { key: t.key("b"), range_end, ..Default::default() };
+    let request = WatchCreateRequest {
+        key: t.key("b"),
+        range_end,
+        ..Default::default()
+    };
     let mut watch = open(t, request).await;
     for name in ["a", "b", "z"] {
         t.put(name, "x").await;
@@ -206,7 +238,10 @@ async fn filters_leave_events_out(t: &Ctx) -> Outcome {
 
 async fn the_state_before_is_told_on_request(t: &Ctx) -> Outcome {
     let now = t.revision().await;
-    let request = |start_revision| WatchCreateRequest { prev_kv: true, ..from(t, start_revision) };
+    let request = |start_revision| WatchCreateRequest {
+        prev_kv: true,
+        ..from(t, start_revision)
+    };
     let mut live = open(t, request(0)).await;
     t.put("a", "1").await;
     let first = t.get("a").await;
@@ -275,7 +310,11 @@ async fn an_interrupted_wait_loses_nothing(t: &Ctx) -> Outcome {
         while values.len() < 100 && Instant::now() < deadline {
             let wait = timeout(Duration::from_micros(200), watch.next()).await;
             if let Ok(Ok(WatchItem::Events { events, .. })) = wait {
-                values.extend(events.iter().map(|e| text(&e.kv.as_ref().expect("a key").value)));
+                values.extend(
+                    events
+                        .iter()
+                        .map(|e| text(&e.kv.as_ref().expect("a key").value)),
+                );
             }
         }
     };
@@ -309,7 +348,12 @@ async fn a_watch_below_the_compaction_is_refused(t: &Ctx) -> Outcome {
     let last = t.put_revision("a", "3").await;
     t.compact(last).await.expect("a compaction");
     let refused = first_answer(t, from(t, first)).await;
-    assert_eq!(refused, Err(Error::Compacted { compact_revision: last }));
+    assert_eq!(
+        refused,
+        Err(Error::Compacted {
+            compact_revision: last
+        })
+    );
     Ok(())
 }
 
@@ -344,7 +388,10 @@ async fn progress_comes_on_request(t: &Ctx) -> Outcome {
     for _ in 0..3 {
         watch.request_progress().await.expect("a request");
         let item = next(&mut watch).await.expect("an item");
-        assert!(matches!(item, WatchItem::Progress { revision } if revision >= now), "{item:?}");
+        assert!(
+            matches!(item, WatchItem::Progress { revision } if revision >= now),
+            "{item:?}"
+        );
     }
     Ok(())
 }
@@ -372,10 +419,16 @@ async fn progress_follows_the_events(t: &Ctx) -> Outcome {
 
 async fn progress_comes_by_itself(t: &Ctx) -> Outcome {
     t.needs(Feature::FrequentProgress)?;
-    let request = WatchCreateRequest { progress_notify: true, ..all(t) };
+    let request = WatchCreateRequest {
+        progress_notify: true,
+        ..all(t)
+    };
     let mut watch = open(t, request).await;
     let now = t.revision().await;
     let item = next(&mut watch).await.expect("an item");
-    assert!(matches!(item, WatchItem::Progress { revision } if revision >= now), "{item:?}");
+    assert!(
+        matches!(item, WatchItem::Progress { revision } if revision >= now),
+        "{item:?}"
+    );
     Ok(())
 }

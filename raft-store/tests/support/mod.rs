@@ -1,5 +1,9 @@
 //! Clusters of real members in this process, for the tests of this crate.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -160,7 +164,10 @@ impl Cluster {
                 .map(|(_, member)| member.mvcc().hash(0).map(|at| (at.revision, at.hash)))
                 .collect::<Result<_>>()
                 .ok()?;
-            states.windows(2).all(|pair| pair[0] == pair[1]).then_some(())
+            states
+                .windows(2)
+                .all(|pair| pair[0] == pair[1])
+                .then_some(())
         })
         .await;
     }

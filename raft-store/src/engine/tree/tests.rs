@@ -35,7 +35,11 @@ fn check_node(node: &Node<u64>, low: &[u8], high: Option<&[u8]>) -> usize {
             let depths: Vec<_> = (0..inner.children.len())
                 .map(|at| {
                     assert_eq!(inner.children[at].count(), inner.counts[at]);
-                    let low = if at == 0 { low } else { inner.separators.get(at - 1) };
+                    let low = if at == 0 {
+                        low
+                    } else {
+                        inner.separators.get(at - 1)
+                    };
                     let high = match at == inner.separators.len() {
                         true => high,
                         false => Some(inner.separators.get(at)),
