@@ -1,25 +1,26 @@
 //! Puts the version with its commit into the binary.
 //!
-//! `TRIREME_COMMIT` names the commit where there is no git, as in a build from a tarball.
+//! It is not named `TRIREME_…`: test runners hand it on to the program, where such a name would be
+//! an unknown setting. `BUILD_COMMIT` names the commit where there is no git, as in a build from a tarball.
 
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=TRIREME_COMMIT");
+    println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
     // Relative to this package; in a worktree they lie elsewhere.
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", name]) {
             println!("cargo:rerun-if-changed={path}");
         }
     }
-    let given = std::env::var("TRIREME_COMMIT")
+    let given = std::env::var("BUILD_COMMIT")
         .ok()
         .filter(|commit| !commit.is_empty());
     let commit = given
         .or_else(described)
         .unwrap_or_else(|| "unknown commit".into());
     println!(
-        "cargo:rustc-env=TRIREME_VERSION={} ({commit})",
+        "cargo:rustc-env=LONG_VERSION={} ({commit})",
         env!("CARGO_PKG_VERSION")
     );
 }

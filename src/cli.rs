@@ -15,7 +15,7 @@ pub(crate) use store::StoreArguments;
 #[derive(Debug, Parser)]
 #[command(
     name = "trireme",
-    version = env!("TRIREME_VERSION"),
+    version = env!("LONG_VERSION"),
     propagate_version = true,
     max_term_width = 100,
     after_help = "\
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_version_names_the_commit() {
-        let version = env!("TRIREME_VERSION");
+        let version = env!("LONG_VERSION");
         assert!(
             version.starts_with(env!("CARGO_PKG_VERSION")) && version.contains('('),
             "{version}"

@@ -69,7 +69,7 @@ async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
     stop.cancel();
     tokio::select! {
         done = &mut run => return Ok(done?),
-        signal = signals.next() => complain(&format!("{signal}: killing all masters")),
+        signal = signals.insisted() => complain(&format!("{signal}: killing all masters")),
     }
     kill.cancel();
     Ok(run.await?)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use raft_store::Store;
-use raft_store::pb::etcdserverpb::Member;
+use raft_store::pb::etcdserverpb::{Member, MemberAddResponse};
+use raft_store::{Error, Store};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -118,11 +118,13 @@ fn started(member: &Member) -> bool {
 }
 
 async fn add(client: &Client, peer_urls: Vec<String>, learner: bool) -> Result<Member> {
-    let answer = client
-        .store
-        .member_add(peer_urls.clone(), learner)
-        .await
-        .with_context(|| format!("cannot add the member at {}", peer_urls.join(",")))?;
+    let place = peer_urls.join(",");
+    let answer = client.store.member_add(peer_urls, learner).await;
+    announce(answer.with_context(|| format!("cannot add the member at {place}"))?)
+}
+
+/// Says how the added member is started.
+fn announce(answer: MemberAddResponse) -> Result<Member> {
     let added = answer
         .member
         .context("the cluster did not say which member it added")?;
@@ -134,7 +136,7 @@ async fn add(client: &Client, peer_urls: Vec<String>, learner: bool) -> Result<M
         "member {:016x} was added; start it with its own settings and\n  \
          trireme store --initial-advertise-peer-urls {} --join {}",
         added.id,
-        peer_urls.join(","),
+        added.peer_ur_ls.join(","),
         join.join(",")
     ));
     Ok(added)
@@ -166,10 +168,20 @@ async fn replace(client: &Client, old: &str, peer_urls: Vec<String>, wait: Durat
             peer_urls.join(",")
         );
     }
-    // After an interruption the new member is there already.
-    let new = match members.iter().find(|member| member.peer_ur_ls == peer_urls) {
-        Some(new) => new.clone(),
-        None => add(client, peer_urls, false).await?,
+    let at = |members: &[Member]| members.iter().find(|m| m.peer_ur_ls == peer_urls).cloned();
+    let new = match at(&members) {
+        // Added before an interruption.
+        Some(new) => new,
+        None => match client.store.member_add(peer_urls.clone(), false).await {
+            Ok(answer) => announce(answer)?,
+            // It joined by itself a moment ago.
+            Err(Error::PeerUrlExists) => at(&client.members().await?)
+                .with_context(|| format!("another member uses one of {}", peer_urls.join(",")))?,
+            Err(error) => {
+                let place = peer_urls.join(",");
+                return Err(error).with_context(|| format!("cannot add the member at {place}"));
+            }
+        },
     };
     say(&format!(
         "waiting up to {} s until it has caught up and has a vote",

@@ -25,6 +25,21 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// An error with its causes, each said once: some messages hold their cause already.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |text, cause| {
+            let cause = cause.to_string();
+            if text.contains(&cause) {
+                text
+            } else {
+                format!("{text}: {cause}")
+            }
+        })
+}
+
 /// Columns as wide as their widest cell; the last one open.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -69,6 +84,20 @@ pub(crate) fn size(bytes: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = anyhow::anyhow!("no such file");
+        assert_eq!(
+            chain(&inner.context("cannot read x")),
+            "cannot read x: no such file"
+        );
+        let inner = anyhow::anyhow!("no such file");
+        let outer = inner
+            .context("cannot read x: no such file")
+            .context("cannot start");
+        assert_eq!(chain(&outer), "cannot start: cannot read x: no such file");
+    }
 
     #[test]
     fn columns_align() {

@@ -1,10 +1,12 @@
 //! The runtime that commands and roles run on, and the signals that end them.
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::telemetry::{self, Telemetry};
 
@@ -26,6 +28,9 @@ pub(crate) fn command(work: impl Future<Output = Result<()>>) -> Result<()> {
     })
 }
 
+/// Signals that follow each other sooner are one wish.
+const ECHO: Duration = Duration::from_secs(1);
+
 /// The signals by which a user or a service manager ends a process.
 pub(crate) struct Signals {
     terminate: Signal,
@@ -46,6 +51,18 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Waits for the next one that is meant as a second: some senders (`timeout`, `make`) signal
+    /// a process and then its whole group, which is one wish in two signals.
+    pub(crate) async fn insisted(&mut self) -> &'static str {
+        let first = Instant::now();
+        loop {
+            let signal = self.next().await;
+            if first.elapsed() >= ECHO {
+                return signal;
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::cli::StoreArguments;
 use crate::notify;
+use crate::output::chain;
 use crate::run::{self, Signals};
 use crate::telemetry::{self, Telemetry};
 
@@ -34,7 +35,7 @@ pub(crate) fn run(arguments: Box<StoreArguments>) -> Result<()> {
         let telemetry = Telemetry::init(&telemetry::Settings::for_store(&config))?;
         let done = serve(&config).await;
         if let Err(error) = &done {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", chain(error));
         }
         telemetry.shutdown();
         done
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: Box<StoreArguments>) -> Result<()> {
 async fn serve(config: &StoreConfig) -> Result<()> {
     let mut signals = Signals::new()?;
     tracing::info!(
-        version = env!("TRIREME_VERSION"),
+        version = env!("LONG_VERSION"),
         name = config.name,
         "starting"
     );
@@ -76,7 +77,7 @@ async fn serve(config: &StoreConfig) -> Result<()> {
                 tracing::warn!(?bound, "not everything under way was answered in time");
             }
         }
-        signal = signals.next() => tracing::warn!(signal, "stopping at once"),
+        signal = signals.insisted() => tracing::warn!(signal, "stopping at once"),
     }
     Ok(())
 }

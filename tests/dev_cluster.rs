@@ -59,6 +59,14 @@ impl Cluster {
         fs::read_to_string(path).ok()?.trim().parse().ok()
     }
 
+    fn endpoints(&self) -> String {
+        let env = fs::read_to_string(self.dir.join("etcdctl.env")).unwrap();
+        env.lines()
+            .find_map(|line| line.strip_prefix("ETCDCTL_ENDPOINTS="))
+            .unwrap()
+            .to_string()
+    }
+
     /// etcdctl with the variables that the cluster wrote for it.
     fn etcdctl(&self, arguments: &[&str]) -> Output {
         let env = fs::read_to_string(self.dir.join("etcdctl.env")).unwrap();
@@ -113,7 +121,7 @@ fn port_base() -> String {
             .unwrap()
             .port();
         let base = any.clamp(10_000, 60_000);
-        if (1..=3).all(|n| free(base + 10 * n) && free(base + 10 * n + 1)) {
+        if (1..=5).all(|n| free(base + 10 * n) && free(base + 10 * n + 1)) {
             return base.to_string();
         }
     }
@@ -171,38 +179,276 @@ fn a_dev_cluster_keeps_the_contract_for_scripts() {
     assert!(cluster.stop().success());
 }
 
+/// Runs a command of the binary that must succeed; yields its output.
+#[track_caller]
+fn ask(arguments: &[&str]) -> String {
+    let output = trireme(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "trireme {arguments:?}: {text}{errors}"
+    );
+    text
+}
+
+/// Members other than those of the supervisor, and their logs.
+#[derive(Default)]
+struct Extra {
+    members: Vec<Child>,
+    logs: Vec<PathBuf>,
+}
+
+impl Extra {
+    /// Runs a member with plain text on the two ports from `port` on.
+    fn run(&mut self, name: &str, dir: &Path, port: u16, further: &[&str]) {
+        let mut command = trireme(&["store", "--insecure", "--name", name, "--data-dir"]);
+        command.arg(dir).args(further);
+        command.args(["--listen-client-urls", &format!("http://127.0.0.1:{port}")]);
+        command.args([
+            "--listen-peer-urls",
+            &format!("http://127.0.0.1:{}", port + 1),
+        ]);
+        let path = dir.with_extension("log");
+        let log = fs::File::create(&path).unwrap();
+        self.logs.push(path);
+        self.members.push(command.stderr(log).spawn().unwrap());
+    }
+
+    /// Ends the member that was started last.
+    fn stop(&mut self) {
+        let mut member = self.members.pop().unwrap();
+        signal(member.id().try_into().unwrap(), Signal::SIGTERM);
+        assert!(member.wait().unwrap().success());
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for log in &self.logs {
+                eprintln!(
+                    "{}:\n{}",
+                    log.display(),
+                    fs::read_to_string(log).unwrap_or_default()
+                );
+            }
+        }
+        for member in &mut self.members {
+            // It may have ended by itself.
+            let _ = member.kill();
+            let _ = member.wait();
+        }
+    }
+}
+
 #[test]
-fn a_plain_text_cluster_answers_the_commands() {
+fn the_members_of_a_cluster_can_be_listed_moved_added_and_replaced() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("cluster");
-    let cluster = Cluster::start(&dir, &["--insecure", "--port-base", &port_base()]);
-    let ask = |arguments: &[&str]| {
-        let output = trireme(arguments).arg("--data").arg(&dir).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        text
+    let data = dir.to_str().unwrap();
+    let base = port_base();
+    let cluster = Cluster::start(&dir, &["--insecure", "--port-base", &base]);
+    let list = || ask(&["member", "list", "--data", data]);
+    let has = |name: &str, role: &str| {
+        list()
+            .lines()
+            .any(|line| line.contains(name) && line.contains(role))
     };
-    let list = ask(&["member", "list"]);
-    assert_eq!(list.lines().count(), 4, "{list}");
-    assert_eq!(list.matches("leader").count(), 1, "{list}");
-    assert_eq!(ask(&["status"]).lines().count(), 4);
-    let follower = list.lines().find(|line| line.contains("follower")).unwrap();
-    let name = follower.split_whitespace().nth(1).unwrap();
-    ask(&["member", "move-leader", name]);
-    until("it leads", || {
-        let list = ask(&["member", "list"]);
-        list.lines()
-            .any(|line| line.contains(name) && line.contains("leader"))
-    });
+    assert_eq!(list().lines().count(), 4);
+    assert_eq!(list().matches("leader").count(), 1);
+    assert_eq!(ask(&["status", "--data", data]).lines().count(), 4);
 
-    cluster.must(&["put", "kept", "safe"]);
-    let file = temporary.path().join("one.backup");
-    ask(&["backup", "save", file.to_str().unwrap()]);
-    let verified = trireme(&["backup", "verify"]).arg(&file).output().unwrap();
-    assert!(verified.status.success());
+    let followers = list();
+    let follower = followers
+        .lines()
+        .find(|line| line.contains("follower"))
+        .unwrap();
+    let name = follower.split_whitespace().nth(1).unwrap().to_string();
+    ask(&["member", "move-leader", &name, "--data", data]);
+    until("it leads", || has(&name, "leader"));
+
+    // One command joins: a learner first, with a vote once it has caught up.
+    cluster.must(&["put", "old", "news"]);
+    let base: u16 = base.parse().unwrap();
+    let peer = |master: u16| format!("http://127.0.0.1:{}", base + 10 * master + 1);
+    let mut extra = Extra::default();
+    let home = temporary.path().join("four");
+    extra.run("four", &home, base + 40, &["--join", &peer(1)]);
+    until("it has a vote", || has("four", "follower"));
+    let fourth = format!("127.0.0.1:{}", base + 40);
+    let read = Command::new("etcdctl")
+        .args(["--endpoints", &fourth, "get", "old"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&read.stdout), "old\nnews\n");
+
+    // A replacement waits for the new member, then removes the old one.
+    let mut replacing = trireme(&["member", "replace", "four", &peer(5), "--data", data])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = BufReader::new(replacing.stdout.take().unwrap()).lines();
+    let waits = told
+        .map_while(Result::ok)
+        .find(|line| line.contains("waiting"));
+    assert!(waits.is_some());
+    extra.run(
+        "five",
+        &temporary.path().join("five"),
+        base + 50,
+        &["--join", &peer(1)],
+    );
+    assert!(replacing.wait().unwrap().success());
+    assert!(has("five", "follower") && !has("four", ""), "{}", list());
+    assert_eq!(ask(&["status", "--data", data]).lines().count(), 5);
     assert!(cluster.stop().success());
+}
+
+#[test]
+fn a_cluster_comes_back_from_backups_snapshots_and_the_loss_of_its_quorum() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("cluster");
+    let path = |name: &str| temporary.path().join(name).to_str().unwrap().to_string();
+    let data = dir.to_str().unwrap();
+    let base = port_base();
+    let cluster = Cluster::start(&dir, &["--insecure", "--port-base", &base]);
+    cluster.must(&["put", "kept", "safe"]);
+    let lease = cluster.must(&["lease", "grant", "1000"]);
+    let lease = lease.split_whitespace().nth(1).unwrap();
+    cluster.must(&["put", "leased", "thing", "--lease", lease]);
+
+    let file = path("one.backup");
+    ask(&["backup", "save", &file, "--data", data]);
+    assert!(ask(&["backup", "verify", &file]).contains("complete and undamaged"));
+    assert!(ask(&["backup", "status", &file, "-o", "json"]).contains("\"keys\":2"));
+    // etcdctl's own way yields the same kind of file.
+    let endpoint = cluster.endpoints().split(',').next().unwrap().to_string();
+    let snapshot = path("two.backup");
+    let saved = Command::new("etcdctl")
+        .args(["--endpoints", &endpoint, "snapshot", "save", &snapshot])
+        .output()
+        .unwrap();
+    assert!(
+        saved.status.success(),
+        "{}",
+        String::from_utf8_lossy(&saved.stderr)
+    );
+    assert!(ask(&["backup", "verify", &snapshot]).contains("complete and undamaged"));
+    assert!(cluster.stop().success());
+
+    let port: u16 = base.parse().unwrap();
+    let (client, peer) = (port + 10, port + 11);
+    let (restored, endpoint) = (path("restored"), format!("127.0.0.1:{client}"));
+    let cluster_of = |name: &str| format!("{name}=http://127.0.0.1:{peer}");
+    let mut extra = Extra::default();
+    let mut serves = |name: &str, home: &str| {
+        extra.run(name, Path::new(home), client, &[]);
+        let get = |key: &str| {
+            let mut etcdctl = Command::new("etcdctl");
+            etcdctl.args(["--endpoints", &endpoint, "get", key, "--print-value-only"]);
+            String::from_utf8(etcdctl.output().unwrap().stdout).unwrap()
+        };
+        until("it serves what it had", || get("kept") == "safe\n");
+        assert_eq!(get("leased"), "thing\n");
+        extra.stop();
+    };
+    ask(&[
+        "backup",
+        "restore",
+        &file,
+        "--name",
+        "a",
+        "--data-dir",
+        &restored,
+        "--initial-cluster",
+        &cluster_of("a"),
+    ]);
+    serves("a", &restored);
+
+    // An etcd moves over with its keys and leases.
+    let (etcd_snapshot, imported) = (path("etcd.snapshot"), path("imported"));
+    snapshot_of_etcd(&path("etcd"), client, &etcd_snapshot);
+    ask(&[
+        "backup",
+        "import",
+        &etcd_snapshot,
+        "--name",
+        "b",
+        "--data-dir",
+        &imported,
+        "--initial-cluster",
+        &cluster_of("b"),
+    ]);
+    serves("b", &imported);
+
+    // Two of three are gone for good: nothing is done unasked, and then all is there.
+    let left = dir.join("master-1/data").to_str().unwrap().to_string();
+    let unasked = trireme(&["recover", &left])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(!unasked.status.success());
+    assert!(String::from_utf8_lossy(&unasked.stdout).contains("last log entry"));
+    ask(&[
+        "recover",
+        &left,
+        "--initial-cluster",
+        &cluster_of("master-1"),
+        "--yes",
+    ]);
+    serves("master-1", &left);
+}
+
+/// Puts the same two keys into Debian's etcd and saves its snapshot.
+fn snapshot_of_etcd(dir: &str, port: u16, file: &str) {
+    let (client, peer) = (
+        format!("http://127.0.0.1:{port}"),
+        format!("http://127.0.0.1:{}", port + 1),
+    );
+    let mut etcd = Command::new("etcd")
+        .args([
+            "--data-dir",
+            dir,
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let run = |arguments: &[&str]| {
+        let mut etcdctl = Command::new("etcdctl");
+        etcdctl
+            .args(["--endpoints", &format!("127.0.0.1:{port}")])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    until("etcd serves", || {
+        run(&["put", "kept", "safe"]).status.success()
+    });
+    let granted = String::from_utf8(run(&["lease", "grant", "1000"]).stdout).unwrap();
+    let lease = granted.split_whitespace().nth(1).unwrap();
+    assert!(
+        run(&["put", "leased", "thing", "--lease", lease])
+            .status
+            .success()
+    );
+    let saved = run(&["snapshot", "save", file]);
+    signal(etcd.id().try_into().unwrap(), Signal::SIGTERM);
+    etcd.wait().unwrap();
+    assert!(
+        saved.status.success(),
+        "{}",
+        String::from_utf8_lossy(&saved.stderr)
+    );
 }

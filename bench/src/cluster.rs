@@ -171,7 +171,7 @@ impl Cluster {
         });
         if ready.recv_timeout(START_TIME).is_err() {
             let log = fs::read_to_string(self.dir.path().join("dev.log")).unwrap_or_default();
-            bail!("trireme dev did not say ready within {START_TIME:?}:\n{log}");
+            bail!("trireme dev ended or did not say ready within {START_TIME:?}:\n{log}");
         }
         let env = fs::read_to_string(data.join("etcdctl.env"))?;
         let endpoints = env

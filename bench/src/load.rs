@@ -69,6 +69,18 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    fn answered(&mut self, bytes: usize, latency: Duration) {
+        self.operations += 1;
+        self.bytes += bytes as u64;
+        self.latencies
+            .push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    fn failed(&mut self, error: &anyhow::Error) {
+        self.errors += 1;
+        self.error.get_or_insert_with(|| format!("{error:#}"));
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         self.operations as f64 / self.seconds
     }
@@ -179,24 +191,16 @@ async fn client_loop(connection: Connection, shared: Rc<Shared>, begin: Instant,
         let (rpc, request) = (shared.requests.borrow_mut())(&mut shared.encoder.borrow_mut());
         let answer = connection.call(rpc, request).await;
         let answered = Instant::now();
-        let mut measured = shared.measured.borrow_mut();
-        match answer {
-            Ok(bytes) if answered >= begin && answered < end => {
-                measured.operations += 1;
-                measured.bytes += bytes as u64;
-                let latency = answered.saturating_duration_since(asked).as_micros();
-                measured
-                    .latencies
-                    .push(u32::try_from(latency).unwrap_or(u32::MAX));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                measured.errors += 1;
-                measured.error.get_or_insert_with(|| format!("{error:#}"));
-                drop(measured);
-                // A broken connection must not turn the loop into a busy one.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+        if let Err(error) = &answer {
+            shared.measured.borrow_mut().failed(error);
+            // A broken connection must not turn the loop into a busy one.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if let Ok(bytes) = answer
+            && (begin..end).contains(&answered)
+        {
+            let latency = answered.saturating_duration_since(asked);
+            shared.measured.borrow_mut().answered(bytes, latency);
         }
     }
 }

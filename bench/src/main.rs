@@ -10,6 +10,10 @@
 //! - [`cluster`]: starting, killing and measuring members.
 //! - [`throughput`], [`fanout`], [`failover`], [`big`]: the measurements.
 //! - [`report`]: the table and the JSON file.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it drives real processes in real time; nothing here is ever simulated"
+)]
 
 mod big;
 mod cluster;
@@ -23,6 +27,7 @@ mod throughput;
 mod wire;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -149,8 +154,17 @@ const MEASUREMENTS: &[(&str, &str)] = &[
     ),
 ];
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
     if options.list {
         for (name, what) in MEASUREMENTS {
             println!("{name:<12} {what}");
@@ -175,7 +189,7 @@ fn main() -> Result<()> {
     if systems.is_empty() {
         bail!("nothing to measure: neither --etcd nor --trireme");
     }
-    let mut results = Results::new(&systems, &options);
+    let mut results = Results::new(&systems, options);
     for round in 0..options.rounds {
         for system in &systems {
             eprintln!(
@@ -185,7 +199,7 @@ fn main() -> Result<()> {
                 system.name()
             );
             results.fsync(disk::fsync_p50(&options.dir)?);
-            small(system, &options, &mut results)
+            small(system, options, &mut results)
                 .with_context(|| format!("measuring {}", system.name()))?;
         }
     }
@@ -193,8 +207,8 @@ fn main() -> Result<()> {
         for system in &systems {
             eprintln!("big database: {}", system.name());
             results.fsync(disk::fsync_p50(&options.dir)?);
-            let mut cluster = Cluster::start(system, &options)?;
-            big::measure(&mut cluster, &options, &mut results)?;
+            let mut cluster = Cluster::start(system, options)?;
+            big::measure(&mut cluster, options, &mut results)?;
             cluster.stop();
         }
     }

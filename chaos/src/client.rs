@@ -239,10 +239,8 @@ async fn perform(channel: Channel, call: &Call) -> Result<Answer, Failed> {
         Call::Grant { .. } | Call::KeepAlive { .. } | Call::Revoke { .. } => {
             lease(LeaseClient::new(channel), call).await
         }
-        Call::Hash { revision } => {
-            let request = pb::HashKvRequest {
-                revision: *revision,
-            };
+        Call::Hash { revision: at } => {
+            let request = pb::HashKvRequest { revision: *at };
             let hash = MaintenanceClient::new(channel)
                 .hash_kv(request)
                 .await?
@@ -253,16 +251,12 @@ async fn perform(channel: Channel, call: &Call) -> Result<Answer, Failed> {
             };
             Ok(Answer {
                 reply,
-                rev: revision_of_hash(&hash),
+                rev: revision(hash.header),
             })
         }
         Call::Append { steps } => append(&mut kv_client(channel), steps).await,
         _ => kv(&mut kv_client(channel), call).await,
     }
-}
-
-fn revision_of_hash(hash: &pb::HashKvResponse) -> Option<i64> {
-    revision(hash.header.clone())
 }
 
 fn kv_client(channel: Channel) -> KvClient<Channel> {

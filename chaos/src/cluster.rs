@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Client, Target, Tls};
 use crate::evidence::Trouble;
 use crate::ops::Call;
+use crate::pki;
 use crate::sandbox::system;
 
 /// How long a member may take to serve once it can.
@@ -40,14 +41,13 @@ pub struct Plan {
     pub disk_bytes: Option<u64>,
     /// Directory of data and logs.
     pub dir: PathBuf,
-    /// mTLS for our clients; the members' side is up to their arguments.
-    pub tls: Option<Tls>,
 }
 
 /// A running cluster. Dropping it kills it.
 pub struct Cluster {
     plan: Plan,
     network: Network,
+    tls: Tls,
     members: Vec<Member>,
     /// What went wrong by itself.
     pub troubles: Vec<Trouble>,
@@ -73,9 +73,11 @@ impl Cluster {
         } else {
             Network::loopback(plan.members)?
         };
+        let tls = pki::make(&plan.dir.join("pki"), &network.addresses())?;
         let mut cluster = Cluster {
             plan,
             network,
+            tls,
             members: Vec::new(),
             troubles: Vec::new(),
         };
@@ -127,9 +129,10 @@ impl Cluster {
     /// Where clients find a member.
     pub fn target(&self, member: usize) -> Target {
         Target {
+            net: std::sync::Arc::new(seams::RealNet),
             node: u32::try_from(member).unwrap_or(u32::MAX),
             address: self.network.client_address(member),
-            tls: self.plan.tls.clone(),
+            tls: Some(self.tls.clone()),
         }
     }
 
@@ -152,6 +155,7 @@ impl Cluster {
             members: self.plan.members,
             data: &self.data(member),
             network: &self.network,
+            tls: &self.tls,
         };
         let arguments = self.plan.system.arguments(&launch)?;
         let log = File::options()
@@ -293,6 +297,12 @@ impl Cluster {
                 let Err(failure) = client.call(&probe).await else {
                     break;
                 };
+                if !self.is_up(member) {
+                    anyhow::bail!(
+                        "member {member} is not up; its last words: {}",
+                        self.last_words(member)
+                    );
+                }
                 if Instant::now() > end {
                     anyhow::bail!(
                         "member {member} does not serve within {SERVE_TIME:?}: {failure:?}"
@@ -302,6 +312,13 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// The end of a member's log.
+    fn last_words(&self, member: usize) -> String {
+        let text = std::fs::read(self.log(member)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        text.lines().last().unwrap_or("none").to_owned()
     }
 
     /// Looks for members' last words in their logs.

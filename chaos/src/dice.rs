@@ -13,12 +13,12 @@ impl Dice {
     /// Other dice, for another purpose under the same seed.
     pub fn fork(&self, purpose: u64) -> Dice {
         let mut fork = Dice(self.0 ^ purpose.wrapping_mul(0xA076_1D64_78BD_642F));
-        fork.next();
+        fork.bits();
         fork
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,7 +29,7 @@ impl Dice {
     /// A number below `limit`; 0 when `limit` is 0. The bias is below 2^-32 for small limits.
     pub fn below(&mut self, limit: usize) -> usize {
         let limit = limit as u64;
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as usize
+        ((u128::from(self.bits()) * u128::from(limit)) >> 64) as usize
     }
 
     /// True `percent` times of a hundred.
@@ -44,7 +44,7 @@ impl Dice {
 
     /// An exponentially distributed time with this mean, at most four times it.
     pub fn exponential(&mut self, mean: std::time::Duration) -> std::time::Duration {
-        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let unit = (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
         mean.mul_f64((-(1.0 - unit).ln()).min(4.0))
     }
 }

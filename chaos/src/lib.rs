@@ -8,8 +8,12 @@
 //! - [`checkers`]: verdicts; [`evidence`]: a run's files with the checkers they are held against.
 //! - [`synthetic`] and [`mutations`]: valid histories without a store, and ways to break them.
 //! - [`client`] and [`workloads`]: who asks; [`cluster`] and [`sandbox`]: who is asked, and where;
-//!   [`faults`]: what happens to them.
+//!   [`pki`] for their certificates; [`faults`]: what happens to them.
 //! - [`scenarios`]: the table of all that; [`run`]: one row of it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it drives real processes in real time; nothing here is ever simulated"
+)]
 
 pub mod checkers;
 pub mod client;
@@ -21,6 +25,7 @@ pub mod history;
 pub mod model;
 pub mod mutations;
 pub mod ops;
+pub mod pki;
 pub mod run;
 pub mod sandbox;
 pub mod scenarios;

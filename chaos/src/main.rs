@@ -1,4 +1,8 @@
 //! `chaos`: runs scenarios against a store and judges what they leave behind.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it drives real processes in real time; nothing here is ever simulated"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use chaos::checkers::Verdict;
-use chaos::client::Tls;
 use chaos::cluster::{Plan, System};
 use chaos::evidence::{Evidence, Plant};
 use chaos::run::{Settings, run};
@@ -29,7 +32,8 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run scenarios and judge them. Exits with 0 (valid), 1 (invalid) or 2 (unknown).
+    /// Run scenarios and judge them. Exits with 0 (valid), 1 (invalid), 2 (unknown) or 3
+    /// (the harness failed).
     Run(Run),
     /// Judge the evidence of an earlier run again.
     Check {
@@ -57,7 +61,7 @@ struct Run {
     /// Run another system instead, to find out whether the harness is right: etcd.
     #[arg(long)]
     control: Option<String>,
-    /// Arguments of a trireme member; {name} {data} {client} {peer} {cluster} are filled in.
+    /// Arguments of a trireme member; {name} {data} {client} {peer} {cluster} {ca} {cert} {key} are filled in.
     #[arg(long, allow_hyphen_values = true)]
     member_args: Option<String>,
     /// Number of members.
@@ -72,19 +76,19 @@ struct Run {
     /// Remove the evidence of valid runs.
     #[arg(long)]
     tidy: bool,
-    /// Authority of the members' certificates; with --cert and --key clients speak mTLS.
-    #[arg(long, requires = "cert")]
-    ca: Option<PathBuf>,
-    /// The clients' certificate.
-    #[arg(long, requires = "key")]
-    cert: Option<PathBuf>,
-    /// Its key.
-    #[arg(long, requires = "ca")]
-    key: Option<PathBuf>,
 }
 
-fn main() -> Result<ExitCode> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match start(Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn start(options: Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -131,7 +135,6 @@ async fn run_all(options: Run) -> Result<ExitCode> {
             networks: scenario.needs_networks(),
             disk_bytes: scenario.needs_disks().then_some(scenarios::DISK_BYTES),
             dir: std::fs::canonicalize(&dir)?,
-            tls: tls(&options),
         };
         let time = Duration::from_secs(options.seconds);
         let settings = Settings {
@@ -153,15 +156,6 @@ async fn run_all(options: Run) -> Result<ExitCode> {
 
 fn plant(name: &str) -> Result<Plant, String> {
     Plant::find(name).ok_or_else(|| format!("no plant is called {name}"))
-}
-
-fn tls(options: &Run) -> Option<Tls> {
-    let (ca, cert, key) = (
-        options.ca.clone()?,
-        options.cert.clone()?,
-        options.key.clone()?,
-    );
-    Some(Tls { ca, cert, key })
 }
 
 /// Judges a run and prints the reports.

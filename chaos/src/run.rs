@@ -91,7 +91,15 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
     save(&info)?;
     let mut cluster = Cluster::start(plan).await?;
     let shared = Shared::new(scenario.value_bytes, plant);
-    let load = Load::start(&cluster, &scenario, &recorder, &shared, &dice);
+    let pause = Duration::from_secs(1) * u32::try_from(CLIENTS).unwrap_or(1) / CALLS_PER_SECOND;
+    let load = Load::start(
+        &cluster.targets(),
+        scenario.workload,
+        (CLIENTS, pause),
+        &recorder,
+        &shared,
+        &dice,
+    );
     let end = Instant::now() + time;
     let mut fate = dice.fork(0xFA7E);
     let torment = faults::torment(&mut cluster, &scenario.faults, &mut fate, &recorder, end).await;
@@ -129,7 +137,7 @@ fn writes_min(workload: Workload, time: Duration) -> i64 {
 }
 
 /// Clients and watchers at work.
-struct Load {
+pub struct Load {
     clients: Vec<JoinHandle<()>>,
     watchers: Vec<(Watching, JoinHandle<()>)>,
     stop_clients: watch::Sender<bool>,
@@ -144,32 +152,34 @@ struct Watching {
 }
 
 impl Load {
-    fn start(
-        cluster: &Cluster,
-        scenario: &Scenario,
+    /// Starts `count` clients of the workload that pause for `pause` between calls, and the
+    /// workload's watchers.
+    pub fn start(
+        targets: &[Target],
+        workload: Workload,
+        (count, pause): (u64, Duration),
         recorder: &Recorder,
         shared: &Arc<Shared>,
         dice: &Dice,
     ) -> Load {
         let (stop_clients, stopped) = watch::channel(false);
-        let pause = Duration::from_secs(1) * u32::try_from(CLIENTS).unwrap_or(1) / CALLS_PER_SECOND;
-        let clients = (0..CLIENTS)
+        let clients = (0..count)
             .map(|number| {
                 let actor = Actor::new(
                     number,
-                    CLIENTS,
-                    cluster.targets(),
+                    count,
+                    targets.to_vec(),
                     CALL_TIME,
                     recorder.clone(),
                     shared.clone(),
                     dice.fork(number),
                 );
                 let (shared, stopped) = (shared.clone(), stopped.clone());
-                tokio::spawn(drive(scenario.workload, actor, shared, pause, stopped))
+                tokio::spawn(drive(workload, actor, shared, pause, stopped))
             })
             .collect();
         let (stop_watchers, stopped) = watch::channel(false);
-        let watchers = specs(scenario.workload)
+        let watchers = specs(workload)
             .into_iter()
             .zip(0..)
             .map(|(spec, stream)| {
@@ -177,7 +187,7 @@ impl Load {
                 let watcher = Watcher {
                     stream,
                     spec: spec.clone(),
-                    targets: cluster.targets(),
+                    targets: targets.to_vec(),
                     dice: dice.fork(1000 + stream),
                     recorder: recorder.clone(),
                     reached: sender,
@@ -199,7 +209,8 @@ impl Load {
         }
     }
 
-    async fn stop_clients(&mut self) {
+    /// Stops the clients and waits for the calls they are in.
+    pub async fn stop_clients(&mut self) {
         let _ = self.stop_clients.send(true);
         for client in self.clients.drain(..) {
             // A client is never longer in a call than its deadlines.
@@ -283,7 +294,11 @@ async fn finish(
 
 /// Marks the end of every watched prefix, waits until every stream has seen it, and returns
 /// the last revision.
-async fn converge(targets: &[Target], recorder: &Recorder, load: &mut Load) -> Result<i64> {
+///
+/// # Errors
+///
+/// When the first member does not serve.
+pub async fn converge(targets: &[Target], recorder: &Recorder, load: &mut Load) -> Result<i64> {
     let first = targets.first().context("a cluster without members")?;
     let mut client = Client::new(first.clone(), FINAL_TIME);
     let mut last = 0;
@@ -340,7 +355,11 @@ async fn final_call(client: &mut Client, recorder: &Recorder, call: &Call) -> Re
 }
 
 /// Asks one member for all pairs, from its own state, and for its hash.
-async fn final_reads(target: &Target, recorder: &Recorder, last: i64) -> Result<()> {
+///
+/// # Errors
+///
+/// When it does not answer.
+pub async fn final_reads(target: &Target, recorder: &Recorder, last: i64) -> Result<()> {
     let mut client = Client::new(target.clone(), FINAL_TIME);
     // A linearizable read first: the member's own state then covers everything.
     let probe = Call::Get {

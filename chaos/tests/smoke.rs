@@ -1,6 +1,7 @@
 //! Short runs of the harness against etcd, the control: it must find it valid, and must find
 //! its own planted lies. Without etcd, or without the right to make namespaces, they say so and
 //! do nothing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::Command;
@@ -33,21 +34,21 @@ fn run(scenario: &str, seconds: u32, more: &[&str]) -> Option<(i32, String)> {
 }
 
 #[test]
-fn etcd_is_valid_under_crashes() {
+fn cluster_of_etcd_is_valid_under_crashes() {
     if let Some((code, text)) = run("watch-kill-all", 6, &[]) {
         assert_eq!(code, 0, "{text}");
     }
 }
 
 #[test]
-fn etcd_is_valid_under_partitions() {
+fn netns_etcd_is_valid_under_partitions() {
     if let Some((code, text)) = run("register-isolate-leader", 8, &[]) {
         assert_eq!(code, 0, "{text}");
     }
 }
 
 #[test]
-fn stale_reads_are_caught() {
+fn netns_stale_reads_are_caught() {
     if let Some((code, text)) = run("register-isolate-one", 8, &["--plant", "stale-reads"]) {
         assert_eq!(code, 1, "{text}");
         assert!(
@@ -58,7 +59,7 @@ fn stale_reads_are_caught() {
 }
 
 #[test]
-fn late_resumption_is_caught() {
+fn cluster_late_resumption_is_caught() {
     if let Some((code, text)) = run("watch-none", 6, &["--plant", "late-resume"]) {
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("lost-"), "{text}");
@@ -66,7 +67,7 @@ fn late_resumption_is_caught() {
 }
 
 #[test]
-fn false_refusals_are_caught() {
+fn cluster_false_refusals_are_caught() {
     if let Some((code, text)) = run("register-none", 4, &["--plant", "false-refusal"]) {
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("refused-write-happened"), "{text}");

@@ -97,6 +97,9 @@ pub trait Engine: Send + Sync + 'static {
     fn disk_bytes(&self) -> u64;
 }
 
+/// A key and its value.
+pub type Item<'a> = (&'a [u8], &'a [u8]);
+
 /// A position in a consistent view of one space.
 pub trait Cursor {
     /// Moves to the first entry whose key is at or after `key`.
@@ -106,7 +109,7 @@ pub trait Cursor {
     fn next(&mut self);
 
     /// The entry here; `None` past the end. A failure to read surfaces here.
-    fn entry(&self) -> Result<Option<(&[u8], &[u8])>, EngineError>;
+    fn entry(&self) -> Result<Option<Item<'_>>, EngineError>;
 }
 
 /// Why the applied state cannot go on. Every variant is fatal for the member: what it holds is no

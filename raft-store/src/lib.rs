@@ -19,6 +19,8 @@ pub mod engine;
 pub mod error;
 pub mod member;
 pub mod metrics;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod mvcc;
 pub mod pb;
 pub mod position;

@@ -40,10 +40,12 @@ pub use config::Config;
 pub use identity::Identity;
 
 use crate::consensus::raft::Consensus;
+use crate::consensus::types::{position, vote_to_wal};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::mvcc::Mvcc;
 use crate::pb::etcdserverpb::{AlarmRequest, AlarmResponse, HashKvResponse, ResponseHeader};
+use crate::position::LogPosition;
 use crate::wal::Wal;
 use crate::watch::WatchHub;
 use lessor::Lessor;
@@ -131,6 +133,25 @@ impl From<Error> for StartError {
     fn from(error: Error) -> Self {
         Self::Cluster(error.to_string())
     }
+}
+
+/// Where a member stands in consensus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The highest term it knows.
+    pub term: u64,
+    /// Whom it voted for, or follows, in that term.
+    pub voted_for: u64,
+    /// Whether a quorum made it the leader of that term.
+    pub leads: bool,
+    /// The last entry of its log, durable or not.
+    pub last_log: Option<u64>,
+    /// What it knows to be committed of its own log.
+    pub committed: Option<LogPosition>,
+    /// What it has applied.
+    pub applied: Option<LogPosition>,
+    /// Why Raft has stopped, if it has.
+    pub failure: Option<String>,
 }
 
 /// One line of a health report.
@@ -232,6 +253,23 @@ impl Member {
     /// The current term.
     pub fn term(&self) -> u64 {
         self.consensus().term()
+    }
+
+    /// What consensus says of itself, all of one instant.
+    pub fn standing(&self) -> Standing {
+        self.consensus().view(|metrics| Standing {
+            term: metrics.current_term,
+            voted_for: vote_to_wal(&metrics.vote).node,
+            leads: metrics.state.is_leader(),
+            last_log: metrics.last_log_index,
+            committed: metrics.local_committed.as_ref().map(position),
+            applied: metrics.last_applied.as_ref().map(position),
+            failure: metrics
+                .running_state
+                .as_ref()
+                .err()
+                .map(ToString::to_string),
+        })
     }
 
     /// The index up to which the log is known to be committed.

@@ -6,6 +6,7 @@
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated from proto/"
 )]
 

@@ -1,4 +1,5 @@
 //! Members together: writes and reads anywhere, leadership, membership, catching up, restarts.
+#![allow(clippy::disallowed_methods, reason = "tests look at real files")]
 
 mod support;
 

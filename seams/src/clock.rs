@@ -1,6 +1,9 @@
 //! Time: the monotonic clock for durations, the wall clock for humans and certificates.
 // The one place that may read the clocks.
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place that may read clocks"
+)]
 
 use std::time::SystemTime;
 

@@ -1,6 +1,9 @@
 //! Files and directories, synchronously: callers own a worker or use `Tasks::blocking`.
 // The one place that may use std::fs.
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place that may touch files"
+)]
 
 use std::fs;
 use std::io;

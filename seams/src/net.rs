@@ -1,6 +1,9 @@
 //! TCP: connect and listen.
 // The one place that may open sockets.
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place that may open sockets"
+)]
 
 use std::io;
 use std::net::SocketAddr;

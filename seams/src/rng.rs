@@ -1,6 +1,9 @@
 //! Randomness: seeded by the operating system, or by a number that replays a run.
 // The one place that may ask the operating system for randomness.
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place that may ask the system for randomness"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

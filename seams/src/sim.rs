@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -94,6 +94,7 @@ impl Listener for SimListener {
 #[derive(Debug)]
 pub struct SimDisk {
     rng: SeededRng,
+    sync_latency_max_ms: AtomicU64,
 }
 
 impl SimDisk {
@@ -102,7 +103,14 @@ impl SimDisk {
         // Apart from the sequence that `Seams::simulated` hands to the program.
         SimDisk {
             rng: SeededRng::new(seed ^ 0x6469_736b),
+            sync_latency_max_ms: AtomicU64::new(SYNC_LATENCY_MAX_MS),
         }
+    }
+
+    /// Makes the disk slow, or fast again: a sync takes less than this, and at least one.
+    pub fn set_sync_latency_max_ms(&self, max: u64) {
+        self.sync_latency_max_ms
+            .store(max.max(1), Ordering::Relaxed);
     }
 }
 
@@ -170,7 +178,8 @@ impl Disk for SimDisk {
     }
 
     fn latency(&self) -> Option<Duration> {
-        Some(Duration::from_millis(self.rng.below(SYNC_LATENCY_MAX_MS)))
+        let max = self.sync_latency_max_ms.load(Ordering::Relaxed);
+        Some(Duration::from_millis(self.rng.below(max)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who runs what: [`Tasks`] owns every task and thread, and ends them.
 // The one place that may spawn.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, reason = "the one place that may spawn")]
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -64,7 +64,7 @@ pub fn check(records: &[Record], operations: &[Operation], required: &Required) 
             required.writes
         ));
     }
-    if required.recovery && !writes.last().is_some_and(|last| *last > last_fault_ns) {
+    if required.recovery && writes.last().is_none_or(|last| *last <= last_fault_ns) {
         report.invalid(
             "no-recovery",
             &[],

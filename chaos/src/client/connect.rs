@@ -10,8 +10,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use seams::{BoxedStream, Net};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
@@ -27,7 +26,7 @@ pub struct Tls {
 }
 
 /// Where a member is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Target {
     /// Its number.
     pub node: u32,
@@ -35,10 +34,9 @@ pub struct Target {
     pub address: String,
     /// How to speak TLS; plain text if `None`.
     pub tls: Option<Tls>,
+    /// The network it is reached over.
+    pub net: Arc<dyn Net>,
 }
-
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 #[derive(Debug)]
 struct Spent;
@@ -79,15 +77,15 @@ impl Target {
             );
         let tls = self.tls.as_ref().map(client_config).transpose()?;
         let spent = Arc::new(AtomicBool::new(false));
-        let address = self.address.clone();
+        let (address, net) = (self.address.clone(), self.net.clone());
         let connector = service_fn(move |_: Uri| {
             let first = !spent.swap(true, Ordering::SeqCst);
-            let (address, tls) = (address.clone(), tls.clone());
+            let (address, tls, net) = (address.clone(), tls.clone(), net.clone());
             async move {
                 if !first {
                     return Err(io::Error::new(io::ErrorKind::NotConnected, Spent));
                 }
-                dial(&address, tls).await.map(TokioIo::new)
+                dial(net.as_ref(), &address, tls).await.map(TokioIo::new)
             }
         });
         endpoint
@@ -108,13 +106,13 @@ fn describe(error: &dyn std::error::Error) -> String {
 }
 
 async fn dial(
+    net: &dyn Net,
     address: &str,
     tls: Option<Arc<rustls::ClientConfig>>,
-) -> io::Result<Box<dyn Socket>> {
-    let socket = TcpStream::connect(address).await?;
-    socket.set_nodelay(true)?;
+) -> io::Result<BoxedStream> {
+    let socket = net.connect(address).await?;
     let Some(tls) = tls else {
-        return Ok(Box::new(socket));
+        return Ok(socket);
     };
     let host = address
         .rsplit_once(':')

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::Network;
+use crate::client::Tls;
 
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
@@ -19,16 +20,22 @@ pub enum System {
 /// Arguments of a Trireme member unless told otherwise.
 ///
 /// Placeholders: `{name}`, `{data}`, `{client}` and `{peer}` (the member's `host:port`),
-/// `{cluster}` (all members as `name=http://host:port`).
-pub(super) const TRIREME_ARGUMENTS: &str = "store --name {name} --data-dir {data} \
-    --listen-client-urls http://{client} --advertise-client-urls http://{client} \
-    --listen-peer-urls http://{peer} --initial-advertise-peer-urls http://{peer} \
-    --initial-cluster {cluster} --insecure";
+/// `{cluster}` (all members as `name=https://host:port`), `{ca}`, `{cert}` and `{key}` (files).
+const TRIREME_ARGUMENTS: &str = "store --name {name} --data-dir {data} \
+    --listen-client-urls https://{client} --advertise-client-urls https://{client} \
+    --listen-peer-urls https://{peer} --initial-advertise-peer-urls https://{peer} \
+    --initial-cluster {cluster} \
+    --cert-file {cert} --key-file {key} --trusted-ca-file {ca} \
+    --peer-cert-file {cert} --peer-key-file {key} --peer-trusted-ca-file {ca}";
 
+/// Likewise for etcd. Frequent snapshots, so that members that were away get one.
 const ETCD_ARGUMENTS: &str = "--name {name} --data-dir {data} \
-    --listen-client-urls http://{client} --advertise-client-urls http://{client} \
-    --listen-peer-urls http://{peer} --initial-advertise-peer-urls http://{peer} \
+    --listen-client-urls https://{client} --advertise-client-urls https://{client} \
+    --listen-peer-urls https://{peer} --initial-advertise-peer-urls https://{peer} \
     --initial-cluster {cluster} --initial-cluster-state new \
+    --cert-file {cert} --key-file {key} --trusted-ca-file {ca} --client-cert-auth \
+    --peer-cert-file {cert} --peer-key-file {key} --peer-trusted-ca-file {ca} \
+    --peer-client-cert-auth \
     --heartbeat-interval 100 --election-timeout 1000 --snapshot-count 100 \
     --logger zap --log-level warn";
 
@@ -42,6 +49,8 @@ pub struct Launch<'a> {
     pub data: &'a Path,
     /// Where everybody is.
     pub network: &'a Network,
+    /// Certificates.
+    pub tls: &'a Tls,
 }
 
 impl System {
@@ -124,7 +133,7 @@ impl System {
         };
         let data = launch.data.to_str().context("a path that is not text")?;
         let peers: Vec<String> = (0..launch.members)
-            .map(|member| format!("m{member}=http://{}", launch.network.peer_address(member)))
+            .map(|member| format!("m{member}=https://{}", launch.network.peer_address(member)))
             .collect();
         let fill = |word: &str| {
             word.replace("{name}", &format!("m{}", launch.member))
@@ -132,6 +141,9 @@ impl System {
                 .replace("{client}", &launch.network.client_address(launch.member))
                 .replace("{peer}", &launch.network.peer_address(launch.member))
                 .replace("{cluster}", &peers.join(","))
+                .replace("{ca}", &launch.tls.ca.to_string_lossy())
+                .replace("{cert}", &launch.tls.cert.to_string_lossy())
+                .replace("{key}", &launch.tls.key.to_string_lossy())
         };
         Ok(template.split_whitespace().map(fill).collect())
     }

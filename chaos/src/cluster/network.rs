@@ -4,7 +4,7 @@
 //! joins all hosts and our clients. Packets from a blocked host are dropped on input, so a cut
 //! can be one-way.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -143,6 +143,15 @@ impl Network {
     /// Whether members have networks that can be cut.
     pub fn can_be_cut(&self) -> bool {
         !self.hosts.is_empty()
+    }
+
+    /// The addresses that certificates must be good for.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let all = self.places.iter().filter_map(|place| place.ip.parse().ok());
+        let mut all: Vec<IpAddr> = all.chain([IpAddr::V4(Ipv4Addr::LOCALHOST)]).collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// `host:port` for clients.

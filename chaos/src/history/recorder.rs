@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use seams::{Clock as _, RealClock};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,12 +16,25 @@ use crate::ops::{Call, Reply};
 /// Gives records their place in real time and writes them. Clones write the same files.
 #[derive(Clone)]
 pub struct Recorder {
-    files: Arc<Mutex<Files>>,
-    began: Instant,
+    sink: Arc<Mutex<Sink>>,
+    /// Nanoseconds since the run began.
+    clock: Clock,
+}
+
+/// Tells how many nanoseconds have passed since the run began.
+type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+struct Sink {
+    next: u64,
+    keep: Keep,
+}
+
+enum Keep {
+    Files(Files),
+    Memory(Vec<Record>, Vec<WatchRecord>),
 }
 
 struct Files {
-    next: u64,
     history: BufWriter<File>,
     watch: BufWriter<File>,
     failed: Option<String>,
@@ -54,20 +67,42 @@ impl Recorder {
             let path = dir.join(name);
             File::create(&path).with_context(|| format!("create {}", path.display()))
         };
-        Ok(Recorder {
-            files: Arc::new(Mutex::new(Files {
-                next: 0,
-                history: BufWriter::new(create("history.jsonl")?),
-                watch: BufWriter::new(create("watch.jsonl")?),
-                failed: None,
-            })),
-            began: Instant::now(),
-        })
+        let began = RealClock.now();
+        let elapsed = move || (RealClock.now() - began).as_nanos();
+        let clock = Arc::new(move || u64::try_from(elapsed()).unwrap_or(u64::MAX));
+        let keep = Keep::Files(Files {
+            history: BufWriter::new(create("history.jsonl")?),
+            watch: BufWriter::new(create("watch.jsonl")?),
+            failed: None,
+        });
+        Ok(Recorder::new(keep, clock))
+    }
+
+    /// Keeps the records for [`take`](Recorder::take), with the time of a simulation.
+    pub fn in_memory(clock: Arc<dyn Fn() -> u64 + Send + Sync>) -> Recorder {
+        Recorder::new(Keep::Memory(Vec::new(), Vec::new()), clock)
+    }
+
+    fn new(keep: Keep, clock: Clock) -> Recorder {
+        let sink = Arc::new(Mutex::new(Sink { next: 0, keep }));
+        Recorder { sink, clock }
+    }
+
+    /// What was recorded in memory so far.
+    pub fn take(&self) -> (Vec<Record>, Vec<WatchRecord>) {
+        match &mut self.lock().keep {
+            Keep::Memory(records, frames) => (std::mem::take(records), std::mem::take(frames)),
+            Keep::Files(_) => (Vec::new(), Vec::new()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nanoseconds since the run began.
     pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        (self.clock)()
     }
 
     /// Records that `process` is about to send `call` to `node`.
@@ -134,9 +169,9 @@ impl Recorder {
         rev: Option<i64>,
         error: Option<String>,
     ) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sink = self.lock();
         let record = Record {
-            index: files.next,
+            index: sink.next,
             time_ns: self.now_ns(),
             kind,
             process: process.clone(),
@@ -148,22 +183,28 @@ impl Recorder {
             trace: None,
             error,
         };
-        files.next += 1;
-        files.write(false, &record);
+        sink.next += 1;
+        match &mut sink.keep {
+            Keep::Files(files) => files.write(false, &record),
+            Keep::Memory(records, _) => records.push(record),
+        }
     }
 
     /// Records a frame of a watch stream.
     pub fn frame(&self, stream: u64, node: u32, frame: Frame) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sink = self.lock();
         let record = WatchRecord {
-            index: files.next,
+            index: sink.next,
             time_ns: self.now_ns(),
             stream,
             node,
             frame,
         };
-        files.next += 1;
-        files.write(true, &record);
+        sink.next += 1;
+        match &mut sink.keep {
+            Keep::Files(files) => files.write(true, &record),
+            Keep::Memory(_, frames) => frames.push(record),
+        }
     }
 
     /// Writes everything to the files.
@@ -172,7 +213,10 @@ impl Recorder {
     ///
     /// When this or an earlier write failed.
     pub fn flush(&self) -> Result<()> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sink = self.lock();
+        let Keep::Files(files) = &mut sink.keep else {
+            return Ok(());
+        };
         if let Some(error) = &files.failed {
             anyhow::bail!("the history could not be written: {error}");
         }

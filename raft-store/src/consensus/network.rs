@@ -235,7 +235,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
     where
@@ -245,6 +245,13 @@ impl RaftNetworkV2<TypeConfig> for Link {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            // openraft pauses after a failure only where it makes the next request. A stream that
+            // fails before it has asked for one, because the peer refuses connections, would be
+            // tried again at once and for ever: ask first, then connect.
+            let Some(first) = input.next().await else {
+                return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
+            };
+            let input = stream::iter([first]).chain(input);
             let sent = Arc::new(AtomicU64::new(0));
             let counter = sent.clone();
             let requests = input.map(move |request| {

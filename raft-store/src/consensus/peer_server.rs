@@ -230,8 +230,21 @@ impl Peer for PeerService {
         request: Request<peer::VoteRequest>,
     ) -> Result<Response<peer::VoteReply>, Status> {
         let raft = self.consensus.raft.clone();
-        self.vote_with(request, |wanted| async move { raft.vote(wanted).await })
-            .await
+        let answered = self
+            .vote_with(request, |wanted| async move { raft.vote(wanted).await })
+            .await?;
+        let reply = answered.get_ref();
+        if let Some(vote) = reply.vote.as_ref().filter(|_| reply.granted) {
+            // Simulations watch this: a vote that was given is never given to another.
+            tracing::trace!(
+                target: "raft_store::votes",
+                voter = self.consensus.id,
+                term = vote.term,
+                candidate = vote.node,
+                "voted"
+            );
+        }
+        Ok(answered)
     }
 
     async fn pre_vote(

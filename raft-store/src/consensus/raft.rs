@@ -70,6 +70,8 @@ pub struct Consensus {
     pub(crate) timings: Timings,
     proposals: mpsc::Sender<forward::Proposal>,
     barriers: mpsc::Sender<oneshot::Sender<Result<u64>>>,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutants: crate::mutants::Mutants,
     /// The connection to the leader, with whom it leads to.
     link: Arc<Mutex<Option<(u64, Node, Client)>>>,
 }
@@ -105,6 +107,9 @@ pub struct Parts {
     pub log_entries_kept: u64,
     /// The owner of all tasks.
     pub tasks: Tasks,
+    /// Bugs to run with.
+    #[cfg(feature = "mutants")]
+    pub mutants: crate::mutants::Mutants,
 }
 
 impl Consensus {
@@ -133,6 +138,8 @@ impl Consensus {
             timings: parts.timings,
             proposals,
             barriers,
+            #[cfg(feature = "mutants")]
+            mutants: parts.mutants,
             link: Arc::default(),
         };
         parts.tasks.core(
@@ -219,6 +226,10 @@ impl Consensus {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Applied, Attempt> {
+        #[cfg(feature = "mutants")]
+        if self.mutants.ack_before_quorum {
+            return self.propose_unsafely(command, deadline).await;
+        }
         let write = self.raft.client_write(Command(command));
         let written = timeout_at(deadline, write)
             .await
@@ -238,6 +249,48 @@ impl Consensus {
                 Err(Attempt::Final(Error::Internal(error.to_string())))
             }
             Err(RaftError::Fatal(_)) => Err(Attempt::Final(Error::Stopped)),
+        }
+    }
+
+    /// The bug: a put is answered before anybody but this member holds it.
+    #[cfg(feature = "mutants")]
+    async fn propose_unsafely(
+        &self,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Applied, Attempt> {
+        use crate::mvcc::Response;
+        use crate::pb::etcdserverpb::{PutResponse, ResponseHeader};
+        use prost::Message;
+        let is_put = crate::pb::log::Command::decode(command.clone())
+            .is_ok_and(|command| matches!(command.op, Some(crate::pb::log::command::Op::Put(_))));
+        let raft = self.raft.clone();
+        let mut write = Box::pin(async move { raft.client_write(Command(command)).await });
+        // Until the entry is in the log here.
+        let patience = if is_put {
+            Instant::now() + self.timings.heartbeat * 2
+        } else {
+            deadline
+        };
+        match timeout_at(patience, &mut write).await {
+            Ok(Ok(response)) => Ok(Applied {
+                index: response.log_id.index,
+                outcome: response.data,
+            }),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                Err(Attempt::Retry(not_leader(&forward)))
+            }
+            Err(_) if is_put => Ok(Applied {
+                index: 0,
+                outcome: Ok(Response::Put(PutResponse {
+                    header: Some(ResponseHeader {
+                        revision: self.mvcc.revision() + 1,
+                        ..Default::default()
+                    }),
+                    prev_kv: None,
+                })),
+            }),
+            _ => Err(Attempt::Final(Error::Timeout)),
         }
     }
 
@@ -266,6 +319,10 @@ impl Consensus {
     /// Waits until this member's state covers every write that was acknowledged anywhere before
     /// the call.
     pub async fn read_barrier(&self) -> Result<()> {
+        #[cfg(feature = "mutants")]
+        if self.mutants.local_follower_reads && !self.is_leader() {
+            return Ok(());
+        }
         let deadline = self.deadline();
         let (reply, answer) = oneshot::channel();
         self.barriers

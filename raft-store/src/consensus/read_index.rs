@@ -31,6 +31,13 @@ pub(crate) async fn run(
             () = tasks.cancelled() => return,
             index = round(&consensus, deadline) => index,
         };
+        // The bug: those that came while the round was under way are answered by it as well.
+        #[cfg(feature = "mutants")]
+        if consensus.mutants.reused_read_index {
+            while let Ok(late) = waiting.try_recv() {
+                batch.push(late);
+            }
+        }
         for reply in batch {
             // A reader that gave up does not care.
             let _ = reply.send(index.clone());

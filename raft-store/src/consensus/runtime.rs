@@ -9,6 +9,7 @@ use std::time::Duration;
 use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use seams::{RealRng, Rng};
 
 thread_local! {
     /// Set only by a simulation, which runs all of its members on one thread.
@@ -80,7 +81,7 @@ impl AsyncRuntime for Runtime {
             ));
             Some(seed)
         });
-        SmallRng::seed_from_u64(seeded.unwrap_or_else(rand::random))
+        SmallRng::seed_from_u64(seeded.unwrap_or_else(|| RealRng.next_u64()))
     }
 
     fn new(threads: usize) -> Self {

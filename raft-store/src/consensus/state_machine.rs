@@ -43,6 +43,9 @@ pub struct StateMachine {
     serial: Arc<AtomicU64>,
     /// Held for reading while entries are applied, for writing while wrong data is replaced.
     gate: Arc<RwLock<()>>,
+    /// A bug to run with.
+    #[cfg(feature = "mutants")]
+    pub(crate) purges_before_flush: bool,
 }
 
 impl StateMachine {
@@ -67,6 +70,8 @@ impl StateMachine {
             current: Arc::default(),
             serial: Arc::default(),
             gate: Arc::default(),
+            #[cfg(feature = "mutants")]
+            purges_before_flush: false,
         }
     }
 
@@ -89,6 +94,15 @@ impl StateMachine {
             self.disk.remove_dir_all(&path)?;
         }
         let made = self.mvcc.checkpoint(&path).map_err(io::Error::other)?;
+        // The log is purged up to the checkpoint's position next, and the checkpoint itself does
+        // not outlive a restart: the live database must hold as much, durably.
+        #[cfg(feature = "mutants")]
+        let flushed = !self.purges_before_flush;
+        #[cfg(not(feature = "mutants"))]
+        let flushed = true;
+        if flushed {
+            self.mvcc.flush().map_err(io::Error::other)?;
+        }
         let membership = match made.membership {
             None => StoredMembership::default(),
             Some((at, bytes)) => {

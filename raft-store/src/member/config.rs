@@ -42,6 +42,9 @@ pub struct Config {
     pub watch_leaderless_grace: Duration,
     /// How often members compare their hashes.
     pub hash_check_interval: Duration,
+    /// How often the leader records how long leases have left, so that a new leader need not give
+    /// every lease its whole time again.
+    pub lease_checkpoint_interval: Duration,
     /// Planted bugs, for the tests that must catch them.
     #[cfg(feature = "mutants")]
     pub mutants: crate::mutants::Mutants,
@@ -84,6 +87,8 @@ pub struct Limits {
     pub ring_bytes: usize,
     /// Recent log entries kept in memory.
     pub log_cache_bytes: usize,
+    /// The size of one file of the log; less where that is more than 1/16 of the free disk.
+    pub log_segment_bytes: u64,
     /// The engine's block cache and memtables.
     pub engine_bytes: usize,
     /// Log written since the last checkpoint after which the next one is made; the log is at most
@@ -94,8 +99,6 @@ pub struct Limits {
     pub log_entries_kept: u64,
     /// The size of one request.
     pub request_bytes: usize,
-    /// A segment of the log; smaller ones are made where it is more than 1/16 of the free disk.
-    pub log_segment_bytes: u64,
     /// Disk kept in reserve, to be given up when the rest is used; at most 1/16 of what is free,
     /// 0 for none.
     pub reserve_bytes: u64,
@@ -119,11 +122,11 @@ impl Default for Limits {
             quota_bytes: 16 << 30,
             ring_bytes: 64 << 20,
             log_cache_bytes: 32 << 20,
+            log_segment_bytes: 64 << 20,
             engine_bytes: 128 << 20,
             checkpoint_log_bytes: 128 << 20,
             log_entries_kept: 50_000,
             request_bytes: 1536 << 10,
-            log_segment_bytes: 64 << 20,
             reserve_bytes: 256 << 20,
         }
     }
@@ -149,6 +152,7 @@ impl Config {
             watch_progress_interval: Duration::from_secs(5),
             watch_leaderless_grace: Duration::from_secs(10),
             hash_check_interval: Duration::from_secs(60),
+            lease_checkpoint_interval: Duration::from_secs(300),
             #[cfg(feature = "mutants")]
             mutants: Default::default(),
         }

@@ -22,6 +22,8 @@ struct State {
     term: u64,
     expiry: BTreeMap<i64, Instant>,
     queue: BTreeSet<(Instant, i64)>,
+    /// Whose revocation was proposed: it may be carried out at any time, so they cannot be renewed.
+    revoking: BTreeSet<i64>,
 }
 
 /// A lease of the replicated state: ID and the seconds it has to live when nothing else is known.
@@ -32,12 +34,7 @@ impl Lessor {
     /// term starts all of them afresh.
     pub fn sync(&self, term: u64, leases: &[Granted], now: Instant) {
         let mut state = self.lock();
-        if state.term != term {
-            *state = State {
-                term,
-                ..State::default()
-            };
-        }
+        state.enter(term);
         let known: BTreeSet<i64> = leases.iter().map(|(id, _)| *id).collect();
         let gone: Vec<i64> = state
             .expiry
@@ -46,7 +43,7 @@ impl Lessor {
             .copied()
             .collect();
         for id in gone {
-            state.remove(id);
+            state.forget(id);
         }
         for (id, ttl) in leases {
             if !state.expiry.contains_key(id) {
@@ -55,9 +52,29 @@ impl Lessor {
         }
     }
 
-    /// Gives a lease its full time again.
-    pub fn renew(&self, id: i64, ttl: i64, now: Instant) {
-        self.lock().set(id, now + seconds(ttl));
+    /// Gives a lease its full time again under the leadership of `term`; not when its revocation
+    /// is under way, which is what `false` says.
+    #[must_use]
+    pub fn renew(&self, term: u64, id: i64, ttl: i64, now: Instant) -> bool {
+        let mut state = self.lock();
+        state.enter(term);
+        let alive = !state.revoking.contains(&id);
+        if alive {
+            state.set(id, now + seconds(ttl));
+        }
+        alive
+    }
+
+    /// As [`expired`](Self::expired), for revocation under the leadership of `term`: what is
+    /// returned can no longer be renewed in this term.
+    pub fn revoke_expired(&self, term: u64, now: Instant, limit: usize) -> Vec<i64> {
+        let mut state = self.lock();
+        if state.term != term {
+            return Vec::new();
+        }
+        let ids = state.expired(now, limit);
+        state.revoking.extend(&ids);
+        ids
     }
 
     /// How long a lease has left; `None` when it is not known here.
@@ -69,14 +86,7 @@ impl Lessor {
 
     /// Up to `limit` leases that have expired, the longest expired first.
     pub fn expired(&self, now: Instant, limit: usize) -> Vec<i64> {
-        let state = self.lock();
-        state
-            .queue
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .take(limit)
-            .map(|(_, id)| *id)
-            .collect()
+        self.lock().expired(now, limit)
     }
 
     /// What every lease has left, in seconds, at least 1.
@@ -96,6 +106,21 @@ impl Lessor {
 }
 
 impl State {
+    /// Begins afresh unless `term` goes on.
+    fn enter(&mut self, term: u64) {
+        if self.term != term {
+            *self = State {
+                term,
+                ..State::default()
+            };
+        }
+    }
+
+    fn expired(&self, now: Instant, limit: usize) -> Vec<i64> {
+        let due = self.queue.iter().take_while(|(at, _)| *at <= now);
+        due.take(limit).map(|(_, id)| *id).collect()
+    }
+
     fn set(&mut self, id: i64, at: Instant) {
         self.remove(id);
         self.expiry.insert(id, at);
@@ -106,6 +131,11 @@ impl State {
         if let Some(at) = self.expiry.remove(&id) {
             self.queue.remove(&(at, id));
         }
+    }
+
+    fn forget(&mut self, id: i64) {
+        self.remove(id);
+        self.revoking.remove(&id);
     }
 }
 
@@ -126,7 +156,7 @@ mod tests {
         lessor.sync(1, &[(7, 10), (8, 20)], start);
         let later = start + Duration::from_secs(11);
         assert_eq!(lessor.expired(later, 10), [7]);
-        lessor.renew(7, 10, later);
+        assert!(lessor.renew(1, 7, 10, later));
         assert!(lessor.expired(later, 10).is_empty());
         assert_eq!(lessor.remaining(7, later), Some(Duration::from_secs(10)));
     }
@@ -142,6 +172,33 @@ mod tests {
         lessor.sync(2, &[(7, 10)], later);
         assert_eq!(lessor.remaining(7, later), Some(Duration::from_secs(10)));
         assert_eq!(lessor.remaining(8, later), None);
+    }
+
+    #[test]
+    fn what_is_being_revoked_is_not_renewed_in_that_term() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, 10)], start);
+        let later = start + Duration::from_secs(10);
+        assert!(
+            lessor.revoke_expired(2, later, 10).is_empty(),
+            "another term"
+        );
+        assert_eq!(lessor.revoke_expired(1, later, 10), [7]);
+        assert!(!lessor.renew(1, 7, 10, later));
+        assert_eq!(lessor.revoke_expired(1, later, 10), [7], "tried again");
+        // The next leader has all earlier revocations behind it when it renews.
+        assert!(lessor.renew(2, 7, 10, later));
+    }
+
+    #[test]
+    fn a_renewal_before_the_first_look_at_the_leases_counts() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, 10)], start);
+        assert!(lessor.renew(2, 7, 10, start));
+        lessor.sync(2, &[(7, 1)], start);
+        assert_eq!(lessor.remaining(7, start), Some(Duration::from_secs(10)));
     }
 
     #[test]

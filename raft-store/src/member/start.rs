@@ -145,11 +145,11 @@ async fn start(
         .free_bytes(&data_dir)
         .map_err(|error| io("look at", error))?;
     let segment_bytes = space::segment_bytes(&config.limits, free);
-    let hooks = WalConfig {
+    let wal_config = WalConfig {
         segment_bytes,
         ..wal_config(&config, &metrics, &log_bytes)
     };
-    let (wal, recovered) = Wal::open(&data_dir.join(WAL_DIR), &seams, &tasks, hooks)?;
+    let (wal, recovered) = Wal::open(&data_dir.join(WAL_DIR), &seams, &tasks, wal_config)?;
     if !identity.has_log {
         identity.has_log = true;
         identity.save(disk.as_ref(), &data_dir)?;
@@ -173,6 +173,12 @@ async fn start(
         snapshots.clone(),
         metrics.clone(),
     );
+    #[cfg(feature = "mutants")]
+    let state_machine = {
+        let mut state_machine = state_machine;
+        state_machine.purges_before_flush = config.mutants.purge_before_flush;
+        state_machine
+    };
     let consensus = Consensus::start(Parts {
         id: identity.member_id,
         cluster_id: identity.cluster_id,
@@ -184,11 +190,15 @@ async fn start(
         timings: config.timings.clone(),
         log_entries_kept: config.limits.log_entries_kept,
         tasks: tasks.clone(),
+        #[cfg(feature = "mutants")]
+        mutants: config.mutants,
     })
     .await?;
 
     fatal::watch(&consensus, &wal, &data_dir, &tasks);
     let hub = WatchHub::new(mvcc.ring().clone(), Arc::new(mvcc.clone()), &tasks);
+    #[cfg(feature = "mutants")]
+    hub.plant(config.mutants.watch);
     let leader = follow_leader(&consensus, &metrics, &tasks);
     let recovered = follow_recovery(&consensus, &tasks);
     let mut inner = Inner {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::Member;
+use crate::consensus::raft::Attempt;
 use crate::error::{Error, Result};
 use crate::mvcc::{MAX_LEASE_TTL, Response, check};
 use crate::pb::etcdserverpb::{
@@ -23,6 +24,27 @@ impl Member {
     /// Proposes one operation and returns the state machine's answer to it.
     pub(crate) async fn propose(&self, op: Op, metadata: Bytes) -> Result<Response> {
         self.check_serving()?;
+        let command = self.encode(op, metadata)?;
+        self.0.metrics.proposals_pending.inc();
+        let applied = self.consensus().propose(command).await;
+        self.0.metrics.proposals_pending.dec();
+        if applied.is_err() {
+            self.0.metrics.proposals_failed.inc();
+        }
+        applied?.outcome
+    }
+
+    /// As `propose`, but only while this member leads.
+    pub(super) async fn propose_as_leader(&self, op: Op) -> Result<Response> {
+        let command = self.encode(op, Bytes::new())?;
+        let deadline = self.consensus().deadline();
+        match self.consensus().propose_here(command, deadline).await {
+            Ok(applied) => applied.outcome,
+            Err(Attempt::Retry(error) | Attempt::Final(error)) => Err(error),
+        }
+    }
+
+    fn encode(&self, op: Op, metadata: Bytes) -> Result<Bytes> {
         let wall = self.0.seams.clock.wall();
         let since = wall
             .duration_since(std::time::UNIX_EPOCH)
@@ -40,13 +62,7 @@ impl Member {
         command
             .encode(&mut encoded)
             .map_err(|error| Error::Internal(error.to_string()))?;
-        self.0.metrics.proposals_pending.inc();
-        let applied = self.consensus().propose(encoded.into()).await;
-        self.0.metrics.proposals_pending.dec();
-        if applied.is_err() {
-            self.0.metrics.proposals_failed.inc();
-        }
-        applied?.outcome
+        Ok(encoded.into())
     }
 
     pub(super) async fn propose_alarm(&self, request: AlarmRequest) -> Result<AlarmResponse> {
@@ -75,20 +91,46 @@ impl Member {
         if !self.is_leader() {
             return Err(Error::LeaderChanged);
         }
-        let ttl = match self.0.mvcc.lease(id) {
-            None => 0,
-            Some(lease) => {
-                let now = self.0.seams.clock.now();
-                self.0.lessor.renew(id, lease.granted_ttl, now);
-                self.0.metrics.leases_renewed.inc();
-                lease.granted_ttl
-            }
-        };
+        let ttl = self.renew(id).await?;
         Ok(LeaseKeepAliveResponse {
             header: Some(header),
             id,
             ttl,
         })
+    }
+
+    /// Gives a lease its time again, and returns it: 0 when there is no such lease.
+    async fn renew(&self, id: i64) -> Result<i64> {
+        let deadline = self.consensus().deadline();
+        loop {
+            let term = self.term();
+            let mut applied = self.0.mvcc.applied_watch();
+            applied.mark_unchanged();
+            let Some(lease) = self.0.mvcc.lease(id) else {
+                return Ok(0);
+            };
+            if lease.remaining_ttl > 0 {
+                // A new leader would go by what was recorded before this renewal.
+                let forget = log::LeaseCheckpoint {
+                    leases: vec![log::lease_checkpoint::Remaining {
+                        id,
+                        remaining_ttl: 0,
+                    }],
+                };
+                self.propose_as_leader(Op::LeaseCheckpoint(forget)).await?;
+            }
+            let now = self.0.seams.clock.now();
+            if self.0.lessor.renew(term, id, lease.granted_ttl, now) {
+                self.0.metrics.leases_renewed.inc();
+                return Ok(lease.granted_ttl);
+            }
+            // It is being revoked: the answer is what comes of that.
+            match tokio::time::timeout_at(deadline, applied.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Error::Stopped),
+                Err(_) => return Err(Error::Timeout),
+            }
+        }
     }
 
     /// Tells a lease's time to live: this member must be the leader.

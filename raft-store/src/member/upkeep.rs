@@ -5,7 +5,6 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::config::AutoCompaction;
@@ -21,8 +20,6 @@ use crate::store::Store;
 const LEASE_TICK: Duration = Duration::from_millis(200);
 /// Leases revoked by one log entry.
 const REVOKE_MAX: usize = 256;
-/// How often the remaining times of leases are recorded.
-const LEASE_CHECKPOINT: Duration = Duration::from_secs(300);
 /// How often the leader looks for learners to promote and changes to complete.
 const MEMBERSHIP_TICK: Duration = Duration::from_millis(200);
 /// How often the size of the log is looked at.
@@ -45,9 +42,10 @@ pub(super) fn start(member: &Member) {
     every("leases", LEASE_TICK, member, |member| async move {
         member.tend_leases().await;
     });
+    let checkpoints = member.config().lease_checkpoint_interval;
     every(
         "lease checkpoints",
-        LEASE_CHECKPOINT,
+        checkpoints,
         member,
         |member| async move {
             member.checkpoint_leases().await;
@@ -120,19 +118,24 @@ impl Member {
             .mvcc
             .leases()
             .into_iter()
-            .filter_map(|id| Some((id, self.0.mvcc.lease(id)?.remaining_ttl)))
+            .filter_map(|id| Some((id, self.0.mvcc.lease(id)?.left())))
             .collect();
-        self.0.lessor.sync(self.term(), &leases, now);
+        let term = self.term();
+        self.0.lessor.sync(term, &leases, now);
         let expired = self.0.lessor.expired(now, REVOKE_MAX);
         if expired.is_empty() || self.consensus().read_index_here().await.is_err() {
             return;
         }
         // A lease renewed while the leadership was proved lives on.
-        let ids = self.0.lessor.expired(now, REVOKE_MAX);
+        let ids = self.0.lessor.revoke_expired(term, now, REVOKE_MAX);
+        if ids.is_empty() {
+            return;
+        }
         let count = ids.len() as u64;
         tracing::debug!(count, "revoking expired leases");
         let revoke = Op::LeaseRevoke(LeaseRevoke { ids });
-        match self.propose(revoke, Bytes::new()).await {
+        // Never through another leader: leases may have been renewed there.
+        match self.propose_as_leader(revoke).await {
             Ok(_) => {
                 self.0.metrics.leases_expired.inc_by(count);
             }
@@ -156,7 +159,8 @@ impl Member {
             return;
         }
         let checkpoint = Op::LeaseCheckpoint(LeaseCheckpoint { leases });
-        if let Err(error) = self.propose(checkpoint, Bytes::new()).await {
+        // Never through another leader, who may know of later renewals.
+        if let Err(error) = self.propose_as_leader(checkpoint).await {
             tracing::debug!(%error, "could not record the remaining times of leases");
         }
     }

@@ -22,6 +22,17 @@ pub struct LeaseInfo {
     pub remaining_ttl: i64,
 }
 
+impl LeaseInfo {
+    /// What a leader that knows nothing of renewals gives the lease, in seconds.
+    pub fn left(&self) -> i64 {
+        if self.remaining_ttl > 0 {
+            self.remaining_ttl
+        } else {
+            self.granted_ttl
+        }
+    }
+}
+
 impl From<LeaseRecord> for LeaseInfo {
     fn from(lease: LeaseRecord) -> Self {
         LeaseInfo {

@@ -324,7 +324,7 @@ mod tests {
     }
 
     // Real threads are the point.
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "a test on real threads and time")]
     #[test]
     fn readers_run_beside_the_writer() {
         let ring = Arc::new(EventRing::new(64 << 10));

@@ -1,7 +1,6 @@
 //! Compaction: what is forgotten, what stays, and what is refused afterwards.
 
 use raft_store::Error;
-use raft_store::Store;
 use raft_store::pb::etcdserverpb::RangeRequest;
 use raft_store::pb::etcdserverpb::request_op::Request as Op;
 

@@ -53,7 +53,7 @@ impl Server {
     }
 
     // The tests use real sockets.
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "a test on real threads and time")]
     async fn with(ring_bytes: usize, config: WatchConfig) -> Server {
         let tasks = Tasks::new(Threads::Real);
         let store = TestStore::new(ring_bytes);

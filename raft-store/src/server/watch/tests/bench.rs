@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 
 /// The processor time of this process, both user and system.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "a test on real threads and time")]
 fn cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let fields: Vec<&str> = stat
