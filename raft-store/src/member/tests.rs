@@ -1,4 +1,8 @@
 //! What only the inside of a member can provoke: its data goes wrong under it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real members in this process, and tasks of the test's own"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
