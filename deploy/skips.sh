@@ -3,7 +3,7 @@
 # what it leaves out and why; nextest counts them as skipped.
 #
 # A test (or its module) that needs more than every build machine has carries it in its name:
-# `needs_root`, `needs_netns`.
+# `needs_root`, `needs_netns`, `needs_etcdctl`, `needs_etcd_server`.
 set -euo pipefail
 
 filter="all()"
@@ -18,5 +18,7 @@ skip() { # NAME REASON PROBE...
 
 skip needs_root "they must run as root" test "$(id -u)" = 0
 skip needs_netns "this machine lets them create no network namespaces" unshare --net true
+skip needs_etcdctl "etcdctl is missing (apt-get install etcd-client)" command -v etcdctl
+skip needs_etcd_server "etcd is missing (apt-get install etcd-server)" command -v etcd
 
 echo "$filter"

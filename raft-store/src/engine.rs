@@ -93,7 +93,7 @@ pub trait Engine: Send + Sync + 'static {
         keys: &[(Space, &[u8])],
     ) -> Result<Vec<Option<Bytes>>, EngineError>;
 
-    /// Bytes on disk.
+    /// Bytes on disk, and those in memory that become files with the next flush.
     fn disk_bytes(&self) -> u64;
 }
 

@@ -64,6 +64,8 @@ struct Inner {
     tasks: Tasks,
     /// The tasks that serve clients: they end before the others.
     serving: Tasks,
+    /// The owner of the log's tasks. Raft needs the log until it has ended itself.
+    log_tasks: Tasks,
     consensus: Consensus,
     mvcc: Mvcc,
     wal: Wal,
@@ -74,6 +76,8 @@ struct Inner {
     hub: WatchHub,
     lessor: Lessor,
     metrics: Arc<Metrics>,
+    /// Set once the cluster knows the peer URLs that this member was started with.
+    peer_urls_told: AtomicBool,
     /// One change of the membership at a time.
     membership_gate: Mutex<()>,
     /// Set once the state covers everything that this member served before it was last stopped.
@@ -423,6 +427,7 @@ impl Member {
             tracing::warn!(%error, "raft did not end cleanly");
         }
         self.0.tasks.shutdown().await;
+        self.0.log_tasks.shutdown().await;
         let mvcc = self.0.mvcc.clone();
         // What is flushed need not be replayed at the next start.
         if let Err(error) = mvcc.flush() {

@@ -133,7 +133,7 @@ pub struct Checkpoint {
 pub struct Sizes {
     /// Keys and values of all versions that are not collected yet, and a little for each.
     pub live_bytes: u64,
-    /// Files of the engine.
+    /// Files of the engine, and what becomes files with the next flush.
     pub disk_bytes: u64,
     /// What `live_bytes` may grow to.
     pub quota_bytes: u64,
@@ -224,6 +224,13 @@ struct Inner {
     leases: broadcast::Sender<LeaseEvent>,
     counts: CountsSoFar,
     config: MvccConfig,
+}
+
+/// The last entry that a database holds, whether it is live or not.
+pub fn applied_of(engine: &dyn Engine) -> Result<Option<LogPosition>, EngineError> {
+    let record = engine.get(Space::Meta, keys::STATE)?;
+    let state = record.map(|record| keys::StateRecord::decode(&record));
+    Ok(state.transpose()?.and_then(|state| state.applied))
 }
 
 impl Mvcc {

@@ -20,14 +20,18 @@ mod leases;
 mod ranges;
 #[path = "contract/revisions.rs"]
 mod revisions;
+#[path = "contract/trireme.rs"]
+mod trireme;
 #[path = "contract/txns.rs"]
 mod txns;
 #[path = "contract/watches.rs"]
 mod watches;
 
+mod support;
+
 /// Runs every group of cases on every backend: one test per pair, on a fresh store of its own.
 macro_rules! backends {
-    ($($backend:ident => $start:path;)*) => { $(
+    ($($backend:ident => $start:expr;)*) => { $(
         mod $backend {
             mod on {
                 use crate::*;
@@ -74,4 +78,8 @@ macro_rules! backends {
 backends! {
     // The reference: Debian's etcd behind `RemoteStore`.
     etcd34 => etcd::DebianEtcd;
+    embedded_alone => trireme::Trireme::Alone;
+    embedded_leader => trireme::Trireme::Leader;
+    embedded_follower => trireme::Trireme::Follower;
+    remote => trireme::Trireme::Remote;
 }

@@ -114,6 +114,19 @@ impl SimDisk {
     }
 }
 
+impl SimDisk {
+    /// Moves a directory entry by entry. What was moved is durable below `to`, so that a crash
+    /// leaves either nothing of it or all.
+    fn move_directory(&self, from: &Path, to: &Path) -> io::Result<()> {
+        shim::create_dir_all(to).map_err(classify)?;
+        for name in self.read_dir(from)? {
+            self.rename(&from.join(&name), &to.join(&name))?;
+        }
+        self.sync_dir(to)?;
+        shim::remove_dir_all(from).map_err(classify)
+    }
+}
+
 /// What [`Disk::free_bytes`] answers: turmoil does not say how full its disk is.
 const SIMULATED_FREE_BYTES: u64 = 1 << 40;
 
@@ -146,6 +159,10 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // Turmoil moves a directory's name and leaves what is in it behind.
+        if shim::exists(from) && shim::metadata(from)?.is_dir() {
+            return self.move_directory(from, to);
+        }
         shim::rename(from, to).map_err(classify)
     }
 

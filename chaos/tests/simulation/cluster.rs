@@ -180,8 +180,9 @@ pub async fn live(slots: Shared, plan: Plan, at: usize) -> turmoil::Result {
         let member = member.clone();
         match command {
             Command::Stop => {
-                member.shutdown().await;
+                // Raft says that it has stopped, which it was told to.
                 slots.borrow_mut().slots[at].member = None;
+                member.shutdown().await;
                 return Ok(());
             }
             Command::Transfer(target) => {

@@ -15,14 +15,13 @@
 
 mod cluster;
 mod invariants;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod nemesis;
 mod plan;
 mod trace;
 mod verdict;
 mod world;
-
-#[cfg(feature = "mutants")]
-mod mutants;
 
 use std::ops::Range;
 
@@ -95,11 +94,12 @@ fn simulation_of_five_members_b() {
 
 #[test]
 fn simulation_replays_from_its_seed_byte_for_byte() {
-    for seed in seeds(7, 3) {
-        let plan = Plan::new(seed, 3);
+    for seed in seeds(7, 2) {
+        let mut plan = Plan::new(seed, 3);
+        plan.span = std::time::Duration::from_secs(3);
         let first = world::run(&plan, trace::Detail::Full);
         let second = world::run(&plan, trace::Detail::Full);
-        assert!(first.trace.len() > 10_000, "{} lines", first.trace.len());
+        assert!(first.trace.len() > 2_000, "{} lines", first.trace.len());
         trace::assert_same(&first.trace, &second.trace);
     }
 }

@@ -81,6 +81,7 @@ impl Nemesis {
     }
 
     fn note(&mut self, deed: String) {
+        tracing::info!(target: "raft_store::nemesis", deed);
         self.deeds
             .push(format!("{:>7.3} {deed}", self.now.as_secs_f64()));
     }

@@ -31,6 +31,7 @@ thread_local! {
     static VOTES: RefCell<Vec<Granted>> = const { RefCell::new(Vec::new()) };
     static HOSTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     static HOST: Cell<usize> = const { Cell::new(0) };
+    static SEED: Cell<u64> = const { Cell::new(0) };
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -49,12 +50,14 @@ pub fn take_panics() -> Vec<String> {
     PANICS.take()
 }
 
-/// Notes panics from now on.
-pub fn note_panics() {
+/// Notes panics from now on. Some end the process: the seed is printed with them.
+pub fn note_panics(seed: u64) {
+    SEED.set(seed);
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
+            println!("the panic is of seed {}", SEED.get());
             PANICS.with(|panics| panics.borrow_mut().push(info.to_string()));
             before(info);
         }));
@@ -86,7 +89,7 @@ impl Subscriber for Collector {
             }
             Detail::Full => {
                 target.starts_with("raft_store")
-                    || target.starts_with("turmoil")
+                    || target.starts_with("turmoil") && !message_only(metadata)
                     || target.starts_with("openraft") && *metadata.level() <= Level::INFO
             }
         }
@@ -128,6 +131,14 @@ impl Subscriber for Collector {
         if self.0 == Detail::Votes {
             return;
         }
+        let mut message = Message::default();
+        if metadata.target().starts_with("turmoil") {
+            // Once per packet is enough, and the bytes cost their time.
+            event.record(&mut message);
+            if message.0 == "Send" || message.0 == "Delivered" {
+                return;
+            }
+        }
         let mut line = Line(String::new());
         let at = turmoil::sim_elapsed().unwrap_or_default();
         let _ = write!(
@@ -142,8 +153,8 @@ impl Subscriber for Collector {
             println!("{}", line.0);
             return;
         }
-        // Consensus prints its clock, whose parts below a millisecond are not simulated.
-        if line.0.contains("Instant") {
+        // Consensus prints its clock, which is the machine's at the beginning.
+        if line.0.contains("Instant") || tells_the_time(&line.0) {
             return;
         }
         LINES.with(|lines| lines.borrow_mut().push(shorten(line.0)));
@@ -176,6 +187,24 @@ fn shown_level() -> Level {
     }
 }
 
+/// Whether there is a time of day in the line.
+fn tells_the_time(line: &str) -> bool {
+    let shape = |window: &[u8]| {
+        window[2] == b':'
+            && window[5] == b':'
+            && window[8] == b'.'
+            && [0, 1, 3, 4, 6, 7, 9]
+                .iter()
+                .all(|at| window[*at].is_ascii_digit())
+    };
+    line.as_bytes().windows(10).any(shape)
+}
+
+/// Steps have no fields; what happens in them is told by other lines.
+fn message_only(metadata: &Metadata<'_>) -> bool {
+    metadata.fields().len() <= 1
+}
+
 fn shorten(mut line: String) -> String {
     if line.len() > LINE_MAX {
         let hash = crate::verdict::digest(line.as_bytes());
@@ -197,6 +226,17 @@ impl Visit for Line {
             "message" => write!(self.0, " {value:?}"),
             name => write!(self.0, " {name}={value:?}"),
         };
+    }
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
     }
 }
 

@@ -38,13 +38,16 @@ type Goal = watch::Receiver<Option<Vec<usize>>>;
 
 /// Runs a plan to its end.
 pub fn run(plan: &Plan, detail: Detail) -> Found {
-    trace::note_panics();
+    trace::note_panics(plan.seed);
     let _ = (
         trace::take_lines(),
         trace::take_votes(),
         trace::take_panics(),
     );
     raft_store::consensus::runtime::seed_thread(plan.seed);
+    if detail == Detail::Shown {
+        println!("{plan:?}");
+    }
     tracing::subscriber::with_default(Collector(detail), || simulate(plan))
 }
 

@@ -150,8 +150,16 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let batches = stream::unfold(Some(from), move |from| {
             let store = store.clone();
             async move {
-                let from = from?;
-                let batch = store.read(from, to, APPEND_BYTES_MAX);
+                let from = from.filter(|from| *from < to)?;
+                let batch = store.read(from, to, APPEND_BYTES_MAX).and_then(|entries| {
+                    // What is to be applied is there, unless the log has failed meanwhile: to
+                    // end early would count as having applied it.
+                    if entries.is_empty() && to != u64::MAX {
+                        let text = format!("entry {from} is not in the log");
+                        return Err(io::Error::other(text));
+                    }
+                    Ok(entries)
+                });
                 let next = match &batch {
                     Ok(entries) => entries.last().map(|last| last.log_id.index + 1),
                     Err(_) => None,

@@ -418,6 +418,9 @@ fn raft_config(parts: &Parts) -> Result<RaftConfig> {
         // The least that openraft allows: a lease and an election.
         quorum_loss_probe_interval: Some(millis(timings.election_max * 2)),
         backoff: "50ms".to_owned(),
+        // A leader that comes back in its old term would take the term's first entry for proof
+        // that it knows every commit: after all members were killed it served stale reads.
+        enable_leader_restore: Some(false),
         ..Default::default()
     };
     config

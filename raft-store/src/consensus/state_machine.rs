@@ -128,6 +128,14 @@ impl StateMachine {
         };
         let path = self.databases.adopt(incoming.path(), &name)?;
         let engine = (self.open_engine)(&path).map_err(io::Error::other)?;
+        // An incomplete database must not take the place of a whole one.
+        let applied = mvcc::applied_of(engine.as_ref()).map_err(io::Error::other)?;
+        if applied != meta.last_log_id.as_ref().map(position) {
+            return Err(io::Error::other(format!(
+                "the database in {} is not the snapshot that was offered",
+                path.display()
+            )));
+        }
         self.databases.make_live(&path)?;
         self.mvcc.replace(engine).map_err(io::Error::other)?;
         self.checkpoint()?;

@@ -137,13 +137,16 @@ impl Engine for RocksEngine {
     }
 
     fn disk_bytes(&self) -> u64 {
+        // What is in memory yet becomes files with the next flush.
+        let sizes = [
+            properties::TOTAL_SST_FILES_SIZE,
+            properties::SIZE_ALL_MEM_TABLES,
+        ];
         Space::ALL
             .into_iter()
-            .filter_map(|space| {
-                let family = self.family(space).ok()?;
-                let size = properties::TOTAL_SST_FILES_SIZE;
-                self.db.property_int_value_cf(family, size).ok()?
-            })
+            .filter_map(|space| self.family(space).ok())
+            .flat_map(|family| sizes.map(|size| self.db.property_int_value_cf(family, size)))
+            .filter_map(|size| size.ok()?)
             .sum()
     }
 }

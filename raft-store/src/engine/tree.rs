@@ -138,14 +138,19 @@ impl<V: Clone> Tree<V> {
 
     /// Sets a key; returns the value it had.
     pub fn insert(&mut self, key: &[u8], value: V) -> Option<V> {
+        self.update(key, |_| value)
+    }
+
+    /// Sets a key to what `change` makes of the value it has; returns that value.
+    pub fn update(&mut self, key: &[u8], change: impl FnOnce(Option<&V>) -> V) -> Option<V> {
         let Some(root) = &mut self.root else {
             let mut leaf = Leaf::default();
             leaf.keys.push(key);
-            leaf.values.push(value);
+            leaf.values.push(change(None));
             self.root = Some(Arc::new(Node::Leaf(leaf)));
             return None;
         };
-        let (old, split) = Arc::make_mut(root).insert(key, value);
+        let (old, split) = Arc::make_mut(root).update(key, change);
         if let Some((separator, right)) = split {
             let mut separators = Keys::default();
             separators.push(&separator);
@@ -204,10 +209,14 @@ impl<V> Node<V> {
 }
 
 impl<V: Clone> Node<V> {
-    fn insert(&mut self, key: &[u8], value: V) -> (Option<V>, Split<V>) {
+    fn update(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<&V>) -> V,
+    ) -> (Option<V>, Split<V>) {
         match self {
-            Node::Leaf(leaf) => leaf.insert(key, value),
-            Node::Inner(inner) => inner.insert(key, value),
+            Node::Leaf(leaf) => leaf.update(key, change),
+            Node::Inner(inner) => inner.update(key, change),
         }
     }
 
@@ -250,14 +259,21 @@ impl<V> Default for Leaf<V> {
 }
 
 impl<V: Clone> Leaf<V> {
-    fn insert(&mut self, key: &[u8], value: V) -> (Option<V>, Split<V>) {
+    fn update(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<&V>) -> V,
+    ) -> (Option<V>, Split<V>) {
         let at = match self.keys.search(key) {
-            Ok(at) => return (Some(std::mem::replace(&mut self.values[at], value)), None),
+            Ok(at) => {
+                let value = change(Some(&self.values[at]));
+                return (Some(std::mem::replace(&mut self.values[at], value)), None);
+            }
             Err(at) => at,
         };
         self.keys.insert(at, key);
         grow(&mut self.values);
-        self.values.insert(at, value);
+        self.values.insert(at, change(None));
         if self.values.len() <= LEAF_MAX {
             return (None, None);
         }
@@ -283,9 +299,13 @@ impl<V> Inner<V> {
 }
 
 impl<V: Clone> Inner<V> {
-    fn insert(&mut self, key: &[u8], value: V) -> (Option<V>, Split<V>) {
+    fn update(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<&V>) -> V,
+    ) -> (Option<V>, Split<V>) {
         let at = self.child_of(key);
-        let (old, split) = Arc::make_mut(&mut self.children[at]).insert(key, value);
+        let (old, split) = Arc::make_mut(&mut self.children[at]).update(key, change);
         let Some((separator, right)) = split else {
             self.counts[at] += usize::from(old.is_none());
             return (old, None);

@@ -14,13 +14,22 @@ use crate::consensus::raft::Consensus;
 use crate::consensus::types::TypeConfig;
 use crate::wal::Wal;
 
-/// Fails the tasks once Raft has stopped although nobody asked it to.
-pub(super) fn watch(consensus: &Consensus, wal: &Wal, data_dir: &Path, tasks: &Tasks) {
+/// Fails the tasks once Raft or the writer of the log has stopped although nobody asked it to.
+pub(super) fn watch(
+    consensus: &Consensus,
+    wal: &Wal,
+    data_dir: &Path,
+    tasks: &Tasks,
+    log_tasks: &Tasks,
+) {
     let mut raft = consensus.raft.metrics();
     let (wal, data_dir, owner) = (wal.clone(), data_dir.to_owned(), tasks.clone());
-    let id = consensus.id;
+    let (id, log_tasks) = (consensus.id, log_tasks.clone());
     tasks.core("raft's health", async move {
         loop {
+            if let Some(reason) = log_tasks.failure() {
+                return owner.fail(reason);
+            }
             let state = raft.borrow_and_update().running_state.clone();
             match state {
                 Ok(()) => {}
@@ -29,7 +38,9 @@ pub(super) fn watch(consensus: &Consensus, wal: &Wal, data_dir: &Path, tasks: &T
                 Err(fatal) => return owner.fail(reason(&fatal, wal.failed(), &data_dir, id)),
             }
             tokio::select! {
+                biased;
                 () = owner.cancelled() => return,
+                () = log_tasks.cancelled(), if !log_tasks.is_cancelled() => {}
                 changed = raft.changed() => if changed.is_err() { return },
             }
         }

@@ -4,11 +4,13 @@
 //! as a voter is promoted by the leader once it has caught up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::join_all;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Instant as _};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Member;
 use crate::consensus::raft::Metrics;
@@ -20,10 +22,12 @@ use crate::pb::etcdserverpb::{
     MemberUpdateRequest, MoveLeaderRequest,
 };
 use crate::pb::log::{AllocateMemberId, command::Op};
-use crate::pb::peer::{MemberChange, MemberChangeReply, member_change::Change};
+use crate::pb::peer::{DescribeRequest, MemberChange, MemberChangeReply, member_change::Change};
 
-/// A member that answered a heartbeat within this time counts as started and reachable.
-const ALIVE: Duration = Duration::from_secs(5);
+/// A member that answered a heartbeat within this time may still be there.
+const HEARD: Duration = Duration::from_secs(5);
+/// A member that is there answers a question within this time.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A learner may be promoted once it holds this share of the leader's log.
 const PROMOTE_AT_PERCENT: u64 = 90;
 /// A transfer of leadership goes to a voter at most this many entries behind.
@@ -106,12 +110,17 @@ impl Member {
         .await
     }
 
-    /// Tells the cluster this member's name and client URLs, when they are not known yet.
+    /// Tells the cluster this member's name and URLs, when they are not known yet. Its peer URLs
+    /// are told once: an operator may change them while it runs.
     pub(super) async fn publish(&self) -> Result<()> {
+        let peer_urls_told = self.0.peer_urls_told.load(Ordering::Acquire);
         let wanted = PbMember {
             id: self.id(),
             name: self.0.config.name.clone(),
-            peer_ur_ls: self.0.config.advertise_peer.clone(),
+            peer_ur_ls: match peer_urls_told {
+                true => Vec::new(),
+                false => self.0.config.advertise_peer.clone(),
+            },
             client_ur_ls: self.0.config.advertise_client.clone(),
             is_learner: false,
         };
@@ -119,12 +128,15 @@ impl Member {
             member.id == wanted.id
                 && member.name == wanted.name
                 && member.client_ur_ls == wanted.client_ur_ls
-                && member.peer_ur_ls == wanted.peer_ur_ls
+                && (peer_urls_told || member.peer_ur_ls == wanted.peer_ur_ls)
         });
-        if published {
+        if !published {
+            self.request_change(Change::Publish(wanted)).await?;
+        } else if !*self.0.recovered.borrow() {
+            // What the log says here may not be committed.
             return Ok(());
         }
-        self.request_change(Change::Publish(wanted)).await?;
+        self.0.peer_urls_told.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -197,13 +209,10 @@ impl Member {
             .copied()
             .filter(|voter| *voter != id)
             .collect();
-        if left.is_empty() || self.alive(&left).len() < left.len() / 2 + 1 {
-            return Err(Error::NotEnoughStartedMembers);
-        }
+        self.check_quorum(&left).await?;
         if id == self.id() {
             // A leader that removes itself hands over first; the next leader removes it.
-            let next = self.best_successor().ok_or(Error::Unhealthy)?;
-            self.transfer_to(next).await?;
+            self.transfer_to_best().await?;
             return Err(Error::LeaderChanged);
         }
         self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])), false)
@@ -268,6 +277,10 @@ impl Member {
         if !self.caught_up(id) {
             return Err(Error::LearnerNotReady);
         }
+        let voters: BTreeSet<u64> = membership.voter_ids().chain([id]).collect();
+        if !self.check_quorum(&voters).await?.contains(&id) {
+            return Err(Error::LearnerNotReady);
+        }
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
             .await?;
         self.0.metrics.learner_promote_successes.inc();
@@ -304,13 +317,24 @@ impl Member {
         if !self.is_leader() {
             return;
         }
-        let Some(next) = self.best_successor() else {
-            return;
-        };
-        match self.transfer_to(next).await {
-            Ok(()) => tracing::info!(to = %format_args!("{next:x}"), "handed leadership over"),
+        match self.transfer_to_best().await {
+            Ok(next) => tracing::info!(to = %format_args!("{next:x}"), "handed leadership over"),
+            // Nobody to hand it to: this member is alone.
+            Err(Error::Unhealthy) => {}
             Err(error) => tracing::warn!(%error, "could not hand leadership over"),
         }
+    }
+
+    /// Hands leadership to the voter that holds most of the log, of those that answer.
+    async fn transfer_to_best(&self) -> Result<u64> {
+        for next in self.successors() {
+            match self.transfer_to(next).await {
+                Ok(()) => return Ok(next),
+                Err(Error::BadLeaderTransferee) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Unhealthy)
     }
 
     async fn transfer_to(&self, target: u64) -> Result<()> {
@@ -319,10 +343,10 @@ impl Member {
             return Ok(());
         }
         let able = membership.voter_ids().any(|voter| voter == target)
-            && self.alive(&BTreeSet::from([target])).contains(&target)
             && self
                 .lag_of(target)
-                .is_some_and(|lag| lag <= TRANSFER_LAG_MAX);
+                .is_some_and(|lag| lag <= TRANSFER_LAG_MAX)
+            && !self.answering(&BTreeSet::from([target])).await.is_empty();
         // A transfer blocks reads and writes until the target leads: only one that can.
         if !able {
             return Err(Error::BadLeaderTransferee);
@@ -363,19 +387,40 @@ impl Member {
         }
     }
 
-    /// Those of `ids` that answer, this member included.
-    pub(super) fn alive(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
-        self.consensus().view(|metrics| {
-            ids.iter()
-                .copied()
-                .filter(|id| *id == self.id() || heard_of(metrics, *id))
-                .collect()
-        })
+    /// Those of `voters` that answer now. Fails where they are no majority: what such voters decide
+    /// together would wait for one that is gone.
+    async fn check_quorum(&self, voters: &BTreeSet<u64>) -> Result<BTreeSet<u64>> {
+        let answering = self.answering(voters).await;
+        if answering.len() < voters.len() / 2 + 1 {
+            return Err(Error::NotEnoughStartedMembers);
+        }
+        Ok(answering)
     }
 
-    /// Whether a member of the cluster answers this leader.
+    /// Those of `ids` that answer when asked now, this member included. That they were heard of
+    /// lately is not enough: they may have died since.
+    async fn answering(&self, ids: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let membership = self.membership();
+        let asked = ids.iter().map(|id| async {
+            if *id != self.id() {
+                let node = membership.get_node(id)?;
+                let mut client = self.consensus().peers.client(*id, node);
+                let answer = timeout(PROBE_TIMEOUT, client.describe(DescribeRequest {})).await;
+                let there = answer.ok()?.ok()?.into_inner();
+                // The address may have passed to another member, even of another cluster.
+                if (there.cluster_id, there.member_id) != (self.cluster_id(), *id) {
+                    return None;
+                }
+            }
+            Some(*id)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Whether this leader heard of a member of the cluster lately.
     pub(super) fn is_around(&self, id: u64) -> bool {
-        self.membership().get_node(&id).is_some() && self.alive(&BTreeSet::from([id])).contains(&id)
+        let heard = self.consensus().view(|metrics| heard_of(metrics, id));
+        heard && self.membership().get_node(&id).is_some()
     }
 
     /// Entries that a member lacks, as far as the leader knows.
@@ -397,15 +442,17 @@ impl Member {
         }
     }
 
-    /// The living voter that holds most of the log.
-    fn best_successor(&self) -> Option<u64> {
+    /// The other voters that were heard of lately, those that hold most of the log first.
+    fn successors(&self) -> Vec<u64> {
         let membership = self.membership();
+        let heard = |id: &u64| self.consensus().view(|metrics| heard_of(metrics, *id));
         let others = membership.voter_ids().filter(|id| *id != self.id());
-        self.alive(&others.collect())
-            .into_iter()
+        let mut by_lag: Vec<_> = others
+            .filter(heard)
             .filter_map(|id| Some((self.lag_of(id)?, id)))
-            .min()
-            .map(|(_, id)| id)
+            .collect();
+        by_lag.sort_unstable();
+        by_lag.into_iter().map(|(_, id)| id).collect()
     }
 }
 
@@ -416,7 +463,7 @@ fn heard_of(metrics: &Metrics, id: u64) -> bool {
     heartbeat
         .get(&id)
         .and_then(|at| at.as_ref())
-        .is_some_and(|at| at.elapsed() < ALIVE)
+        .is_some_and(|at| at.elapsed() < HEARD)
 }
 
 fn change_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {

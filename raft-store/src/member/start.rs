@@ -73,11 +73,12 @@ impl Member {
         seams: Seams,
         open_engine: OpenEngine,
     ) -> Result<Self, StartError> {
-        let tasks = seams.tasks();
-        match start(config, seams, open_engine, tasks.clone()).await {
+        let (tasks, log_tasks) = (seams.tasks(), seams.tasks());
+        match start(config, seams, open_engine, tasks.clone(), log_tasks.clone()).await {
             Ok(member) => Ok(member),
             Err(error) => {
                 tasks.shutdown().await;
+                log_tasks.shutdown().await;
                 Err(error)
             }
         }
@@ -89,6 +90,7 @@ async fn start(
     seams: Seams,
     open_engine: OpenEngine,
     tasks: Tasks,
+    log_tasks: Tasks,
 ) -> Result<Member, StartError> {
     let data_dir = config.data_dir.clone();
     let disk = seams.disk.clone();
@@ -149,7 +151,8 @@ async fn start(
         segment_bytes,
         ..wal_config(&config, &metrics, &log_bytes)
     };
-    let (wal, recovered) = Wal::open(&data_dir.join(WAL_DIR), &seams, &tasks, wal_config)?;
+    let wal_dir = data_dir.join(WAL_DIR);
+    let (wal, recovered) = Wal::open(&wal_dir, &seams, &log_tasks, wal_config)?;
     if !identity.has_log {
         identity.has_log = true;
         identity.save(disk.as_ref(), &data_dir)?;
@@ -195,7 +198,7 @@ async fn start(
     })
     .await?;
 
-    fatal::watch(&consensus, &wal, &data_dir, &tasks);
+    fatal::watch(&consensus, &wal, &data_dir, &tasks, &log_tasks);
     let hub = WatchHub::new(mvcc.ring().clone(), Arc::new(mvcc.clone()), &tasks);
     #[cfg(feature = "mutants")]
     hub.plant(config.mutants.watch);
@@ -207,6 +210,7 @@ async fn start(
         seams,
         serving: tasks.child(),
         tasks,
+        log_tasks,
         consensus,
         mvcc,
         wal,
@@ -215,6 +219,7 @@ async fn start(
         hub,
         lessor: Lessor::default(),
         metrics,
+        peer_urls_told: AtomicBool::new(false),
         membership_gate: Mutex::default(),
         recovered,
         leader,

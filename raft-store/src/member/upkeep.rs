@@ -22,6 +22,10 @@ const LEASE_TICK: Duration = Duration::from_millis(200);
 const REVOKE_MAX: usize = 256;
 /// How often the leader looks for learners to promote and changes to complete.
 const MEMBERSHIP_TICK: Duration = Duration::from_millis(200);
+/// Between two attempts to tell the cluster this member's name and URLs, and between two looks
+/// whether it still knows them.
+const PUBLISH_RETRY: Duration = Duration::from_millis(100);
+const PUBLISH_TICK: Duration = Duration::from_secs(1);
 /// How often the size of the log is looked at.
 const SIZE_TICK: Duration = Duration::from_secs(1);
 /// Between two looks for garbage when there is none, and between two steps when there is: the
@@ -56,11 +60,9 @@ pub(super) fn start(member: &Member) {
             tracing::debug!(%error, "membership work is put off");
         }
     });
-    every("publication", SIZE_TICK, member, |member| async move {
-        if let Err(error) = member.publish().await {
-            tracing::debug!(%error, "this member is not published yet");
-        }
-    });
+    member
+        .tasks()
+        .core("publication", member.clone().keep_published());
     every("checkpoints", SIZE_TICK, member, |member| async move {
         member.checkpoint_when_due().await;
     });
@@ -107,6 +109,27 @@ async fn within<T>(step: impl Future<Output = Result<T, tonic::Status>>) -> io::
 }
 
 impl Member {
+    /// Tells the cluster who this member is: at once, since clients look for endpoints there.
+    async fn keep_published(self) {
+        loop {
+            let published = tokio::select! {
+                () = self.tasks().cancelled() => return,
+                published = self.publish() => published,
+            };
+            let pause = match published {
+                Ok(()) => PUBLISH_TICK,
+                Err(error) => {
+                    tracing::debug!(%error, "this member is not published yet");
+                    PUBLISH_RETRY
+                }
+            };
+            tokio::select! {
+                () = self.tasks().cancelled() => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
     /// Revokes the leases that have expired, on a leader that has proved to be one.
     async fn tend_leases(&self) {
         if !self.is_leader() {

@@ -95,12 +95,13 @@ impl Writer {
             lease,
             value_len: value.len() as u32,
         };
-        let old = self.index.get(&key).copied();
-        if let Some(old) = old {
-            meta.create = old.create;
-            meta.version = old.version + 1;
-        }
-        self.index.insert(&key, meta);
+        let old = self.index.update(&key, |old| {
+            if let Some(old) = old {
+                meta.create = old.create;
+                meta.version = old.version + 1;
+            }
+            meta
+        });
         self.move_lease(&key, old.map_or(0, |old| old.lease), lease);
 
         keys::version_key_into(&key, revision, &mut self.key);

@@ -76,7 +76,7 @@ pub struct LocalWatch {
     range: KeyRange,
     kinds: Kinds,
     prev_kv: bool,
-    /// The revision that the watch starts at; no progress is reported below it.
+    /// The start revision of the request, 0 for now; no progress is reported below it.
     start: i64,
     /// Progress is due once everything up to this revision has been delivered.
     wanted: Option<i64>,
@@ -114,7 +114,7 @@ impl WatchHub {
             range,
             kinds: Kinds::of(request),
             prev_kv: request.prev_kv,
-            start,
+            start: request.start_revision,
             wanted: None,
             report_at,
             options,

@@ -165,6 +165,10 @@ async fn compaction_ends_what_needs_it_and_spares_its_own_revision() {
 async fn progress_comes_after_the_events_and_not_below_the_start() {
     let world = World::new(1 << 20);
     let mut watch = world.watch("a", "", 0);
+    // A watch from now on is complete at once, even where nothing is ever written again.
+    let revision = world.store.current_revision();
+    watch.request_progress().await.expect("asked");
+    assert_eq!(next(&mut watch).await, WatchItem::Progress { revision });
     world.store.put("a", "1");
     let revision = world.store.put("b", "x");
     watch.request_progress().await.expect("asked");

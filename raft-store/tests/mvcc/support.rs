@@ -1,32 +1,23 @@
 //! Stores and requests for the tests of the applied state.
-#![allow(clippy::disallowed_methods, reason = "tests look at real files")]
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "every test file uses another part of this"
-)]
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use raft_store::engine::{Engine, EngineError, MemoryEngine, RocksConfig, RocksEngine};
+use raft_store::engine::{Engine, EngineError, MemoryEngine, RocksConfig, RocksEngine, Space};
 use raft_store::mvcc::{Entry, Mvcc, MvccConfig, Outcome, Response};
 use raft_store::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use raft_store::pb::etcdserverpb::request_op::Request;
 use raft_store::pb::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-    TxnRequest, TxnResponse,
+    AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, PutRequest,
+    RangeRequest, RequestOp, ResponseHeader, TxnRequest, TxnResponse, alarm_request,
 };
 use raft_store::pb::log::command::Op;
 use raft_store::pb::log::{Command, LeaseGrant, LeaseRevoke};
 use raft_store::pb::mvccpb::KeyValue;
 use raft_store::{LogPosition, Result};
 use seams::RealDisk;
-
-pub mod model;
 
 /// Which engine a store runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,4 +316,36 @@ pub fn compare(key: &str, target: TargetUnion, result: CompareResult) -> Compare
         range_end: Bytes::new(),
         target_union: Some(target),
     }
+}
+
+/// Tells a story on each engine.
+pub fn on_both(story: impl Fn(&mut Store)) {
+    for kind in KINDS {
+        story(&mut Store::new(kind));
+    }
+}
+
+/// The revision in a header.
+pub fn revision(header: &Option<ResponseHeader>) -> i64 {
+    header.as_ref().unwrap().revision
+}
+
+pub fn alarm(action: alarm_request::AlarmAction, member_id: u64, alarm: AlarmType) -> Op {
+    Op::Alarm(AlarmRequest {
+        action: action as i32,
+        member_id,
+        alarm: alarm as i32,
+    })
+}
+
+/// How many versions the engine holds.
+pub fn versions(store: &Store) -> usize {
+    let mut cursor = store.engine.cursor(Space::Kv);
+    cursor.seek(&[]);
+    let mut count = 0;
+    while cursor.entry().unwrap().is_some() {
+        count += 1;
+        cursor.next();
+    }
+    count
 }

@@ -1,6 +1,5 @@
 //! The applied state on both engines against a naive model, under compaction, collection, crashes,
 //! reopening and installed snapshots.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -13,10 +12,8 @@ use raft_store::pb::log::lease_checkpoint::Remaining;
 use raft_store::pb::mvccpb::KeyValue;
 use raft_store::watch::History;
 
-use mvcc_support::model::{Model, ModelChange};
-use mvcc_support::{Kind, Store, compact, grant, op, revoke, txn};
-
-mod mvcc_support;
+use crate::model::{Model, ModelChange};
+use crate::support::{Kind, Store, compact, grant, op, revoke, txn};
 
 #[derive(Debug, Clone)]
 enum Step {

@@ -1,0 +1,8 @@
+//! What is looked at through Debian's etcdctl: an etcd client that nobody here wrote.
+
+mod backups;
+mod keys;
+mod leases;
+mod membership;
+mod recovery;
+mod scripts;
