@@ -64,7 +64,9 @@ async fn serve(config: &StoreConfig) -> Result<()> {
     let signal = tokio::select! {
         signal = signals.next() => signal,
         // Its own tasks end only when something broke, such as the disk under the log.
-        () = ended(&member) => bail!("the member stopped by itself: the log above says why"),
+        () = ended(&member) => {
+            bail!("{}", member.failure().unwrap_or("the member stopped by itself"));
+        }
     };
     tracing::info!(signal, "stopping: handing leadership over, then draining");
     notify::stopping();

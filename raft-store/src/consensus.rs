@@ -5,7 +5,8 @@
 //!
 //! - [`types`]: the type configuration and the conversions to log records and messages.
 //! - [`log_store`]: the Raft log on the write-ahead log; [`state_machine`]: the applied state.
-//! - [`network`]: what a member sends to its peers; [`peer_server`]: what it answers.
+//! - [`network`]: what a member sends to its peers; [`peer_server`]: what it answers;
+//!   [`traffic`]: how much of it.
 //! - [`snapshot`]: checkpoints as directories, and their resumable transfer.
 //! - [`raft`]: the handle that the member uses: propose, read barrier, membership, leadership.
 
@@ -20,4 +21,5 @@ mod read_index;
 pub mod runtime;
 pub mod snapshot;
 pub mod state_machine;
+mod traffic;
 pub mod types;

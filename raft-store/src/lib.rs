@@ -30,6 +30,10 @@ pub mod store;
 pub mod wal;
 pub mod watch;
 
+// The helpers in tests/ serve unit tests too.
+#[cfg(test)]
+extern crate self as raft_store;
+
 pub use error::{Error, Result};
 pub use position::LogPosition;
 pub use store::{Store, WatchItem, WatchStream};

@@ -5,17 +5,26 @@
 //! - [`start`]: opening the directory, joining or founding a cluster, listening.
 //! - [`store`]: the in-process [`crate::Store`].
 //! - [`lessor`]: the leader's clock over leases; [`membership`]: changes of the membership.
-//! - [`upkeep`]: what a member does by itself: expiry, compaction, garbage, checkpoints, hashes.
+//! - [`upkeep`]: what a member does by itself: expiry, compaction, garbage, checkpoints, hashes;
+//!   [`space`]: room on the disk and within the quota; [`probe`]: the speed of the disk.
+//! - [`fatal`]: why a member stops by itself; [`measured`]: what it takes and counts.
 
 pub mod config;
+mod fatal;
 pub mod format;
 pub mod identity;
 pub mod lessor;
+mod measured;
 pub mod membership;
 mod peering;
+mod probe;
+pub mod space;
 pub mod start;
 mod store;
 mod upkeep;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +50,9 @@ use crate::wal::Wal;
 use crate::watch::WatchHub;
 use lessor::Lessor;
 
+/// Linearizable reads that take longer are counted as slow.
+const SLOW_READ: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A running member. Clones share it.
 #[derive(Clone)]
 pub struct Member(Arc<Inner>);
@@ -57,6 +69,8 @@ struct Inner {
     consensus: Consensus,
     mvcc: Mvcc,
     wal: Wal,
+    /// Bytes of a segment of the log.
+    segment_bytes: u64,
     /// Bytes written to the log since the last checkpoint.
     log_bytes: Arc<AtomicU64>,
     hub: WatchHub,
@@ -71,6 +85,8 @@ struct Inner {
     leader: watch::Receiver<Option<u64>>,
     /// Set when this member's data was found to differ from the others'.
     quarantined: AtomicBool,
+    /// Set while the disk has so little room that writes are refused.
+    disk_short: AtomicBool,
     peer_addresses: Vec<SocketAddr>,
     client_addresses: std::sync::OnceLock<Vec<SocketAddr>>,
     /// Held for as long as the member lives.
@@ -303,7 +319,16 @@ impl Member {
     /// Waits until the state covers every write acknowledged anywhere before the call.
     pub async fn read_barrier(&self) -> Result<()> {
         self.check_serving()?;
-        self.consensus().read_barrier().await
+        let metrics = &self.0.metrics;
+        let begun = self.0.seams.clock.now();
+        let read = self.consensus().read_barrier().await;
+        if read.is_err() {
+            metrics.read_indexes_failed.inc();
+        }
+        if self.0.seams.clock.now() - begun > SLOW_READ {
+            metrics.slow_read_indexes.inc();
+        }
+        read
     }
 
     /// Waits until the state covers what this member served before it was last stopped.
@@ -321,9 +346,21 @@ impl Member {
         }
     }
 
+    /// Why the member stopped by itself, with what to do about it. It has ended its tasks then:
+    /// whoever runs it waits for their end and exits.
+    pub fn failure(&self) -> Option<&str> {
+        self.0.tasks.failure()
+    }
+
+    /// Whether this member's data was found to differ from the others': it serves nothing until
+    /// it has theirs.
+    pub fn is_quarantined(&self) -> bool {
+        self.0.quarantined.load(Ordering::Acquire)
+    }
+
     /// A quarantined member serves nothing: its data is wrong.
     fn check_serving(&self) -> Result<()> {
-        if self.0.quarantined.load(Ordering::Acquire) {
+        if self.is_quarantined() {
             return Err(Error::Corrupt);
         }
         Ok(())

@@ -76,12 +76,10 @@ pub struct Metrics {
     pub watch_streams: Gauge,
     /// Watches open now.
     pub watchers: Gauge,
-    /// Watches that read history from disk now, because they fell behind the ring.
+    /// Watch streams that read history from disk now, because they fell behind the ring.
     pub slow_watchers: Gauge,
     /// Events sent to watchers.
     pub events_sent: Counter,
-    /// Events published that some watcher has not been sent yet.
-    pub pending_events: Gauge,
     /// Keys removed from history by compaction.
     pub compacted_keys: Counter,
     /// Leases granted.
@@ -294,17 +292,12 @@ impl Metrics {
             slow_watchers: gauge(
                 &mut r,
                 "etcd_debugging_mvcc_slow_watcher_total",
-                "Watches that catch up from disk",
+                "Watch streams that catch up from disk",
             ),
             events_sent: counter(
                 &mut r,
                 "etcd_debugging_mvcc_events",
                 "Events sent by this member",
-            ),
-            pending_events: gauge(
-                &mut r,
-                "etcd_debugging_mvcc_pending_events_total",
-                "Events not sent to every watcher yet",
             ),
             compacted_keys: counter(
                 &mut r,

@@ -17,6 +17,7 @@
 //! - [`check`]: what is wrong with a request before it is proposed.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -34,7 +35,7 @@ use crate::pb::etcdserverpb::{
     TxnResponse,
 };
 use crate::position::LogPosition;
-use crate::watch::EventRing;
+use crate::watch::{EventRing, Revision};
 
 pub use builder::{Builder, Origin};
 pub use chunks::{Export, RangeChunks};
@@ -152,6 +153,49 @@ impl Sizes {
     }
 }
 
+/// What was applied since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys put, in transactions too.
+    pub puts: u64,
+    /// Keys deleted, by the end of their lease too.
+    pub deletes: u64,
+    /// Leases granted.
+    pub leases_granted: u64,
+    /// Leases revoked or expired.
+    pub leases_revoked: u64,
+    /// Records of history that compaction removed.
+    pub collected: u64,
+}
+
+#[derive(Default)]
+struct CountsSoFar {
+    puts: AtomicU64,
+    deletes: AtomicU64,
+    leases_granted: AtomicU64,
+    leases_revoked: AtomicU64,
+}
+
+impl CountsSoFar {
+    fn add(&self, revisions: &[Arc<Revision>], leases: &[LeaseEvent]) {
+        let changes = || revisions.iter().flat_map(|revision| &revision.changes);
+        let deletes = changes().filter(|change| change.is_delete()).count();
+        let puts = changes().count() - deletes;
+        let of_leases =
+            |wanted: fn(&LeaseEvent) -> bool| leases.iter().filter(|e| wanted(e)).count();
+        let granted = of_leases(|event| matches!(event, LeaseEvent::Granted { .. }));
+        let revoked = of_leases(|event| matches!(event, LeaseEvent::Revoked { .. }));
+        for (count, more) in [
+            (&self.puts, puts),
+            (&self.deletes, deletes),
+            (&self.leases_granted, granted),
+            (&self.leases_revoked, revoked),
+        ] {
+            count.fetch_add(more as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The chained hash of all changes up to a revision. Members that applied the same entries have the
 /// same hash at the same revision, whatever they compacted, restarted or installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +222,7 @@ struct Inner {
     applied: watch::Sender<u64>,
     compacted: watch::Sender<i64>,
     leases: broadcast::Sender<LeaseEvent>,
+    counts: CountsSoFar,
     config: MvccConfig,
 }
 
@@ -203,6 +248,7 @@ impl Mvcc {
             applied: watch::Sender::new(applied_index(&state)),
             compacted: watch::Sender::new(state.record.compact),
             leases: broadcast::Sender::new(LEASE_EVENTS),
+            counts: CountsSoFar::default(),
             published: ArcSwap::from_pointee(state),
             config,
         })))
@@ -224,6 +270,7 @@ impl Mvcc {
         let outcomes = outcomes?;
         let (revisions, lease_events) = writer.take_events();
         self.0.published.store(Arc::new(writer.published()));
+        self.0.counts.add(&revisions, &lease_events);
         self.0.ring.publish(revisions);
         for event in lease_events {
             // No receiver is no error: nobody here leads.
@@ -343,6 +390,19 @@ impl Mvcc {
         }
     }
 
+    /// What was applied here since the store was opened.
+    pub fn counts(&self) -> Counts {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let so_far = &self.0.counts;
+        Counts {
+            puts: now(&so_far.puts),
+            deletes: now(&so_far.deletes),
+            leases_granted: now(&so_far.leases_granted),
+            leases_revoked: now(&so_far.leases_revoked),
+            collected: self.load().progress.versions(),
+        }
+    }
+
     /// The raised alarms.
     pub fn alarms(&self) -> Vec<AlarmMember> {
         apply::select(&*self.load().alarms, AlarmType::None as i32)
@@ -430,6 +490,12 @@ impl Mvcc {
     }
 
     // === Inside ===
+
+    /// Makes this state differ from what the log says, as a bit that flips in memory does.
+    #[cfg(test)]
+    pub(crate) fn garble(&self) {
+        self.writer().record.hash ^= 1;
+    }
 
     fn load(&self) -> Arc<Published> {
         self.0.published.load_full()

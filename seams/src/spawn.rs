@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -47,6 +47,8 @@ struct Inner {
     token: CancellationToken,
     tracker: TaskTracker,
     running: Mutex<Running>,
+    /// Why the tasks cannot go on; see [`Tasks::fail`].
+    failure: OnceLock<String>,
     /// An owner above waits for these tasks too.
     parent: Option<Arc<Inner>>,
 }
@@ -79,6 +81,7 @@ impl Tasks {
                 token,
                 tracker,
                 running,
+                failure: OnceLock::new(),
                 parent,
             }),
         }
@@ -105,7 +108,18 @@ impl Tasks {
         handle
     }
 
-    /// Runs a loop that blocks (log IO, garbage collection).
+    /// As [`spawn`](Tasks::spawn), for a task that the others cannot do without: when it panics,
+    /// all of them [`fail`](Tasks::fail).
+    pub fn core<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.spawn(name, fail_on_panic(self.clone(), name, future))
+    }
+
+    /// Runs a loop that blocks (log IO, garbage collection). When it panics, all tasks
+    /// [`fail`](Tasks::fail).
     ///
     /// In the real world it has a thread of its own on which the future may block; tokio's timers
     /// and channels work there if this is called inside a runtime. In the simulation it is a task.
@@ -113,6 +127,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let future = fail_on_panic(self.clone(), name, future);
         if self.inner.threads == Threads::Simulated {
             self.spawn(name, future);
             return;
@@ -193,6 +208,27 @@ impl Tasks {
             .values()
             .map(|e| e.name)
             .collect()
+    }
+
+    /// Tells the tasks and those of the owners above to end, because they cannot go on. The first
+    /// reason counts, and none does once they were told to end.
+    pub fn fail(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        let mut level = Some(&self.inner);
+        let mut first = true;
+        while let Some(inner) = level {
+            if !inner.token.is_cancelled() && inner.failure.set(reason.clone()).is_ok() && first {
+                tracing::error!("{reason}");
+                first = false;
+            }
+            inner.token.cancel();
+            level = inner.parent.as_ref();
+        }
+    }
+
+    /// Why the tasks ended by themselves, if they did.
+    pub fn failure(&self) -> Option<&str> {
+        self.inner.failure.get().map(String::as_str)
     }
 
     /// Tells the tasks to end, without waiting.
@@ -276,6 +312,23 @@ impl Drop for Registered {
     }
 }
 
+/// Panics in `future` fail the owner before they go on.
+async fn fail_on_panic<F: Future>(tasks: Tasks, name: &'static str, future: F) -> F::Output {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(output) => output,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            tasks.fail(format!(
+                "the task `{name}` panicked, which is a bug: {}. Start the process again, and \
+                 report it with the log",
+                text.unwrap_or("no message")
+            ));
+            resume_unwind(panic)
+        }
+    }
+}
+
 async fn log_panic<F: Future>(name: &'static str, future: F) -> F::Output {
     match AssertUnwindSafe(future).catch_unwind().await {
         Ok(output) => output,
@@ -344,6 +397,32 @@ mod tests {
         child.shutdown().await;
         assert!(!tasks.is_cancelled());
         assert!(tasks.running().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_core_task_fails_everything_above() {
+        let tasks = Tasks::new(Threads::Real);
+        let child = tasks.child();
+        let harmless = tasks.spawn("harmless", async { panic!("no matter") });
+        assert!(harmless.await.is_err_and(|error| error.is_panic()));
+        assert!(!tasks.is_cancelled() && tasks.failure().is_none());
+        child.worker("vital", async { panic!("number {}", 7) });
+        tasks.cancelled().await;
+        let reason = tasks.failure().unwrap();
+        assert!(
+            reason.contains("`vital`") && reason.contains("number 7"),
+            "{reason}"
+        );
+        tasks.fail("too late");
+        assert!(!tasks.failure().unwrap().contains("late"));
+    }
+
+    #[tokio::test]
+    async fn what_is_told_to_end_does_not_fail() {
+        let tasks = Tasks::new(Threads::Real);
+        tasks.shutdown().await;
+        tasks.fail("it was stopped on purpose");
+        assert_eq!(tasks.failure(), None);
     }
 
     #[tokio::test(start_paused = true)]

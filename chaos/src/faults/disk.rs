@@ -36,7 +36,7 @@ pub(super) fn free(cluster: &Cluster, member: usize) -> Result<()> {
     }
 }
 
-/// What an operator does after a full disk; a store that needs nobody for it ignores it.
+/// What an operator does after a full disk.
 pub(super) async fn clear_alarms(cluster: &Cluster) {
     for target in cluster.targets() {
         if Client::new(target, Duration::from_secs(2))

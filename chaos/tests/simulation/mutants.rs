@@ -52,7 +52,11 @@ const TABLE: &[Row] = &[
         plant: |mutants| mutants.wal.skip_vote_sync = true,
         workload: Workload::Set,
         faults: &[Fault::CrashAll, Fault::CrashLeader, Fault::CrashOne],
-        caught_by: &["invariant vote", "invariant two-leaders", "invariant log-matching"],
+        caught_by: &[
+            "invariant vote",
+            "invariant two-leaders",
+            "invariant log-matching",
+        ],
     },
     Row {
         name: "acknowledged before a quorum has it",
@@ -66,7 +70,14 @@ const TABLE: &[Row] = &[
         plant: |mutants| mutants.purge_before_flush = true,
         workload: Workload::Set,
         faults: &[Fault::CrashOne, Fault::CrashAll],
-        caught_by: &["invariant", "start", "liveness", "panic", "certificate", "set"],
+        caught_by: &[
+            "invariant",
+            "start",
+            "liveness",
+            "panic",
+            "certificate",
+            "set",
+        ],
     },
     Row {
         name: "watch that drops an event on resume",
@@ -117,5 +128,8 @@ fn simulation_mutants_are_caught() {
             None => survivors.push(row.name),
         }
     }
-    assert!(survivors.is_empty(), "not caught within {SEEDS_MAX} seeds: {survivors:?}");
+    assert!(
+        survivors.is_empty(),
+        "not caught within {SEEDS_MAX} seeds: {survivors:?}"
+    );
 }

@@ -82,7 +82,8 @@ impl Nemesis {
 
     fn note(&mut self, deed: String) {
         tracing::info!(target: "raft_store::nemesis", deed);
-        self.deeds.push(format!("{:>7.3} {deed}", self.now.as_secs_f64()));
+        self.deeds
+            .push(format!("{:>7.3} {deed}", self.now.as_secs_f64()));
     }
 
     fn after(&mut self, delay: Duration, deed: Deed) {
@@ -111,7 +112,12 @@ impl Nemesis {
         }
         if !self.founded {
             self.founded = self.hosts.borrow().leader().is_some();
-            self.next = self.now + if self.founded { self.plan.between } else { Duration::from_millis(20) };
+            self.next = self.now
+                + if self.founded {
+                    self.plan.between
+                } else {
+                    Duration::from_millis(20)
+                };
             return;
         }
         self.next = self.now + self.dice.exponential(self.plan.between);
@@ -128,7 +134,8 @@ impl Nemesis {
             self.finish(sim, invariants, deed);
         }
         let able = self.down.iter().take(self.plan.members).all(|down| !down)
-            && self.later.is_empty() && self.plan.one_stays_down;
+            && self.later.is_empty()
+            && self.plan.one_stays_down;
         if able {
             let at = self.dice.below(self.plan.members);
             self.note(format!("m{at} stays down"));
@@ -170,7 +177,11 @@ impl Nemesis {
         let leader = self.hosts.borrow().leader().filter(|at| !self.down[*at]);
         match fault {
             Fault::CrashOne | Fault::CrashLeader => {
-                let victim = if fault == Fault::CrashOne { one } else { leader };
+                let victim = if fault == Fault::CrashOne {
+                    one
+                } else {
+                    leader
+                };
                 let Some(at) = victim else { return };
                 self.note(format!("crash m{at}"));
                 self.crash(sim, invariants, at);
@@ -239,7 +250,10 @@ impl Nemesis {
             return;
         }
         let learner = self.dice.chance(40);
-        self.note(format!("m{at} joins{}", if learner { " as a learner" } else { "" }));
+        self.note(format!(
+            "m{at} joins{}",
+            if learner { " as a learner" } else { "" }
+        ));
         self.hosts.borrow_mut().slots[at].begin = Begin::Join { learner };
         self.start(sim, invariants, at);
     }
@@ -248,9 +262,14 @@ impl Nemesis {
     /// lost with a majority is lost.
     fn lose_disk(&mut self, sim: &mut Sim<'_>, invariants: &mut Invariants, one: Option<usize>) {
         let Some(at) = one else { return };
-        let replacing = self.later.iter().any(|(_, deed)| matches!(deed, Deed::Replace(..)));
+        let replacing = self
+            .later
+            .iter()
+            .any(|(_, deed)| matches!(deed, Deed::Replace(..)));
         let all_well = self.down.iter().take(self.plan.members).all(|down| !down);
-        let known = self.hosts.borrow().slots[at].last_id.is_some_and(|id| self.is_published(id));
+        let known = self.hosts.borrow().slots[at]
+            .last_id
+            .is_some_and(|id| self.is_published(id));
         if replacing || !all_well || self.network_busy || !known {
             return;
         }
@@ -261,7 +280,10 @@ impl Nemesis {
             slot.incarnation += 1;
             slot.begin == Begin::Found && self.dice.chance(70)
         };
-        self.note(format!("m{at} loses its disk{}", if refused { " and comes back" } else { "" }));
+        self.note(format!(
+            "m{at} loses its disk{}",
+            if refused { " and comes back" } else { "" }
+        ));
         let next = if refused {
             self.start(sim, invariants, at);
             self.down[at] = true;
@@ -278,12 +300,20 @@ impl Nemesis {
         let known = |member: &raft_store::member::Member| {
             let members = futures::FutureExt::now_or_never(member.members(false));
             let members = members.and_then(Result::ok).unwrap_or_default();
-            members.iter().any(|known| known.id == id && !known.client_ur_ls.is_empty())
+            members
+                .iter()
+                .any(|known| known.id == id && !known.client_ur_ls.is_empty())
         };
         hosts.running().all(|(_, member)| known(member))
     }
 
-    fn replace(&mut self, sim: &mut Sim<'_>, invariants: &mut Invariants, at: usize, step: Replacing) {
+    fn replace(
+        &mut self,
+        sim: &mut Sim<'_>,
+        invariants: &mut Invariants,
+        at: usize,
+        step: Replacing,
+    ) {
         let old = self.hosts.borrow().slots[at].last_id.unwrap_or(0);
         if step == Replacing::Refused {
             let hosts = self.hosts.borrow();
@@ -319,7 +349,10 @@ impl Nemesis {
         if let Some(asked) = self.dice.pick(&up).copied() {
             self.hosts.borrow().tell(asked, Command::Remove(old));
         }
-        self.after(Duration::from_millis(300), Deed::Replace(at, Replacing::Removing));
+        self.after(
+            Duration::from_millis(300),
+            Deed::Replace(at, Replacing::Removing),
+        );
     }
 
     #[cfg(feature = "mutants")]
@@ -340,12 +373,20 @@ impl Nemesis {
         let mut side: Vec<String> = match fault {
             Fault::IsolateLeader => leader.map(host_name).into_iter().collect(),
             Fault::CutClients => vec![CLIENTS.to_owned()],
-            _ => all.iter().filter(|_| self.dice.chance(50)).cloned().collect(),
+            _ => all
+                .iter()
+                .filter(|_| self.dice.chance(50))
+                .cloned()
+                .collect(),
         };
         if side.is_empty() {
             side.extend(one.map(host_name));
         }
-        let mut other: Vec<String> = all.iter().filter(|name| !side.contains(name)).cloned().collect();
+        let mut other: Vec<String> = all
+            .iter()
+            .filter(|name| !side.contains(name))
+            .cloned()
+            .collect();
         match fault {
             Fault::CutClients => other.retain(|_| self.dice.chance(60)),
             // Clients stay with either side, or reach both.
@@ -373,14 +414,22 @@ impl Nemesis {
         let links = Links { how, pairs };
         self.network_busy = true;
         let mut at = Duration::ZERO;
-        let rounds = if fault == Fault::Flap { 2 + self.dice.below(6) } else { 1 };
+        let rounds = if fault == Fault::Flap {
+            2 + self.dice.below(6)
+        } else {
+            1
+        };
         for round in 0..rounds {
             if round == 0 {
                 set_links(sim, &links, true);
             } else {
                 self.after(at, Deed::Links(links.clone(), true));
             }
-            at += if fault == Fault::Flap { self.millis(50, 400) } else { self.millis(100, 2500) };
+            at += if fault == Fault::Flap {
+                self.millis(50, 400)
+            } else {
+                self.millis(100, 2500)
+            };
             self.after(at, Deed::Links(links.clone(), false));
             at += self.millis(20, 300);
         }
@@ -394,7 +443,10 @@ impl Nemesis {
             }
             Deed::Links(links, cut) => {
                 set_links(sim, &links, cut);
-                let more = self.later.iter().any(|(_, deed)| matches!(deed, Deed::Links(..)));
+                let more = self
+                    .later
+                    .iter()
+                    .any(|(_, deed)| matches!(deed, Deed::Links(..)));
                 if !more {
                     set_links(sim, &links, false);
                     self.network_busy = false;

@@ -76,7 +76,9 @@ impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
         if metadata.is_span() {
-            return self.0 != Detail::Votes && metadata.name() == "node" && target == "turmoil::sim";
+            return self.0 != Detail::Votes
+                && metadata.name() == "node"
+                && target == "turmoil::sim";
         }
         match self.0 {
             _ if target == VOTES_TARGET => true,
@@ -118,7 +120,11 @@ impl Subscriber for Collector {
             event.record(&mut vote);
             if vote.0.iter().all(|part| *part != 0) {
                 let [voter, term, candidate] = vote.0;
-                let granted = Granted { voter, term, candidate };
+                let granted = Granted {
+                    voter,
+                    term,
+                    candidate,
+                };
                 VOTES.with(|votes| votes.borrow_mut().push(granted));
             }
         }
@@ -135,7 +141,13 @@ impl Subscriber for Collector {
         }
         let mut line = Line(String::new());
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        let _ = write!(line.0, "{:>9.3} {} {}:", at.as_secs_f64(), host(), metadata.target());
+        let _ = write!(
+            line.0,
+            "{:>9.3} {} {}:",
+            at.as_secs_f64(),
+            host(),
+            metadata.target()
+        );
         event.record(&mut line);
         if self.0 == Detail::Shown {
             println!("{}", line.0);
@@ -162,7 +174,9 @@ fn host() -> String {
     let at = HOST.get();
     HOSTS.with(|hosts| match at {
         0 => "-".to_owned(),
-        at => hosts.borrow()[at - 1].trim_start_matches(" name=").to_owned(),
+        at => hosts.borrow()[at - 1]
+            .trim_start_matches(" name=")
+            .to_owned(),
     })
 }
 
@@ -176,8 +190,12 @@ fn shown_level() -> Level {
 /// Whether there is a time of day in the line.
 fn tells_the_time(line: &str) -> bool {
     let shape = |window: &[u8]| {
-        window[2] == b':' && window[5] == b':' && window[8] == b'.'
-            && [0, 1, 3, 4, 6, 7, 9].iter().all(|at| window[*at].is_ascii_digit())
+        window[2] == b':'
+            && window[5] == b':'
+            && window[8] == b'.'
+            && [0, 1, 3, 4, 6, 7, 9]
+                .iter()
+                .all(|at| window[*at].is_ascii_digit())
     };
     line.as_bytes().windows(10).any(shape)
 }

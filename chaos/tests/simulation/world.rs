@@ -39,7 +39,11 @@ type Goal = watch::Receiver<Option<Vec<usize>>>;
 /// Runs a plan to its end.
 pub fn run(plan: &Plan, detail: Detail) -> Found {
     trace::note_panics(plan.seed);
-    let _ = (trace::take_lines(), trace::take_votes(), trace::take_panics());
+    let _ = (
+        trace::take_lines(),
+        trace::take_votes(),
+        trace::take_panics(),
+    );
     raft_store::consensus::runtime::seed_thread(plan.seed);
     if detail == Detail::Shown {
         println!("{plan:?}");
@@ -52,7 +56,9 @@ fn simulate(plan: &Plan) -> Found {
     let mut sim = builder(plan).build();
     for at in 0..=plan.members {
         let (hosts, plan) = (hosts.clone(), plan.clone());
-        sim.host(host_name(at), move || cluster::live(hosts.clone(), plan.clone(), at));
+        sim.host(host_name(at), move || {
+            cluster::live(hosts.clone(), plan.clone(), at)
+        });
     }
     let recorder = Recorder::in_memory(Arc::new(|| {
         let elapsed = turmoil::sim_elapsed().unwrap_or_default();
@@ -104,7 +110,9 @@ fn simulate(plan: &Plan) -> Found {
                 let _ = healed.send(Some(finals.clone()));
             }
             Some(end) if now > end + FINISH_WITHIN => {
-                invariants.problems.push("liveness: the end was not reached in time".to_owned());
+                invariants
+                    .problems
+                    .push("liveness: the end was not reached in time".to_owned());
                 break;
             }
             _ => {}
@@ -117,10 +125,16 @@ fn simulate(plan: &Plan) -> Found {
         if let Some(refused) = &slot.refused
             && finals.contains(&at)
         {
-            invariants.problems.push(format!("start: m{at} did not start: {refused}"));
+            invariants
+                .problems
+                .push(format!("start: m{at} did not start: {refused}"));
         }
     }
-    invariants.problems.extend(trace::take_panics().into_iter().map(|panic| format!("panic: {panic}")));
+    invariants.problems.extend(
+        trace::take_panics()
+            .into_iter()
+            .map(|panic| format!("panic: {panic}")),
+    );
     let mut problems = std::mem::take(&mut invariants.problems);
     problems.append(&mut trouble.borrow_mut());
     let places: Vec<u32> = finals.iter().map(|at| *at as u32).collect();
@@ -190,7 +204,10 @@ async fn clients(plan: &Plan, recorder: Recorder, mut goal: Goal, trouble: &RefC
     let targets: Vec<Target> = places.into_iter().map(target).collect();
     for target in &targets {
         if timeout(SERVE_WITHIN, serves(target)).await.is_err() {
-            let problem = format!("liveness: m{} did not serve within {SERVE_WITHIN:?}", target.node);
+            let problem = format!(
+                "liveness: m{} did not serve within {SERVE_WITHIN:?}",
+                target.node
+            );
             trouble.borrow_mut().push(problem);
             return;
         }
@@ -209,7 +226,9 @@ async fn clients(plan: &Plan, recorder: Recorder, mut goal: Goal, trouble: &RefC
         anyhow::Ok(())
     };
     if let Err(error) = finished.await {
-        trouble.borrow_mut().push(format!("liveness: at the end: {error:#}"));
+        trouble
+            .borrow_mut()
+            .push(format!("liveness: at the end: {error:#}"));
     }
 }
 

@@ -57,11 +57,14 @@ impl Databases {
         live(self.disk.as_ref(), &self.root)
     }
 
-    /// Moves a complete directory here under `name` without making it live.
+    /// Moves a complete directory here under `name`, or a name like it if that is taken: the
+    /// database of that name may be open. It is not live yet.
     pub fn adopt(&self, complete: &Path, name: &str) -> io::Result<PathBuf> {
-        let path = self.root.join(name);
-        if self.disk.exists(&path) {
-            self.disk.remove_dir_all(&path)?;
+        let mut path = self.root.join(name);
+        let mut again = 0;
+        while self.disk.exists(&path) {
+            again += 1;
+            path = self.root.join(format!("{name}-{again}"));
         }
         self.disk.rename(complete, &path)?;
         self.disk.sync_dir(&self.root)?;
@@ -87,5 +90,32 @@ impl Databases {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seams::FaultDisk;
+
+    #[test]
+    fn a_live_database_is_never_replaced() {
+        let disk = Arc::new(FaultDisk::new(1));
+        let databases = Databases::new(Path::new("/data"), disk.clone());
+        databases.sweep().unwrap();
+        let mut adopted = Vec::new();
+        for round in 0..3 {
+            let complete = Path::new("/data/incoming");
+            disk.create_dir_all(complete).unwrap();
+            let path = databases.adopt(complete, "3-17").unwrap();
+            databases.make_live(&path).unwrap();
+            assert_eq!(databases.live().unwrap(), path);
+            adopted.push(path);
+            for path in &adopted {
+                assert!(disk.exists(path), "{} in round {round}", path.display());
+            }
+        }
+        databases.sweep().unwrap();
+        assert!(!disk.exists(&adopted[0]) && disk.exists(&adopted[2]));
     }
 }

@@ -18,7 +18,9 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
-use tokio::time::timeout;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
 use super::peers::{Client, Peers};
@@ -27,6 +29,7 @@ use super::types::{
     LogId, Node, TypeConfig, Vote, entry_to_pb, log_id_from_pb, log_id_to_pb, vote_from_pb,
     vote_to_pb,
 };
+use crate::metrics::{Histogram, Metrics, To};
 use crate::pb::peer;
 
 /// A stream with requests under way and no answer for this long is given up. Longer than a slow
@@ -46,12 +49,17 @@ type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 pub struct Network {
     peers: Peers,
     from: u64,
+    metrics: Arc<Metrics>,
 }
 
 impl Network {
     /// The network as seen from member `from`.
-    pub fn new(peers: Peers, from: u64) -> Self {
-        Self { peers, from }
+    pub fn new(peers: Peers, from: u64, metrics: Arc<Metrics>) -> Self {
+        Self {
+            peers,
+            from,
+            metrics,
+        }
     }
 
     fn link(&self, target: u64, node: &Node, heartbeat: bool) -> Link {
@@ -60,6 +68,7 @@ impl Network {
             target,
             heartbeat,
             client: self.peers.client(target, node),
+            figures: Figures::new(&self.metrics, target, heartbeat),
         }
     }
 }
@@ -83,6 +92,47 @@ pub struct Link {
     target: u64,
     heartbeat: bool,
     client: Client,
+    figures: Figures,
+}
+
+/// What is counted about one link.
+struct Figures {
+    failures: Counter,
+    /// On the link for heartbeats.
+    heartbeats: Option<(Counter, Histogram)>,
+    snapshots: [Gauge; 2],
+    snapshot_time: Histogram,
+}
+
+impl Figures {
+    fn new(metrics: &Metrics, target: u64, heartbeat: bool) -> Figures {
+        let to = To {
+            To: format!("{target:x}"),
+        };
+        let round_trip = || metrics.peer_round_trip.get_or_create(&to).clone();
+        Figures {
+            failures: metrics.peer_send_failures.get_or_create(&to).clone(),
+            heartbeats: heartbeat.then(|| (metrics.heartbeat_send_failures.clone(), round_trip())),
+            snapshots: [
+                metrics.snapshot_send_failures.get_or_create(&to).clone(),
+                metrics.snapshots_sent.get_or_create(&to).clone(),
+            ],
+            snapshot_time: metrics.backend_snapshot.clone(),
+        }
+    }
+
+    fn called(&self, ok: bool, took: Duration) {
+        if !ok {
+            self.failures.inc();
+        }
+        match &self.heartbeats {
+            Some((_, round_trip)) if ok => round_trip.observe_duration(took),
+            Some((failures, _)) => {
+                failures.inc();
+            }
+            None => {}
+        }
+    }
 }
 
 impl Link {
@@ -101,7 +151,11 @@ impl Link {
         limit: Duration,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Rpc<T> {
-        match timeout(limit, call).await {
+        let begun = Instant::now();
+        let answer = timeout(limit, call).await;
+        self.figures
+            .called(matches!(answer, Ok(Ok(_))), begun.elapsed());
+        match answer {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(rpc_error(&status)),
             Err(_) => Err(self.timed_out(action, limit)),
@@ -259,13 +313,18 @@ impl RaftNetworkV2<TypeConfig> for Link {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let client = self.client.clone();
         let sending = send_snapshot(client, vote, snapshot);
+        let begun = Instant::now();
         tokio::select! {
-            sent = sending => match sent {
+            sent = sending => {
+                self.figures.snapshots[usize::from(sent.is_ok())].inc();
+                self.figures.snapshot_time.observe_duration(begun.elapsed());
+                match sent {
                 Ok(reply) => Ok(SnapshotResponse::new(vote_from_pb(reply.vote))),
                 Err(status) => Err(match rpc_error(&status) {
                     RPCError::Unreachable(error) => StreamingError::Unreachable(error),
                     _ => StreamingError::Network(NetworkError::new(&status)),
                 }),
+                }
             },
             closed = cancel => Err(StreamingError::Closed(closed)),
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::raft::{
@@ -12,6 +13,7 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use seams::Disk;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::forward;
@@ -32,6 +34,9 @@ use crate::server::status::status;
 
 /// The newest log and disk format that this program reads.
 pub const FORMAT: u32 = 1;
+
+/// How long a member that is asked for a hash waits until it has applied that revision.
+const HASH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the member answers beyond Raft.
 #[tonic::async_trait]
@@ -409,11 +414,14 @@ impl Peer for PeerService {
         request: Request<peer::HashQuery>,
     ) -> Result<Response<peer::HashReply>, Status> {
         self.check(&request)?;
-        let hash = self
-            .consensus
-            .mvcc
-            .hash(request.into_inner().revision)
-            .map_err(|error| status(&error))?;
+        let revision = request.into_inner().revision;
+        let mvcc = &self.consensus.mvcc;
+        // The leader is always a little ahead under load: without waiting it would never learn
+        // whether it is right.
+        let mut applied = mvcc.applied_watch();
+        let reached = applied.wait_for(|_| mvcc.revision() >= revision);
+        let _ = timeout(HASH_PATIENCE, reached).await;
+        let hash = mvcc.hash(revision).map_err(|error| status(&error))?;
         Ok(Response::new(peer::HashReply {
             hash: hash.hash,
             revision: hash.revision,

@@ -15,7 +15,9 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
+use super::traffic;
 use super::types::Node;
+use crate::metrics::Metrics;
 use crate::pb::peer::peer_client::PeerClient;
 
 /// Metadata keys that every call between members carries: hexadecimal IDs.
@@ -62,12 +64,25 @@ impl Interceptor for Address {
 pub struct Peers {
     cluster_id: u64,
     dial: Dial,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Peers {
     /// Peers of the given cluster, reached through `dial`.
     pub fn new(cluster_id: u64, dial: Dial) -> Self {
-        Self { cluster_id, dial }
+        Self {
+            cluster_id,
+            dial,
+            metrics: None,
+        }
+    }
+
+    /// Counts the bytes of connections to named members.
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
     }
 
     /// A client for a member. It does not connect yet.
@@ -81,7 +96,11 @@ impl Peers {
             cluster: hexadecimal(self.cluster_id),
             target: target.map(hexadecimal),
         };
-        PeerClient::with_interceptor(channel(&self.dial, urls), address)
+        let dial = match (&self.metrics, target) {
+            (Some(metrics), Some(target)) => traffic::counted(self.dial.clone(), metrics, target),
+            _ => self.dial.clone(),
+        };
+        PeerClient::with_interceptor(channel(&dial, urls), address)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }

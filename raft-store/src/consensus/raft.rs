@@ -24,6 +24,7 @@ use super::state_machine::StateMachine;
 use super::types::{Command, Node, TypeConfig};
 use super::{forward, read_index};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics as Figures;
 use crate::mvcc::{Mvcc, Outcome};
 
 /// How often Raft acts, chosen for one data centre.
@@ -100,6 +101,8 @@ pub struct Parts {
     pub peers: Peers,
     /// How often Raft acts.
     pub timings: Timings,
+    /// What is counted.
+    pub metrics: Arc<Figures>,
     /// Entries kept in the log behind a snapshot.
     pub log_entries_kept: u64,
     /// The owner of all tasks.
@@ -114,7 +117,7 @@ impl Consensus {
     pub async fn start(parts: Parts) -> Result<Self> {
         let config = raft_config(&parts)?;
         let state_machine = parts.state_machine.clone();
-        let network = Network::new(parts.peers.clone(), parts.id);
+        let network = Network::new(parts.peers.clone(), parts.id, parts.metrics);
         let raft = Raft::new(
             parts.id,
             Arc::new(config),
@@ -139,11 +142,11 @@ impl Consensus {
             mutants: parts.mutants,
             link: Arc::default(),
         };
-        parts.tasks.spawn(
+        parts.tasks.core(
             "forward proposals",
             forward::run(this.clone(), queue, parts.tasks.clone()),
         );
-        parts.tasks.spawn(
+        parts.tasks.core(
             "read index",
             read_index::run(this.clone(), waiting, parts.tasks.clone()),
         );

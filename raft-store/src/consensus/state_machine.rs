@@ -10,6 +10,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use seams::{Disk, Tasks};
 use tokio::sync::RwLock;
+use tokio::time::Instant;
 
 use super::databases::Databases;
 use super::snapshot::SnapshotDir;
@@ -19,6 +20,7 @@ use super::types::{
 };
 use crate::engine::OpenEngine;
 use crate::error::Error;
+use crate::metrics::{Metrics, SLOW_APPLY_SECONDS};
 use crate::mvcc::{self, Mvcc};
 
 /// Entries applied in one engine batch. Bounds the time until the first of them is answered.
@@ -36,6 +38,7 @@ pub struct StateMachine {
     databases: Databases,
     /// Where outgoing snapshots lie.
     snapshots: PathBuf,
+    metrics: Arc<Metrics>,
     current: Arc<Mutex<Option<Snapshot>>>,
     serial: Arc<AtomicU64>,
     /// Held for reading while entries are applied, for writing while wrong data is replaced.
@@ -54,6 +57,7 @@ impl StateMachine {
         tasks: Tasks,
         databases: Databases,
         snapshots: PathBuf,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             mvcc,
@@ -62,6 +66,7 @@ impl StateMachine {
             tasks,
             databases,
             snapshots,
+            metrics,
             current: Arc::default(),
             serial: Arc::default(),
             gate: Arc::default(),
@@ -200,7 +205,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 input.push((position(&entry.log_id), to_mvcc(&entry.payload)));
                 responders.push(responder);
             }
+            let begun = Instant::now();
             let outcomes = self.mvcc.apply(input).map_err(io::Error::other)?;
+            let took = begun.elapsed();
+            self.metrics.apply.observe_duration(took);
+            if took.as_secs_f64() > SLOW_APPLY_SECONDS {
+                self.metrics.slow_applies.inc();
+            }
             for (responder, outcome) in responders.into_iter().zip(outcomes) {
                 if let Some(responder) = responder {
                     responder.send(outcome);
@@ -221,9 +232,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> Result<(), io::Error> {
         let this = self.clone();
         let wanted = meta.clone();
-        self.tasks
+        self.metrics.snapshot_applying.inc();
+        let installed = self
+            .tasks
             .blocking(move || this.install(&wanted, &snapshot))
-            .await?;
+            .await;
+        self.metrics.snapshot_applying.dec();
+        installed?;
         let last = meta.last_log_id.map(|id| position(&id).to_string());
         tracing::info!(?last, "installed a snapshot");
         Ok(())

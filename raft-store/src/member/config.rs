@@ -87,7 +87,7 @@ pub struct Limits {
     pub ring_bytes: usize,
     /// Recent log entries kept in memory.
     pub log_cache_bytes: usize,
-    /// The size of one file of the log.
+    /// The size of one file of the log; less where that is more than 1/16 of the free disk.
     pub log_segment_bytes: u64,
     /// The engine's block cache and memtables.
     pub engine_bytes: usize,
@@ -99,6 +99,9 @@ pub struct Limits {
     pub log_entries_kept: u64,
     /// The size of one request.
     pub request_bytes: usize,
+    /// Disk kept in reserve, to be given up when the rest is used; at most 1/16 of what is free,
+    /// 0 for none.
+    pub reserve_bytes: u64,
 }
 
 /// Compaction that the store does by itself.
@@ -124,6 +127,7 @@ impl Default for Limits {
             checkpoint_log_bytes: 128 << 20,
             log_entries_kept: 50_000,
             request_bytes: 1536 << 10,
+            reserve_bytes: 256 << 20,
         }
     }
 }

@@ -283,6 +283,7 @@ impl Member {
         }
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
             .await?;
+        self.0.metrics.learner_promote_successes.inc();
         tracing::info!(member = %format_args!("{id:x}"), "promoted a learner to a voter");
         Ok(id)
     }
@@ -414,6 +415,12 @@ impl Member {
             Some(*id)
         });
         join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Whether this leader heard of a member of the cluster lately.
+    pub(super) fn is_around(&self, id: u64) -> bool {
+        let heard = self.consensus().view(|metrics| heard_of(metrics, id));
+        heard && self.membership().get_node(&id).is_some()
     }
 
     /// Entries that a member lacks, as far as the leader knows.

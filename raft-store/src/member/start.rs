@@ -17,7 +17,7 @@ use tower_service::Service;
 use super::config::{Config, Start};
 use super::identity::{IDENTITY_FILE, Identity};
 use super::lessor::Lessor;
-use super::{Inner, Member, StartError, upkeep};
+use super::{Inner, Member, StartError, fatal, measured, probe, space, upkeep};
 use crate::consensus::databases::Databases;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::peer_server::PeerService;
@@ -103,8 +103,12 @@ async fn start(
             data_dir.display()
         ))
     })?;
+    space::make_room(disk.as_ref(), &data_dir, &config.limits)
+        .map_err(|error| StartError::io("make room in", &data_dir, error))?;
+    probe::start(&seams, &data_dir, &tasks);
 
     let metrics = Metrics::new();
+    let open_engine = measured::measured(open_engine, metrics.clone(), seams.clock.clone());
     let security = PeerSecurity::load(&config, &seams, &metrics, &tasks)?;
     let dial = dialer(&seams, security.client.clone());
     let mut identity = match Identity::load(disk.as_ref(), &data_dir)? {
@@ -139,7 +143,16 @@ async fn start(
             data_dir.display()
         )));
     }
-    let (wal, recovered) = open_wal(&config, &seams, &log_tasks, &metrics, &log_bytes)?;
+    let free = disk
+        .free_bytes(&data_dir)
+        .map_err(|error| io("look at", error))?;
+    let segment_bytes = space::segment_bytes(&config.limits, free);
+    let wal_config = WalConfig {
+        segment_bytes,
+        ..wal_config(&config, &metrics, &log_bytes)
+    };
+    let wal_dir = data_dir.join(WAL_DIR);
+    let (wal, recovered) = Wal::open(&wal_dir, &seams, &log_tasks, wal_config)?;
     if !identity.has_log {
         identity.has_log = true;
         identity.save(disk.as_ref(), &data_dir)?;
@@ -161,6 +174,7 @@ async fn start(
         tasks.clone(),
         databases,
         snapshots.clone(),
+        metrics.clone(),
     );
     #[cfg(feature = "mutants")]
     let state_machine = {
@@ -174,7 +188,8 @@ async fn start(
         log: LogStore::new(wal.clone()),
         state_machine,
         mvcc: mvcc.clone(),
-        peers: Peers::new(identity.cluster_id, dial),
+        peers: Peers::new(identity.cluster_id, dial).counted(metrics.clone()),
+        metrics: metrics.clone(),
         timings: config.timings.clone(),
         log_entries_kept: config.limits.log_entries_kept,
         tasks: tasks.clone(),
@@ -183,6 +198,7 @@ async fn start(
     })
     .await?;
 
+    fatal::watch(&consensus, &wal, &data_dir, &tasks, &log_tasks);
     let hub = WatchHub::new(mvcc.ring().clone(), Arc::new(mvcc.clone()), &tasks);
     #[cfg(feature = "mutants")]
     hub.plant(config.mutants.watch);
@@ -198,6 +214,7 @@ async fn start(
         consensus,
         mvcc,
         wal,
+        segment_bytes,
         log_bytes,
         hub,
         lessor: Lessor::default(),
@@ -207,6 +224,7 @@ async fn start(
         recovered,
         leader,
         quarantined: AtomicBool::new(false),
+        disk_short: AtomicBool::new(false),
         peer_addresses: Vec::new(),
         client_addresses: OnceLock::new(),
         _lock: lock,
@@ -403,32 +421,22 @@ fn sweep_snapshots(seams: &Seams, dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn open_wal(
-    config: &Config,
-    seams: &Seams,
-    tasks: &Tasks,
-    metrics: &Arc<Metrics>,
-    log_bytes: &Arc<AtomicU64>,
-) -> Result<(Wal, crate::wal::Recovered), StartError> {
+fn wal_config(config: &Config, metrics: &Arc<Metrics>, log_bytes: &Arc<AtomicU64>) -> WalConfig {
     let (metrics, log_bytes) = (metrics.clone(), log_bytes.clone());
-    let wal_config = WalConfig {
+    WalConfig {
         cache_bytes: config.limits.log_cache_bytes,
-        segment_bytes: config.limits.log_segment_bytes,
         on_sync: Some(Arc::new(move |report| {
             metrics.wal_fsync.observe_duration(report.sync);
             metrics.wal_write.observe_duration(report.write);
+            metrics
+                .wal_written_bytes
+                .inc_by(i64::try_from(report.bytes).unwrap_or(i64::MAX));
             log_bytes.fetch_add(report.bytes as u64, Ordering::Relaxed);
         })),
         #[cfg(feature = "mutants")]
         mutants: config.mutants.wal,
         ..WalConfig::default()
-    };
-    Ok(Wal::open(
-        &config.data_dir.join(WAL_DIR),
-        seams,
-        tasks,
-        wal_config,
-    )?)
+    }
 }
 
 /// Publishes the leader whenever it changes.
@@ -440,7 +448,7 @@ fn follow_leader(
     let (sender, receiver) = watch::channel(None);
     let mut raft = consensus.raft.metrics();
     let (metrics, cancelled) = (metrics.clone(), tasks.clone());
-    tasks.spawn("leader", async move {
+    tasks.core("leader", async move {
         loop {
             let leader = raft.borrow_and_update().current_leader;
             let changed = sender.send_if_modified(|known| {
@@ -469,7 +477,7 @@ fn follow_recovery(consensus: &Consensus, tasks: &Tasks) -> watch::Receiver<bool
     let (sender, receiver) = watch::channel(false);
     let raft = consensus.raft.clone();
     let cancelled = tasks.clone();
-    tasks.spawn("recovery", async move {
+    tasks.core("recovery", async move {
         let recovered = |metrics: &RaftMetrics| {
             let committed = metrics.cluster_committed.index();
             committed.is_some() && committed >= metrics.last_log_index

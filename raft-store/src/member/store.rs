@@ -121,6 +121,7 @@ impl Member {
             }
             let now = self.0.seams.clock.now();
             if self.0.lessor.renew(term, id, lease.granted_ttl, now) {
+                self.0.metrics.leases_renewed.inc();
                 return Ok(lease.granted_ttl);
             }
             // It is being revoked: the answer is what comes of that.
@@ -175,6 +176,7 @@ fn unexpected(response: &Response) -> Error {
 impl Store for Member {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
         check::check_range(&request)?;
+        self.0.metrics.ranges.inc();
         self.ready_to_read(request.serializable).await?;
         let mut response = self.0.mvcc.range(&request)?;
         self.fill(&mut response.header);
@@ -209,6 +211,7 @@ impl Store for Member {
 
     async fn txn(&self, request: TxnRequest, metadata: Bytes) -> Result<TxnResponse> {
         let read_only = check::check_txn(&request)?;
+        self.0.metrics.txns.inc();
         let mut response = if read_only {
             self.ready_to_read(false).await?;
             self.0.mvcc.read_txn(&request)?

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Member;
 use super::config::AutoCompaction;
+use super::{Member, space};
 use crate::consensus::snapshot::{Incoming, meta_of};
 use crate::error::Error;
-use crate::pb::etcdserverpb::alarm_request::AlarmAction;
-use crate::pb::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest, Member as PbMember};
+use crate::pb::etcdserverpb::{CompactionRequest, Member as PbMember};
 use crate::pb::log::{LeaseCheckpoint, LeaseRevoke, command::Op, lease_checkpoint::Remaining};
 use crate::pb::peer::{HashQuery, SnapshotFetch};
 use crate::store::Store;
@@ -27,12 +26,8 @@ const MEMBERSHIP_TICK: Duration = Duration::from_millis(200);
 /// whether it still knows them.
 const PUBLISH_RETRY: Duration = Duration::from_millis(100);
 const PUBLISH_TICK: Duration = Duration::from_secs(1);
-/// How often the sizes of log and database are looked at.
+/// How often the size of the log is looked at.
 const SIZE_TICK: Duration = Duration::from_secs(1);
-/// Above this share of the quota a warning is logged.
-const QUOTA_WARNING_PERCENT: u64 = 90;
-/// Below this share of the quota the NOSPACE alarm is cleared.
-const QUOTA_CLEAR_PERCENT: u64 = 85;
 /// Between two looks for garbage when there is none, and between two steps when there is: the
 /// pause keeps collection from taking the disk from writes.
 const GARBAGE_IDLE: Duration = Duration::from_millis(500);
@@ -41,6 +36,8 @@ const GARBAGE_PAUSE: Duration = Duration::from_millis(2);
 const GARBAGE_STEP: usize = 1024;
 /// Limit for one comparison of hashes with one peer.
 const HASH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that sends nothing of its data for this long is given up. Nothing is applied meanwhile.
+const RESYNC_STALL: Duration = Duration::from_secs(30);
 /// How often automatic compaction looks at the revision.
 const COMPACTION_TICKS: u32 = 10;
 
@@ -65,17 +62,18 @@ pub(super) fn start(member: &Member) {
     });
     member
         .tasks()
-        .spawn("publication", member.clone().keep_published());
-    every("sizes", SIZE_TICK, member, |member| async move {
-        member.watch_sizes().await;
+        .core("publication", member.clone().keep_published());
+    every("checkpoints", SIZE_TICK, member, |member| async move {
+        member.checkpoint_when_due().await;
     });
     let hashes = member.config().hash_check_interval;
     every("hashes", hashes, member, |member| async move {
         member.compare_hashes().await;
     });
     let tasks = member.tasks();
-    tasks.spawn("auto compaction", member.clone().compact_by_itself());
-    tasks.spawn("garbage", member.clone().collect_garbage());
+    tasks.core("auto compaction", member.clone().compact_by_itself());
+    tasks.core("garbage", member.clone().collect_garbage());
+    tasks.core("room", space::watch(member.clone()));
 }
 
 /// Runs `work` after each `period` until the member stops.
@@ -88,7 +86,7 @@ fn every<F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let member = member.clone();
-    member.tasks().clone().spawn(name, async move {
+    member.tasks().clone().core(name, async move {
         loop {
             tokio::select! {
                 () = member.tasks().cancelled() => return,
@@ -100,6 +98,14 @@ fn every<F>(
             }
         }
     });
+}
+
+/// Waits for a step of a transfer.
+async fn within<T>(step: impl Future<Output = Result<T, tonic::Status>>) -> io::Result<T> {
+    timeout(RESYNC_STALL, step)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .map_err(io::Error::other)
 }
 
 impl Member {
@@ -148,11 +154,15 @@ impl Member {
         if ids.is_empty() {
             return;
         }
-        tracing::debug!(count = ids.len(), "revoking expired leases");
+        let count = ids.len() as u64;
+        tracing::debug!(count, "revoking expired leases");
         let revoke = Op::LeaseRevoke(LeaseRevoke { ids });
         // Never through another leader: leases may have been renewed there.
-        if let Err(error) = self.propose_as_leader(revoke).await {
-            tracing::debug!(%error, "could not revoke expired leases");
+        match self.propose_as_leader(revoke).await {
+            Ok(_) => {
+                self.0.metrics.leases_expired.inc_by(count);
+            }
+            Err(error) => tracing::debug!(%error, "could not revoke expired leases"),
         }
     }
 
@@ -178,14 +188,7 @@ impl Member {
         }
     }
 
-    /// Keeps log and database within their bounds.
-    async fn watch_sizes(&self) {
-        self.checkpoint_when_due().await;
-        if self.is_leader() {
-            self.tend_quota().await;
-        }
-    }
-
+    /// Keeps the log within its bounds.
     async fn checkpoint_when_due(&self) {
         let pending = self.0.log_bytes.load(Ordering::Relaxed);
         if pending < self.0.config.limits.checkpoint_log_bytes {
@@ -195,52 +198,6 @@ impl Member {
         tracing::debug!(pending, "making a checkpoint");
         if self.consensus().raft.trigger().snapshot().await.is_err() {
             tracing::debug!("raft has stopped: no checkpoint");
-        }
-    }
-
-    async fn tend_quota(&self) {
-        let sizes = self.0.mvcc.sizes();
-        let percent = sizes.live_bytes.saturating_mul(100) / sizes.quota_bytes.max(1);
-        let raised = self
-            .0
-            .mvcc
-            .alarms()
-            .iter()
-            .any(|alarm| alarm.alarm == AlarmType::Nospace as i32);
-        let action = if !raised && percent >= 100 {
-            tracing::error!(
-                live = sizes.live_bytes,
-                quota = sizes.quota_bytes,
-                "the quota is used up: only deletes and compactions are accepted until there is room"
-            );
-            AlarmAction::Activate
-        } else if raised && percent < QUOTA_CLEAR_PERCENT {
-            tracing::info!("there is room again: writes are accepted");
-            AlarmAction::Deactivate
-        } else {
-            if percent >= QUOTA_WARNING_PERCENT {
-                tracing::warn!(percent, "the quota is nearly used up");
-            }
-            return;
-        };
-        let raised_by = self.0.mvcc.alarms();
-        let members: Vec<u64> = match action {
-            AlarmAction::Activate => vec![self.id()],
-            _ => raised_by
-                .iter()
-                .filter(|alarm| alarm.alarm == AlarmType::Nospace as i32)
-                .map(|alarm| alarm.member_id)
-                .collect(),
-        };
-        for member_id in members {
-            let request = AlarmRequest {
-                action: action as i32,
-                member_id,
-                alarm: AlarmType::Nospace as i32,
-            };
-            if let Err(error) = self.alarm(request).await {
-                tracing::debug!(%error, "could not change the NOSPACE alarm");
-            }
         }
     }
 
@@ -313,14 +270,14 @@ impl Member {
         let disk = self.0.seams.disk.clone();
         let path = self.config().data_dir.join("snapshots").join("resync");
         let fetch = |at_least| async move {
-            let fetched = client.fetch_snapshot(SnapshotFetch { at_least }).await;
-            let mut chunks = fetched.map_err(io::Error::other)?.into_inner();
-            let first = chunks.message().await.map_err(io::Error::other)?;
+            let fetch = client.fetch_snapshot(SnapshotFetch { at_least });
+            let mut chunks = within(fetch).await?.into_inner();
+            let first = within(chunks.message()).await?;
             let offer = first.and_then(|chunk| chunk.offer);
             let offer = offer.ok_or(io::ErrorKind::UnexpectedEof)?;
             let meta = meta_of(&offer)?;
             let incoming = Incoming::open(disk, path, offer)?;
-            while let Some(chunk) = chunks.message().await.map_err(io::Error::other)? {
+            while let Some(chunk) = within(chunks.message()).await? {
                 incoming.write(chunk.file, chunk.offset, &chunk.data)?;
             }
             Ok((meta, incoming.finish()?))
@@ -373,9 +330,14 @@ impl Member {
             let pause = match step.await {
                 Ok(true) => GARBAGE_PAUSE,
                 Ok(false) => GARBAGE_IDLE,
+                // What the engine holds is unknown after a failed write.
                 Err(error) => {
-                    tracing::error!(%error, "garbage collection failed");
-                    GARBAGE_IDLE
+                    let dir = self.config().data_dir.display();
+                    return self.tasks().fail(format!(
+                        "the database under {dir} failed: {error}. Nothing that was acknowledged \
+                         is lost. Look for a full or broken disk (`df -h`, `dmesg`) and start the \
+                         member again"
+                    ));
                 }
             };
             tokio::select! {

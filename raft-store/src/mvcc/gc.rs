@@ -24,6 +24,8 @@ use crate::engine::{Batch, Engine, EngineError, Space};
 pub(super) struct Progress {
     record: Mutex<GcRecord>,
     collected: AtomicU64,
+    /// Versions collected since the engine was opened.
+    versions: AtomicU64,
 }
 
 impl Progress {
@@ -35,12 +37,18 @@ impl Progress {
         Ok(Progress {
             collected: AtomicU64::new(record.collected),
             record: Mutex::new(record),
+            versions: AtomicU64::new(0),
         })
     }
 
     /// Bytes of all versions ever collected.
     pub(super) fn collected(&self) -> u64 {
         self.collected.load(Ordering::Relaxed)
+    }
+
+    /// Versions collected since the engine was opened.
+    pub(super) fn versions(&self) -> u64 {
+        self.versions.load(Ordering::Relaxed)
     }
 
     /// Every revision below this one is collected.
@@ -119,8 +127,13 @@ pub(super) fn step(state: &Published, pins: &Pins, budget: usize) -> Result<bool
     let mut next = *progress;
     let mut batch = Batch::default();
     let more = collect(&*state.engine, below, budget.max(1), &mut next, &mut batch)?;
+    let removed = batch.len() as u64;
     batch.put(Space::Meta, keys::GC, &next.encode());
     state.engine.write(&batch)?;
+    state
+        .progress
+        .versions
+        .fetch_add(removed, Ordering::Relaxed);
     state
         .progress
         .collected

@@ -158,6 +158,9 @@ async fn run_checks(server: &Inner, checks: &[Check], query: &Query<'_>) -> Resp
 
 async fn run_check(server: &Inner, check: Check) -> Result<(), String> {
     match check {
+        Check::DataCorruption if server.member.is_quarantined() => {
+            Err("this member's data differs from the others'".to_owned())
+        }
         Check::DataCorruption => {
             let alarms = server.member.mvcc().alarms();
             match alarms.iter().any(|alarm| alarm_name(alarm) == "CORRUPT") {
@@ -203,6 +206,7 @@ async fn metrics(server: &Inner) -> Response<Answer> {
         .tasks
         .blocking(move || ProcessView::read(&*disk))
         .await;
+    server.member.refresh_metrics();
     let page = server.metrics.encode(&view(server), &process);
     Answer::text(StatusCode::OK, CONTENT_TYPE, page)
 }
@@ -220,7 +224,7 @@ fn view(server: &Inner) -> View {
         db_bytes: sizes.disk_bytes as i64,
         db_live_bytes: sizes.live_bytes as i64,
         quota_bytes: sizes.quota_bytes as i64,
-        keys: keys(server),
+        keys: i64::try_from(sizes.keys).unwrap_or(i64::MAX),
         revision: mvcc.revision(),
         compact_revision: mvcc.compact_revision(),
         alarms: mvcc
@@ -231,21 +235,6 @@ fn view(server: &Inner) -> View {
         version: ETCD_VERSION,
         cluster_version: CLUSTER_VERSION,
     }
-}
-
-/// The number of keys; the index counts without walking.
-fn keys(server: &Inner) -> i64 {
-    let everything = RangeRequest {
-        key: Bytes::from_static(&[0]),
-        range_end: Bytes::from_static(&[0]),
-        count_only: true,
-        ..RangeRequest::default()
-    };
-    server
-        .member
-        .mvcc()
-        .range(&everything)
-        .map_or(0, |response| response.count)
 }
 
 /// A query string.

@@ -59,12 +59,11 @@ pub(super) async fn range_stream(
         return Err(status::status(&Error::EmptyKey));
     }
     check_streamable(&request)?;
-    if !request.serializable {
-        member
-            .read_barrier()
-            .await
-            .map_err(|error| status::status(&error))?;
-    }
+    let ready = match request.serializable {
+        true => member.recovered().await,
+        false => member.read_barrier().await,
+    };
+    ready.map_err(|error| status::status(&error))?;
     let pages = Pages::new(member, request);
     Ok(stream::unfold(Some(pages), |pages| async move {
         let mut pages = pages?;

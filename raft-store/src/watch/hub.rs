@@ -41,6 +41,8 @@ struct Shared {
     stopped: AtomicBool,
     watchers: AtomicU64,
     history_reads: AtomicU64,
+    lagging: AtomicU64,
+    events: AtomicU64,
     #[cfg(feature = "mutants")]
     mutants: std::sync::OnceLock<WatchMutants>,
 }
@@ -74,6 +76,26 @@ pub struct WatchStats {
     pub watchers: u64,
     /// Batches that had to come from disk because a watcher was behind the ring.
     pub history_reads: u64,
+    /// Streams that wait for such a batch now.
+    pub lagging: u64,
+    /// Events handed to watchers, embedded ones excluded.
+    pub events: u64,
+}
+
+/// One more, for as long as it lives.
+struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU64) -> Counted<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a lagging watcher has read.
@@ -106,10 +128,12 @@ impl WatchHub {
             stopped: AtomicBool::new(false),
             watchers: AtomicU64::new(0),
             history_reads: AtomicU64::new(0),
+            lagging: AtomicU64::new(0),
+            events: AtomicU64::new(0),
             #[cfg(feature = "mutants")]
             mutants: std::sync::OnceLock::new(),
         });
-        tasks.spawn("watch dispatcher", run_dispatcher(shared.clone()));
+        tasks.core("watch dispatcher", run_dispatcher(shared.clone()));
         WatchHub { shared }
     }
 
@@ -145,7 +169,16 @@ impl WatchHub {
             streams: self.shared.index().bells.len(),
             watchers: self.shared.watchers.load(Ordering::Relaxed),
             history_reads: self.shared.history_reads.load(Ordering::Relaxed),
+            lagging: self.shared.lagging.load(Ordering::Relaxed),
+            events: self.shared.events.load(Ordering::Relaxed),
         }
+    }
+
+    /// Counts events that are on their way to watchers.
+    pub(crate) fn count_events(&self, events: usize) {
+        self.shared
+            .events
+            .fetch_add(events as u64, Ordering::Relaxed);
     }
 
     /// Adds a stream. It gets no marks before it registers interest.
@@ -188,6 +221,7 @@ impl WatchHub {
         max_bytes: usize,
         with_previous: Vec<KeyRange>,
     ) -> Result<Past> {
+        let _lagging = Counted::new(&self.shared.lagging);
         for _ in 0..INSTALL_RETRIES {
             let shared = self.shared.clone();
             let ranges = with_previous.clone();

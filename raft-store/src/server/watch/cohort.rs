@@ -231,11 +231,13 @@ impl Group {
             } else {
                 // It starts in the middle of the batch.
                 let later = |at: &&(u32, u32)| revision_of(at) >= watcher.from;
-                let own = matched.iter().filter(later).copied().collect();
+                let own: Vec<_> = matched.iter().filter(later).copied().collect();
+                dress.hub.count_events(own.len());
                 outbox.push_fan(fan(vec![watcher.id], own));
             }
         }
         if !ids.is_empty() {
+            dress.hub.count_events(ids.len() * matched.len());
             outbox.push_fan(fan(ids, matched));
         }
         Ok(())
