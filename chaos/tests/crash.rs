@@ -3,6 +3,7 @@
 //! the members' hashes must agree: `chaos run` checks that.
 //!
 //! The binary is the one beside the harness: `cargo nextest run --workspace` builds both.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
