@@ -95,9 +95,11 @@ impl Invariants {
         {
             self.problem(format!("stopped: m{at} stopped by itself: {failure}"));
         }
-        match self.lives.remove(&at) {
+        let before = self.lives.remove(&at).filter(|before| before.id == id);
+        // A member that begins is compared from its oldest revision on.
+        let compared = before.as_ref().map_or(member.mvcc().compact_revision().max(1), |life| life.compared);
+        match before {
             None => self.begun(at, id, &standing),
-            Some(before) if before.id != id => {}
             Some(before) => self.same_life(at, &before, &standing, revision),
         }
         if standing.leads {
@@ -114,7 +116,7 @@ impl Invariants {
                 "applied: m{at} applied {applied} beyond its commit {committed}"
             ));
         }
-        let compared = self.compare(at, member, revision);
+        let compared = self.compare(at, member, revision, compared);
         let life = Life {
             id,
             standing,
@@ -208,7 +210,7 @@ impl Invariants {
     }
 
     /// Compares the history that a member applied since the last look with what others applied.
-    fn compare(&mut self, at: usize, member: &Member, revision: i64) -> i64 {
+    fn compare(&mut self, at: usize, member: &Member, revision: i64, mut compared: i64) -> i64 {
         let mvcc = member.mvcc();
         if let Ok(hash) = mvcc.hash(0) {
             let known = *self.hashes.entry(hash.revision).or_insert(hash.hash);
@@ -218,10 +220,6 @@ impl Invariants {
                     hash.revision
                 ));
             }
-        }
-        let mut compared = self.lives.get(&at).map_or(0, |life| life.compared);
-        if compared == 0 {
-            compared = self.compared_before(at, mvcc.compact_revision());
         }
         while compared < revision {
             let from = (compared + 1).max(mvcc.compact_revision());
@@ -247,11 +245,6 @@ impl Invariants {
             compared = last;
         }
         revision
-    }
-
-    /// A member that begins is compared from its oldest revision on.
-    fn compared_before(&self, _at: usize, compacted: i64) -> i64 {
-        compacted.max(1)
     }
 
     fn told(&mut self, at: usize, revision: i64, events: Vec<Event>) {
