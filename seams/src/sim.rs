@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use turmoil::fs::shim::std::fs as shim;
 
 use crate::clock::Clock;
-use crate::disk::{Disk, File, Open};
+use crate::disk::{Disk, File, Open, parent};
 use crate::net::{BoxedStream, Listener, Net};
 use crate::rng::{Rng, SeededRng};
 
@@ -123,7 +123,7 @@ impl SimDisk {
             self.rename(&from.join(&name), &to.join(&name))?;
         }
         self.sync_dir(to)?;
-        shim::remove_dir_all(from).map_err(classify)
+        self.remove_dir_all(from)
     }
 }
 
@@ -171,7 +171,10 @@ impl Disk for SimDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        shim::remove_dir_all(path).map_err(classify)
+        shim::remove_dir_all(path).map_err(classify)?;
+        // Turmoil lets a directory that is made again be synced before its removal, which then
+        // removes it after all.
+        self.sync_dir(&parent(path))
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -249,11 +249,9 @@ impl Nemesis {
         if self.hosts.borrow().slots[at].begin != Begin::Absent {
             return;
         }
-        let learner = self.dice.chance(40);
-        self.note(format!(
-            "m{at} joins{}",
-            if learner { " as a learner" } else { "" }
-        ));
+        // As a voter: clients read from every member, and learners refuse most reads, as etcd's.
+        let learner = false;
+        self.note(format!("m{at} joins"));
         self.hosts.borrow_mut().slots[at].begin = Begin::Join { learner };
         self.start(sim, invariants, at);
     }

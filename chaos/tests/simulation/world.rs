@@ -240,7 +240,8 @@ async fn serves(target: &Target) {
         serializable: false,
         revision: 0,
     };
-    while client.call(&read).await.is_err() {
+    while let Err(failure) = client.call(&read).await {
+        tracing::info!(target: "raft_store::nemesis", node = target.node, ?failure, "not served");
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -320,7 +320,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
                 self.figures.snapshot_time.observe_duration(begun.elapsed());
                 match sent {
                 Ok(reply) => Ok(SnapshotResponse::new(vote_from_pb(reply.vote))),
-                Err(status) => Err(match rpc_error(&status) {
+                Err(status) => Err(match failed_snapshot(&status) {
                     RPCError::Unreachable(error) => StreamingError::Unreachable(error),
                     _ => StreamingError::Network(NetworkError::new(&status)),
                 }),
@@ -364,6 +364,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
             std::iter::successors(Some(first), move |pause| Some((*pause * 2).min(longest)));
         Some(Backoff::new(pauses))
     }
+}
+
+fn failed_snapshot(status: &Status) -> RPCError<TypeConfig> {
+    tracing::warn!(code = ?status.code(), message = status.message(), "a snapshot was not sent");
+    rpc_error(status)
 }
 
 /// The next answer of an append stream; `None` when the peer ended it.

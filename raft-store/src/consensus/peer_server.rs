@@ -148,6 +148,8 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 }
 
 fn io_status(error: std::io::Error) -> Status {
+    // The peer tries again; what is wrong here is for this member's operator to know.
+    tracing::warn!(%error, "cannot take or give a snapshot");
     Status::internal(error.to_string())
 }
 
