@@ -97,7 +97,11 @@ impl Invariants {
         }
         let before = self.lives.remove(&at).filter(|before| before.id == id);
         // A member that begins is compared from its oldest revision on.
-        let compared = before.as_ref().map_or(member.mvcc().compact_revision().max(1), |life| life.compared);
+        let compared = before
+            .as_ref()
+            .map_or(member.mvcc().compact_revision().max(1), |life| {
+                life.compared
+            });
         match before {
             None => self.begun(at, id, &standing),
             Some(before) => self.same_life(at, &before, &standing, revision),

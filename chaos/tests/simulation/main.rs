@@ -65,7 +65,7 @@ fn run(members: usize, seeds: Range<u64>) {
     assert!(failures.is_empty(), "seeds that failed:{failures}");
 }
 
-const PER_TEST: u64 = 30;
+const PER_TEST: u64 = 10;
 
 #[test]
 fn simulation_of_three_members_a() {
