@@ -114,28 +114,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
     {
         let (from, to) = self.indexes(&range);
         let store = self.clone();
-        // One batch per poll, and the vote is checked after each read: records read while the
-        // vote still stands were not truncated by a later leader.
-        let batches = stream::unfold(Some(from), move |from| {
-            let store = store.clone();
-            async move {
-                let from = from?;
-                let batch = store.bounded_batch(leader, from, to);
-                let next = match &batch {
-                    Ok(entries) => entries.last().map(|last| last.log_id.index + 1),
-                    Err(_) => None,
-                };
-                Some((batch, next))
-            }
-        });
-        let entries = futures::StreamExt::flat_map(batches, |batch| {
-            let items: Vec<_> = match batch {
-                Ok(entries) => entries.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            };
-            stream::iter(items)
-        });
-        Box::pin(entries)
+        // The vote is checked after each read: records read while the vote still stands were not
+        // truncated by a later leader.
+        in_batches(from, move |from| store.bounded_batch(leader, from, to))
     }
 
     async fn entries_stream<RB>(
@@ -147,35 +128,44 @@ impl RaftLogReader<TypeConfig> for LogStore {
     {
         let (from, to) = self.indexes(&range);
         let store = self.clone();
-        let batches = stream::unfold(Some(from), move |from| {
-            let store = store.clone();
-            async move {
-                let from = from.filter(|from| *from < to)?;
-                let batch = store.read(from, to, APPEND_BYTES_MAX).and_then(|entries| {
-                    // What is to be applied is there, unless the log has failed meanwhile: to
-                    // end early would count as having applied it.
-                    if entries.is_empty() && to != u64::MAX {
-                        let text = format!("entry {from} is not in the log");
-                        return Err(io::Error::other(text));
-                    }
-                    Ok(entries)
-                });
-                let next = match &batch {
-                    Ok(entries) => entries.last().map(|last| last.log_id.index + 1),
-                    Err(_) => None,
-                };
-                Some((batch, next))
+        in_batches(from, move |from| {
+            let entries = store.read(from, to, APPEND_BYTES_MAX)?;
+            // What is to be applied is there, unless the log has failed meanwhile: to end early
+            // would count as having applied it.
+            if entries.is_empty() && from < to && to != u64::MAX {
+                let text = format!("entry {from} is not in the log");
+                return Err(io::Error::other(text));
             }
-        });
-        let entries = futures::StreamExt::flat_map(batches, |batch| {
-            let items: Vec<_> = match batch {
-                Ok(entries) => entries.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            };
-            stream::iter(items)
-        });
-        Box::pin(entries)
+            Ok(entries)
+        })
     }
+}
+
+/// The entries from `from` on as `read` gives them, one batch per poll, until a batch is empty or
+/// a read fails.
+fn in_batches<E: Send + 'static>(
+    from: u64,
+    read: impl Fn(u64) -> Result<Vec<Entry>, E> + Send + 'static,
+) -> impl Stream<Item = Result<Entry, E>> + Send + Unpin {
+    let batches = stream::unfold(Some(from), move |from| {
+        let batch = from.map(&read);
+        async move {
+            let batch = batch?;
+            let next = match &batch {
+                Ok(entries) => entries.last().map(|last| last.log_id.index + 1),
+                Err(_) => None,
+            };
+            Some((batch, next))
+        }
+    });
+    let entries = futures::StreamExt::flat_map(batches, |batch| {
+        let items: Vec<_> = match batch {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        stream::iter(items)
+    });
+    Box::pin(entries)
 }
 
 impl LogStore {
