@@ -16,6 +16,7 @@ mod http;
 mod kv;
 mod lease;
 pub mod listen;
+mod listing;
 mod maintenance;
 pub mod status;
 pub mod tls;
@@ -213,7 +214,15 @@ impl Inner {
             return Answer::error(status::status(&error), method, &self.metrics.grpc);
         }
         match method {
-            Method::Range => unary!(self, method, request, kv::range),
+            Method::Range => {
+                let result = match self.read(request).await {
+                    Ok((message, _)) => kv::range(self, message)
+                        .await
+                        .map_err(|e| status::status(&e)),
+                    Err(status) => Err(status),
+                };
+                Answer::range(result, method, &self.metrics.grpc)
+            }
             Method::Put => write!(self, method, request, kv::put),
             Method::DeleteRange => write!(self, method, request, kv::delete_range),
             Method::Txn => write!(self, method, request, kv::txn),
