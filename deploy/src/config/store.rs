@@ -43,6 +43,7 @@ pub struct StoreConfig {
     #[serde(with = "text")]
     pub initial_cluster_token: String,
     /// Peer URLs of a running cluster to join; passed over once the data directory holds a member.
+    /// Wins over `initial-cluster`.
     #[serde(with = "texts")]
     pub join: Vec<Url>,
     /// With `join`: stay a learner instead of becoming a voter when caught up. Default: false.
@@ -277,13 +278,8 @@ impl StoreConfig {
             );
         }
         if !self.join.is_empty() {
-            if !self.initial_cluster.is_empty() {
-                found.add(
-                    "join",
-                    "joining a running cluster and founding one exclude each other: remove join \
-                     or initial-cluster",
-                );
-            }
+            // Joining wins: it is what an operator asks for on top of the file that founded the
+            // cluster, and a founder whose disk was lost must not found anything.
             return;
         }
         if self.learner {

@@ -31,6 +31,7 @@ impl MemberFormat for MemberFiles {
             name: identity.name.clone(),
             // Its log begins when it starts.
             has_log: false,
+            retired: None,
             founders: identity.members.iter().map(founder).collect(),
         }
         .encode()

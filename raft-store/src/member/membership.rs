@@ -405,7 +405,8 @@ impl Member {
             if *id != self.id() {
                 let node = membership.get_node(id)?;
                 let mut client = self.consensus().peers.client(*id, node);
-                let answer = timeout(PROBE_TIMEOUT, client.describe(DescribeRequest {})).await;
+                let answer =
+                    timeout(PROBE_TIMEOUT, client.describe(DescribeRequest::default())).await;
                 let there = answer.ok()?.ok()?.into_inner();
                 // The address may have passed to another member, even of another cluster.
                 if (there.cluster_id, there.member_id) != (self.cluster_id(), *id) {

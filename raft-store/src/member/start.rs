@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::config::{Config, Start};
-use super::identity::{IDENTITY_FILE, Identity};
+use super::identity::{IDENTITY_FILE, Identity, Retired};
 use super::lessor::Lessor;
 use super::{Inner, Member, StartError, fatal, measured, probe, space, upkeep};
 use crate::consensus::databases::Databases;
@@ -98,7 +98,7 @@ async fn start(
         .map_err(|error| StartError::io("create", &data_dir, error))?;
     let lock_path = data_dir.join(LOCK_FILE);
     let lock = disk.lock(&lock_path).map_err(|error| {
-        StartError::Config(format!(
+        StartError::InUse(format!(
             "{} is in use by another process ({error}): stop that one first",
             data_dir.display()
         ))
@@ -112,13 +112,28 @@ async fn start(
     let security = PeerSecurity::load(&config, &seams, &metrics, &tasks)?;
     let dial = dialer(&seams, security.client.clone());
     let mut identity = match Identity::load(disk.as_ref(), &data_dir)? {
-        Some(identity) => identity,
+        Some(identity) => {
+            if matches!(config.start, Start::Join { .. }) {
+                tracing::info!(
+                    member = %format_args!("{:x}", identity.member_id),
+                    "the data directory holds a member already: join is passed over"
+                );
+            }
+            identity
+        }
         None => {
             let identity = new_identity(&config, &dial).await?;
             identity.save(disk.as_ref(), &data_dir)?;
             identity
         }
     };
+
+    if let Some(why) = identity.ended(&data_dir) {
+        return Err(match identity.retired {
+            Some(Retired::Removed) => StartError::Removed(why),
+            _ => StartError::Directory(why),
+        });
+    }
 
     let databases = Databases::new(&data_dir, disk.clone());
     let io = |action, error| StartError::io(action, &data_dir, error);
@@ -136,12 +151,7 @@ async fn start(
     )?;
     let log_bytes = Arc::new(AtomicU64::new(0));
     if identity.has_log && !disk.exists(&data_dir.join(WAL_DIR)) {
-        return Err(StartError::Config(format!(
-            "the log of member {:x} is missing from {}: without it the member must not vote. Remove \
-             the member from the cluster, empty the directory, and start it again with --join",
-            identity.member_id,
-            data_dir.display()
-        )));
+        return Err(log_is_missing(&identity, &data_dir));
     }
     let free = disk
         .free_bytes(&data_dir)
@@ -153,6 +163,11 @@ async fn start(
     };
     let wal_dir = data_dir.join(WAL_DIR);
     let (wal, recovered) = Wal::open(&wal_dir, &seams, &log_tasks, wal_config)?;
+    let empty = recovered.vote.is_none() && recovered.last.is_none() && recovered.purged.is_none();
+    // Entry 0 is in a restored database too, which has had no log yet.
+    if empty && mvcc.applied().is_some_and(|at| at.index > 0) {
+        return Err(log_is_missing(&identity, &data_dir));
+    }
     if !identity.has_log {
         identity.has_log = true;
         identity.save(disk.as_ref(), &data_dir)?;
@@ -224,6 +239,7 @@ async fn start(
         recovered,
         leader,
         quarantined: AtomicBool::new(false),
+        failure_kind: OnceLock::new(),
         disk_short: AtomicBool::new(false),
         peer_addresses: Vec::new(),
         client_addresses: OnceLock::new(),
@@ -241,6 +257,15 @@ async fn start(
     let addresses = listen_for_clients(&member).await?;
     let _ = member.0.client_addresses.set(addresses);
     Ok(member)
+}
+
+fn log_is_missing(identity: &Identity, data_dir: &Path) -> StartError {
+    StartError::Directory(format!(
+        "the log of member {:x} is missing from {}: without it the member must not vote. Remove \
+         the member from the cluster, empty the directory, and start it again with --join",
+        identity.member_id,
+        data_dir.display()
+    ))
 }
 
 /// TLS between members.
@@ -358,7 +383,10 @@ async fn ask_to_join(
     let passing = |error: tonic::Status| Refusal::Passing(error.message().to_owned());
     let anyone = Peers::new(0, dial.clone());
     let mut client = anyone.client_of_urls(None, &[url.to_owned()]);
-    let described = client.describe(DescribeRequest {}).await.map_err(passing)?;
+    let described = client
+        .describe(DescribeRequest::default())
+        .await
+        .map_err(passing)?;
     let described = described.into_inner();
     // An earlier attempt may have been carried out although its answer was lost: a member with
     // our URLs that never started is us.
@@ -406,6 +434,7 @@ async fn ask_to_join(
         name: config.name.clone(),
         has_log: false,
         founders: Vec::new(),
+        retired: None,
     })
 }
 
@@ -676,7 +705,7 @@ async fn refuse_wiped(member: &Member) -> Result<(), StartError> {
 /// Whether a peer knows that this member has served; `None` when the peer does not answer.
 async fn was_here_before(member: &Member, peer_urls: &[String]) -> Option<bool> {
     let mut client = member.consensus().peers.client_of_urls(None, peer_urls);
-    let answer = timeout(ASK_TIMEOUT, client.describe(DescribeRequest {})).await;
+    let answer = timeout(ASK_TIMEOUT, client.describe(DescribeRequest::default())).await;
     let described = answer.ok()?.ok()?.into_inner();
     // Only a member that has started publishes its client URLs.
     let own = described
@@ -691,7 +720,7 @@ fn wiped(member: &Member) -> Result<StartError, StartError> {
     let path = member.config().data_dir.join(IDENTITY_FILE);
     let removed = member.seams().disk.remove_file(&path);
     removed.map_err(|error| StartError::io("remove", &path, error))?;
-    Ok(StartError::Cluster(format!(
+    Ok(StartError::Directory(format!(
         "member {} has been part of this cluster before, but {} holds no log: its disk was lost. \
          Remove it with `trireme member remove {:x}` and start it again with --join",
         member.name(),

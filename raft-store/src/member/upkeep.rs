@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::config::AutoCompaction;
-use super::{Member, space};
+use super::{Member, belonging, space};
 use crate::consensus::snapshot::{Incoming, meta_of};
 use crate::error::Error;
 use crate::pb::etcdserverpb::{CompactionRequest, Member as PbMember};
@@ -74,6 +74,7 @@ pub(super) fn start(member: &Member) {
     tasks.core("auto compaction", member.clone().compact_by_itself());
     tasks.core("garbage", member.clone().collect_garbage());
     tasks.core("room", space::watch(member.clone()));
+    tasks.core("belonging", belonging::watch(member.clone()));
 }
 
 /// Runs `work` after each `period` until the member stops.
