@@ -2,7 +2,7 @@
 //!
 //! - [`config`]: what it is started with; [`identity`]: who it is; [`format`]: both as backups
 //!   see them.
-//! - [`start`]: opening the directory, joining or founding a cluster, listening.
+//! - [`start`]: opening the directory, listening; [`joining`] and [`founding`] a cluster.
 //! - [`store`]: the in-process [`crate::Store`].
 //! - [`lessor`]: the leader's clock over leases; [`membership`]: changes of the membership.
 //! - [`upkeep`]: what a member does by itself: expiry, compaction, garbage, checkpoints, hashes;
@@ -14,7 +14,9 @@ mod belonging;
 pub mod config;
 mod fatal;
 pub mod format;
+mod founding;
 pub mod identity;
+mod joining;
 pub mod lessor;
 mod measured;
 pub mod membership;

@@ -1,6 +1,6 @@
 //! The etcd v3 services over gRPC and HTTP, on one port.
 //!
-//! - [`listen`] accepts connections, [`tls`] protects them.
+//! - [`listen`] accepts connections, [`tls`] protects them, `authority` lets old clients in.
 //! - `grpc` frames calls; `kv`, `lease`, `cluster`, `maintenance`, `health` and [`watch`] answer
 //!   them from a [`Member`]; `http` answers the plain paths.
 //! - [`status`] turns errors into gRPC statuses and back.
@@ -8,6 +8,7 @@
 //! A request is validated where it is carried out, in the member, because the in-process `Store`
 //! needs the same checks; here are only the checks that belong to the transport.
 
+mod authority;
 mod cluster;
 pub(crate) mod driven;
 mod grpc;

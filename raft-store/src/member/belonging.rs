@@ -76,7 +76,8 @@ async fn ask(member: &Member) -> Verdict {
     });
     let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
     // With this member, the others are all that could form a majority.
-    let majority = (others.len() + 1) / 2 + 1;
+    let members = others.len() + 1;
+    let majority = members / 2 + 1;
     judge(member.cluster_id(), member.id(), majority, &answers)
 }
 
