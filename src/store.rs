@@ -137,6 +137,7 @@ fn member_config(config: &StoreConfig) -> member::Config {
             ring_bytes: as_usize(shares.events),
             log_cache_bytes: as_usize(shares.log),
             request_bytes: as_usize(config.max_request_bytes.0),
+            reserve_bytes: config.reserve_bytes.0,
             ..member::Limits::default()
         },
         auto_compaction: match config.auto_compaction() {

@@ -1,6 +1,10 @@
 //! Members that must not go on under their identity: removed ones, ones whose log was lost, ones
 //! whose cluster went on without them.
-#![allow(clippy::disallowed_methods, reason = "tests look at real files")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests look at real files"
+)]
 
 mod support;
 

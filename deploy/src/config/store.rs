@@ -76,6 +76,10 @@ pub struct StoreConfig {
     /// Live bytes from which on writes are refused. Default: 16 GiB.
     #[serde(with = "text")]
     pub quota_backend_bytes: ByteSize,
+    /// Disk kept in reserve, to be given up when the rest is used; at most 1/16 of what is free.
+    /// Default: 256 MiB.
+    #[serde(with = "text")]
+    pub reserve_bytes: ByteSize,
     /// What the retention counts. Default: periodic.
     #[serde(with = "text")]
     pub auto_compaction_mode: CompactionMode,
@@ -140,6 +144,7 @@ impl Default for StoreConfig {
             heartbeat_interval: Span::from_millis(50),
             election_timeout: Span::from_millis(300),
             quota_backend_bytes: ByteSize::mib(16 * 1024),
+            reserve_bytes: ByteSize::mib(256),
             auto_compaction_mode: CompactionMode::Periodic,
             auto_compaction_retention: "0".into(),
             memory_budget: ByteSize::mib(224),

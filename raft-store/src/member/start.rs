@@ -189,7 +189,7 @@ async fn start(
         log: LogStore::new(wal.clone()),
         state_machine,
         mvcc: mvcc.clone(),
-        peers: Peers::new(identity.cluster_id, dial).counted(metrics.clone()),
+        peers: Peers::new(identity.cluster_id, dial).counted(metrics.clone(), identity.member_id),
         metrics: metrics.clone(),
         timings: config.timings.clone(),
         log_entries_kept: config.limits.log_entries_kept,

@@ -175,7 +175,7 @@ impl Member {
         let leases: Vec<Remaining> = self
             .0
             .lessor
-            .checkpoint(now)
+            .checkpoint(now, self.0.config.lease_checkpoint_interval)
             .into_iter()
             .map(|(id, remaining_ttl)| Remaining { id, remaining_ttl })
             .collect();
@@ -247,6 +247,7 @@ impl Member {
             "this member's data differs from the others': it serves nothing until it has theirs"
         );
         self.0.quarantined.store(true, Ordering::Release);
+        self.0.hub.suspend();
         self.hand_over().await;
         let peers = self.members_now();
         for peer in peers.iter().filter(|member| member.id != self.id()) {
@@ -254,6 +255,7 @@ impl Member {
                 Ok(()) => {
                     tracing::info!(peer = %format_args!("{:x}", peer.id), "fetched the data anew");
                     self.0.quarantined.store(false, Ordering::Release);
+                    self.0.hub.resume();
                     return;
                 }
                 Err(error) => {

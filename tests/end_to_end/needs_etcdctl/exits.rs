@@ -1,9 +1,11 @@
-//! How members end that cannot go on: the exit code and the last words of the real binary.
+//! How members begin and how they end that cannot go on: what the service manager hears, the exit
+//! code and the last words of the real binary.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -33,17 +35,19 @@ struct Member {
 
 impl Member {
     fn start(home: &Path, name: &str, port: u16, further: &[&str]) -> Member {
+        let mut command = trireme(&arguments(home, name, port));
+        command.args(further);
+        Member::run(command, home, name, port)
+    }
+
+    fn run(mut command: Command, home: &Path, name: &str, port: u16) -> Member {
         let log = home.join(format!("{name}.log"));
         let file = fs::File::options()
             .create(true)
             .append(true)
             .open(&log)
             .unwrap();
-        let child = trireme(&arguments(home, name, port))
-            .args(further)
-            .stderr(file)
-            .spawn()
-            .unwrap();
+        let child = command.stderr(file).spawn().unwrap();
         Member { child, log, port }
     }
 
@@ -153,6 +157,38 @@ fn refused(home: &Path, name: &str, port: u16, further: &[&str]) -> (Option<i32>
         .output()
         .unwrap();
     (output.status.code(), text(&output.stderr))
+}
+
+#[test]
+fn a_member_is_ready_once_it_serves() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let socket = home.join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    let founders: Vec<u16> = (0..2).map(|_| ports()).collect();
+    let cluster = format!(
+        "m0=http://127.0.0.1:{},m1=http://127.0.0.1:{}",
+        founders[0] + 1,
+        founders[1] + 1
+    );
+    let further = ["--initial-cluster", &*cluster];
+    let mut command = trireme(&arguments(home, "m0", founders[0]));
+    command.args(further).env("NOTIFY_SOCKET", &socket);
+    let first = Member::run(command, home, "m0", founders[0]);
+    // It listens, but has no quorum to catch up with.
+    until("it listens", || {
+        TcpStream::connect(("127.0.0.1", first.port)).is_ok()
+    });
+    let mut heard = [0; 64];
+    manager
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    assert!(manager.recv(&mut heard).is_err(), "too early");
+    let _second = Member::start(home, "m1", founders[1], &further);
+    manager.set_read_timeout(Some(BOUND)).unwrap();
+    let length = manager.recv(&mut heard).unwrap();
+    assert_eq!(&heard[..length], b"READY=1");
+    serves(&first.endpoint());
 }
 
 #[test]
