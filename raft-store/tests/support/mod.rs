@@ -5,6 +5,8 @@
     reason = "each test file uses its own part"
 )]
 
+pub mod etcd;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
