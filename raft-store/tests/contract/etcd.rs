@@ -7,7 +7,7 @@ use raft_store::remote::{RemoteConfig, RemoteStore};
 use seams::Seams;
 
 use crate::backend::{Backend, Feature, Running, Skipped};
-use crate::support::etcd::{BINARY, Etcd};
+use crate::debian::{BINARY, Etcd};
 
 const LACKS: &[(Feature, &str)] = &[
     (

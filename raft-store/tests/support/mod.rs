@@ -5,8 +5,6 @@
     reason = "each test file uses its own part"
 )]
 
-pub mod etcd;
-
 use std::net::TcpListener;
 use std::time::Duration;
 
