@@ -47,11 +47,10 @@ impl Backend for DebianEtcd {
                 "{BINARY} is missing: apt-get install etcd-server"
             )));
         }
-        let started = tokio::task::spawn_blocking(|| Etcd::start(&[])).await;
-        let process = started.expect("etcd starts");
-        let url = process.endpoint.clone();
         let seams = Seams::real();
         let tasks = seams.tasks();
+        let process = tasks.blocking(|| Etcd::start(&[])).await;
+        let url = process.endpoint.clone();
         let store = RemoteStore::new(RemoteConfig::new([url]), &seams, &tasks).expect("an address");
         Ok(Running {
             store: Arc::new(store),
