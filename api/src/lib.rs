@@ -1,7 +1,9 @@
 //! API machinery: what every side of the Kubernetes API must agree on, without IO and without async.
 //!
-//! It holds the schema table of built-in kinds, schema-directed documents, the codecs (JSON, YAML,
-//! protobuf), patches and server-side apply, selectors, quantities, names and `Status`.
-//!
 //! It leaves serving to `apiserver`, reaching a server to `client`, and what an object makes happen
-//! to `controllers`, `scheduler` and `node`.
+//! to `controllers`, `scheduler` and `node`. In reading order:
+//!
+//! - [`schema`]: what every kind consists of; [`mod@resources`]: how kinds are served
+
+pub mod resources;
+pub mod schema;
