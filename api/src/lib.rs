@@ -4,6 +4,13 @@
 //! to `controllers`, `scheduler` and `node`. In reading order:
 //!
 //! - [`schema`]: what every kind consists of; [`mod@resources`]: how kinds are served
+//! - [`doc`]: documents, JSON-like trees; [`values`]: scalars with a notation of their own
+//! - [`mod@conform`]: makes a document conform to a type, as Go's typed round trip would
+//! - [`codec`]: JSON
 
+pub mod codec;
+pub mod conform;
+pub mod doc;
 pub mod resources;
 pub mod schema;
+pub mod values;

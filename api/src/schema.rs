@@ -13,6 +13,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub use builtin::{Kind, kind, kinds, type_named};
+pub(crate) use go_type::GoType;
 
 /// A struct: its fields in the order in which Go writes them.
 #[derive(Debug)]
@@ -99,6 +100,18 @@ pub struct Field {
     pub topology: Topology,
     /// What only some readers ask for.
     pub facts: Facts,
+}
+
+impl Field {
+    /// Where it is on the wire: the tags from the outermost message inwards, one a byte, padded
+    /// with zeros at the end. Sorting by it groups what shares a message.
+    pub(crate) fn wire_path(&self) -> [u8; 3] {
+        match self.hops {
+            [0, _] => [self.tag, 0, 0],
+            [hop, 0] => [hop, self.tag, 0],
+            [outer, inner] => [outer, inner, self.tag],
+        }
+    }
 }
 
 /// The less frequented facts of a field.

@@ -1,0 +1,4 @@
+//! Encodings of documents.
+
+pub mod json;
+pub mod protobuf;
