@@ -13,8 +13,9 @@ pub(crate) fn generate(text: &str) -> String {
         blocks.last_mut().unwrap().push((number, line));
     }
     let mut out = String::from("static RESOURCES: &[Resource] = &[\n");
-    let (resources, tables): (Vec<_>, Vec<_>) =
-        blocks.iter().partition(|block| block[0].1.starts_with("resource "));
+    let (resources, tables): (Vec<_>, Vec<_>) = blocks
+        .iter()
+        .partition(|block| block[0].1.starts_with("resource "));
     for block in resources {
         resource(&mut out, block);
     }
@@ -24,7 +25,10 @@ pub(crate) fn generate(text: &str) -> String {
         let ["table", version, kind] = words[..] else {
             panic!("resources.txt:{}: what is this?", block[0].0);
         };
-        let columns: String = block[1..].iter().filter_map(|(_, line)| column(line)).collect();
+        let columns: String = block[1..]
+            .iter()
+            .filter_map(|(_, line)| column(line))
+            .collect();
         writeln!(out, "({version:?}, {kind:?}, &[{columns}]),").unwrap();
     }
     out.push_str("];\n");
@@ -36,7 +40,11 @@ fn resource(out: &mut String, block: &[(usize, &str)]) {
     let ["resource", name, version, kind, scope, verbs, ref rest @ ..] = words[..] else {
         panic!("resources.txt:{}: what is this?", block[0].0);
     };
-    let value = |name: &str| rest.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("");
+    let value = |name: &str| {
+        rest.iter()
+            .find_map(|word| word.strip_prefix(name))
+            .unwrap_or("")
+    };
     let (group, plain) = version.rsplit_once('/').unwrap_or(("", version));
     let (mut columns, mut labels, mut subs) = (String::new(), String::new(), String::new());
     for (number, line) in &block[1..] {
@@ -89,7 +97,10 @@ fn label(line: &str) -> Option<String> {
     let [label, path, form, ref rest @ ..] = words[..] else {
         return None;
     };
-    let key = rest.iter().find_map(|word| word.strip_prefix("key=")).unwrap_or(label);
+    let key = rest
+        .iter()
+        .find_map(|word| word.strip_prefix("key="))
+        .unwrap_or(label);
     let paths = if path == "-" { "" } else { path };
     Some(format!(
         "Label {{ label: {label:?}, key: {key:?}, paths: {}, form: {form:?}, accepted: {}, indexed: {} }}, ",

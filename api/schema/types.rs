@@ -38,9 +38,18 @@ pub(crate) fn generate(text: &str) -> String {
     let mut kinds = Vec::new();
     for (at, one) in tables.types.iter().enumerate() {
         tables.write_type(&mut out, at, one);
-        if let Some(group) = one.words.iter().find_map(|word| word.strip_prefix("group=")) {
+        if let Some(group) = one
+            .words
+            .iter()
+            .find_map(|word| word.strip_prefix("group="))
+        {
             let version = one.package.rsplit('/').next().unwrap();
-            kinds.push((one.name, group, if group == "*" { "*" } else { version }, at));
+            kinds.push((
+                one.name,
+                group,
+                if group == "*" { "*" } else { version },
+                at,
+            ));
         }
     }
     kinds.sort_unstable();
@@ -69,10 +78,16 @@ fn parse(text: &str) -> Tables<'_> {
             ["package", go, prefix, message] => (package, openapi, proto) = (go, prefix, message),
             ["enum", name, ref values @ ..] => {
                 let values: Vec<&str> = values.iter().map(|v| v.trim_matches('"')).collect();
-                tables.enums.insert(format!("{package}.{name}"), format!("&{values:?}"));
+                tables
+                    .enums
+                    .insert(format!("{package}.{name}"), format!("&{values:?}"));
             }
-            [role @ ("object" | "list" | "struct"), name, ref words @ ..] if !text.starts_with(' ') => {
-                tables.index.insert(format!("{package}.{name}"), tables.types.len());
+            [role @ ("object" | "list" | "struct"), name, ref words @ ..]
+                if !text.starts_with(' ') =>
+            {
+                tables
+                    .index
+                    .insert(format!("{package}.{name}"), tables.types.len());
                 tables.types.push(Type {
                     package,
                     openapi,
@@ -90,7 +105,13 @@ fn parse(text: &str) -> Tables<'_> {
             }
             [name, tag, shape, ref words @ ..] if text.starts_with("  ") => {
                 let words = words.to_vec();
-                let field = Field { line, name, tag, shape, words };
+                let field = Field {
+                    line,
+                    name,
+                    tag,
+                    shape,
+                    words,
+                };
                 tables.types.last_mut().unwrap().fields.push(field);
             }
             _ => panic!("types.txt:{line}: what is this?"),
@@ -107,9 +128,16 @@ impl Tables<'_> {
             _ => "Role::List",
         };
         let has = |word| one.words.contains(&word);
-        let unions: Vec<&str> =
-            one.words.iter().filter_map(|word| word.strip_prefix("union=")).collect();
-        let proto = if has("noproto") || one.proto == "-" { "" } else { one.proto };
+        let unions: Vec<&str> = one
+            .words
+            .iter()
+            .filter_map(|word| word.strip_prefix("union="))
+            .collect();
+        let proto = if has("noproto") || one.proto == "-" {
+            ""
+        } else {
+            one.proto
+        };
         let mut fields = String::new();
         let mut lists = String::new();
         if one.role != "struct" {
@@ -117,21 +145,31 @@ impl Tables<'_> {
             fields.push_str("TYPE_KIND, TYPE_API_VERSION, ");
         }
         for (place, field) in one.fields.iter().enumerate() {
-            self.write_field(&mut fields, &mut lists, &format!("T{at}_{place}"), one, field);
+            self.write_field(
+                &mut fields,
+                &mut lists,
+                &format!("T{at}_{place}"),
+                one,
+                field,
+            );
         }
         let mut rules = String::new();
         for rule in &one.rules {
             let (field, rest) = rule.split_once(" = ").unwrap();
             let (value, condition) = rest.split_once(" if ").unwrap();
-            let rule =
-                format!("Rule {{ field: {field:?}, value: {value:?}, condition: {condition:?} }}, ");
+            let rule = format!(
+                "Rule {{ field: {field:?}, value: {value:?}, condition: {condition:?} }}, "
+            );
             rules.push_str(&rule);
         }
         let names: Vec<&str> = match one.role {
             "struct" => Vec::new(),
             _ => vec!["kind", "apiVersion"],
         };
-        let names: Vec<&str> = names.into_iter().chain(one.fields.iter().map(|f| f.name)).collect();
+        let names: Vec<&str> = names
+            .into_iter()
+            .chain(one.fields.iter().map(|f| f.name))
+            .collect();
         let mut by_name: Vec<usize> = (0..names.len()).collect();
         by_name.sort_unstable_by_key(|at| names[*at]);
         let skipped = names.len() - one.fields.len();
@@ -170,14 +208,21 @@ impl Tables<'_> {
         .into_iter()
         .find_map(|(mark, presence)| Some((field.shape.strip_suffix(mark)?, presence)))
         .unwrap();
-        let mut rest = Words { map: None, set: false, out: String::new(), topology: "Natural" };
+        let mut rest = Words {
+            map: None,
+            set: false,
+            out: String::new(),
+            topology: "Natural",
+        };
         let mut zero = presence == "Presence::Always" && !shape.starts_with(['[', '{']);
         for word in &field.words {
             rest.take(word, field.line);
             zero = (zero || *word == "zero") && *word != "nozero";
         }
         let scalar = shape.trim_start_matches(['[', ']', '{', '}']);
-        let alias = scalar.split_once('<').map_or("", |(_, alias)| alias.trim_end_matches('>'));
+        let alias = scalar
+            .split_once('<')
+            .map_or("", |(_, alias)| alias.trim_end_matches('>'));
         let alias = match alias.contains(['/', '.']) || alias.is_empty() {
             true => alias.to_string(),
             false => format!("{}.{alias}", of.package),
@@ -208,11 +253,15 @@ impl Tables<'_> {
         line: usize,
     ) -> String {
         if let Some(item) = text.strip_prefix("[]") {
-            let (item, wrapped) = item.split_once('@').map_or((item, false), |(i, _)| (i, true));
+            let (item, wrapped) = item
+                .split_once('@')
+                .map_or((item, false), |(i, _)| (i, true));
             let item = self.shape(lists, &format!("{id}I"), of, item, words, line);
             let wrapped = wrapped || lists_inside_map(id);
             let keys = match (words.map, words.set) {
-                (Some(keys), _) => format!("ListTopology::Map(Cow::Borrowed({}))", crate::list(keys)),
+                (Some(keys), _) => {
+                    format!("ListTopology::Map(Cow::Borrowed({}))", crate::list(keys))
+                }
                 (None, true) => "ListTopology::Set".to_string(),
                 (None, false) => "ListTopology::Atomic".to_string(),
             };
@@ -230,7 +279,8 @@ impl Tables<'_> {
         }
         let plain = text.split('<').next().unwrap();
         let props = self.index.get("apiextensions/v1.JSONSchemaProps");
-        let alternative = |name: &str| format!("Shape::SchemaOr(SchemaOr::{name}, &T{})", props.unwrap());
+        let alternative =
+            |name: &str| format!("Shape::SchemaOr(SchemaOr::{name}, &T{})", props.unwrap());
         match plain {
             "string" | "bool" | "int32" | "int64" | "float" | "bytes" | "any" => {
                 format!("Shape::{}{}", plain[..1].to_uppercase(), &plain[1..])
@@ -303,7 +353,9 @@ impl<'a> Words<'a> {
 fn tags(field: &Field<'_>) -> Vec<u8> {
     let parse = |tag: &str| match tag {
         "-" => 0,
-        tag => tag.parse().unwrap_or_else(|_| panic!("types.txt:{}: bad tag", field.line)),
+        tag => tag
+            .parse()
+            .unwrap_or_else(|_| panic!("types.txt:{}: bad tag", field.line)),
     };
     field.tag.split('.').map(parse).collect()
 }

@@ -11,9 +11,9 @@ mod scalar;
 
 use std::collections::HashSet;
 
+use report::{Path, Segment};
 pub use report::{Strict, TypeError};
 pub(crate) use scalar::set_float;
-use report::{Path, Segment};
 
 use crate::doc::{Cell, Doc, Id, Kind, New, Span};
 use crate::schema::{Field, List, Map, Presence, SchemaOr, Shape, Type};
@@ -35,7 +35,13 @@ pub enum Unknown {
 /// If a value is not what the type says, in Go's words.
 pub fn conform(doc: &mut Doc, schema: &Type, unknown: Unknown) -> Result<Vec<Strict>, TypeError> {
     let top = doc.top();
-    let mut pass = Pass { doc, unknown, path: Path::default(), strict: Vec::new(), slots: Vec::new() };
+    let mut pass = Pass {
+        doc,
+        unknown,
+        path: Path::default(),
+        strict: Vec::new(),
+        slots: Vec::new(),
+    };
     pass.structure(top, schema, None)?;
     Ok(pass.strict)
 }
@@ -84,7 +90,13 @@ impl Pass<'_> {
             }
             let field = &schema.fields[position];
             self.path.push(Segment::Field(key));
-            let is_there = self.field(child, Place { owner: schema, field })?;
+            let is_there = self.field(
+                child,
+                Place {
+                    owner: schema,
+                    field,
+                },
+            )?;
             self.path.pop();
             self.slots[frame + position] = if is_there { child } else { Id::NONE };
         }
@@ -150,7 +162,13 @@ impl Pass<'_> {
     }
 
     /// The elements of a list; a `null` among them is their zero value.
-    fn elements(&mut self, id: Id, list: &List, shape: &Shape, at: Maybe<'_>) -> Result<(), TypeError> {
+    fn elements(
+        &mut self,
+        id: Id,
+        list: &List,
+        shape: &Shape,
+        at: Maybe<'_>,
+    ) -> Result<(), TypeError> {
         match self.doc.cell(id).kind {
             Kind::List => {}
             Kind::Null => return Ok(()),
@@ -176,7 +194,13 @@ impl Pass<'_> {
     }
 
     /// The entries of a map, which come to stand in the order of their keys.
-    fn entries(&mut self, id: Id, map: &Map, shape: &Shape, at: Maybe<'_>) -> Result<(), TypeError> {
+    fn entries(
+        &mut self,
+        id: Id,
+        map: &Map,
+        shape: &Shape,
+        at: Maybe<'_>,
+    ) -> Result<(), TypeError> {
         match self.doc.cell(id).kind {
             Kind::Object => {}
             Kind::Null => return Ok(()),
@@ -199,28 +223,11 @@ impl Pass<'_> {
             self.element(child, &map.item, at)?;
             self.path.pop();
         }
-        if !is_sorted {
-            self.sort(id, frame);
-        }
         self.slots.truncate(frame);
-        Ok(())
-    }
-
-    fn sort(&mut self, id: Id, frame: usize) {
-        let doc = &*self.doc;
-        let key = |id: &Id| doc.slice(doc.cell(*id).key);
-        self.slots[frame..].sort_by(|a, b| key(a).cmp(key(b)));
-        // The sort is stable, so that of equal keys the last in the input is the last here.
-        let entries = &self.slots[frame..];
-        let kept = entries.iter().enumerate().filter(|(at, one)| {
-            entries.get(at + 1).is_none_or(|after| key(after) != key(one))
-        });
-        let kept: Vec<Id> = kept.map(|(_, id)| *id).collect();
-        self.doc.clear(id, Kind::Object);
-        for child in kept {
-            self.doc.cells[child.index()].next = Id::NONE;
-            self.doc.link_last(id, child);
+        if !is_sorted {
+            self.doc.sort_keys(id);
         }
+        Ok(())
     }
 
     fn schema_or(

@@ -81,15 +81,31 @@ pub enum Kind {
 
 impl Cell {
     pub(crate) fn container(kind: Kind) -> Self {
-        Self { key: Span::default(), next: Id::NONE, kind, a: Id::NONE.0, b: Id::NONE.0 }
+        Self {
+            key: Span::default(),
+            next: Id::NONE,
+            kind,
+            a: Id::NONE.0,
+            b: Id::NONE.0,
+        }
     }
 
     pub(crate) fn plain(kind: Kind) -> Self {
-        Self { key: Span::default(), next: Id::NONE, kind, a: 0, b: 0 }
+        Self {
+            key: Span::default(),
+            next: Id::NONE,
+            kind,
+            a: 0,
+            b: 0,
+        }
     }
 
     pub(crate) fn text(kind: Kind, span: Span) -> Self {
-        Self { a: span.at, b: span.len, ..Self::plain(kind) }
+        Self {
+            a: span.at,
+            b: span.len,
+            ..Self::plain(kind)
+        }
     }
 
     pub(crate) fn int(value: i64) -> Self {
@@ -98,7 +114,11 @@ impl Cell {
         cell
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the two halves")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the two halves"
+    )]
     pub(crate) fn set_int(&mut self, value: i64) {
         self.kind = Kind::Int;
         (self.a, self.b) = ((value as u64 >> 32) as u32, value as u32);
@@ -110,7 +130,10 @@ impl Cell {
     }
 
     pub(crate) fn span(&self) -> Span {
-        Span { at: self.a, len: self.b }
+        Span {
+            at: self.a,
+            len: self.b,
+        }
     }
 
     pub(crate) fn first(&self) -> Id {
@@ -124,7 +147,11 @@ impl Cell {
 impl Doc {
     /// An empty object.
     pub fn new() -> Self {
-        Self { cells: vec![Cell::container(Kind::Object)], text: String::new(), root: Id(0) }
+        Self {
+            cells: vec![Cell::container(Kind::Object)],
+            text: String::new(),
+            root: Id(0),
+        }
     }
 
     /// The value that everything else stands in.
@@ -149,7 +176,8 @@ impl Doc {
 
     /// The place that a path of keys leads to.
     pub fn find_path(&self, path: &[&str]) -> Option<Id> {
-        path.iter().try_fold(self.root, |at, key| self.find(at, key))
+        path.iter()
+            .try_fold(self.root, |at, key| self.find(at, key))
     }
 
     pub(crate) fn cell(&self, id: Id) -> &Cell {
@@ -219,7 +247,10 @@ impl<'d> Node<'d> {
 
     /// The elements of a list or the values of an object.
     pub fn children(self) -> Children<'d> {
-        Children { doc: self.doc, next: self.cell().first() }
+        Children {
+            doc: self.doc,
+            next: self.cell().first(),
+        }
     }
 
     /// The element at an index; none if this is no list.
@@ -238,6 +269,19 @@ impl<'d> Node<'d> {
     /// The number of elements or keys.
     pub fn len(self) -> usize {
         self.children().count()
+    }
+
+    /// How many levels of lists and objects there are, this one included; 0 for a scalar.
+    pub fn depth(self) -> usize {
+        let mut deepest = 0;
+        let mut todo = vec![(self, 0)];
+        while let Some((node, above)) = todo.pop() {
+            if matches!(node.kind(), Kind::List | Kind::Object) {
+                deepest = deepest.max(above + 1);
+                todo.extend(node.children().map(|child| (child, above + 1)));
+            }
+        }
+        deepest
     }
 
     /// `null`.

@@ -3,14 +3,21 @@
 //! It leaves serving to `apiserver`, reaching a server to `client`, and what an object makes happen
 //! to `controllers`, `scheduler` and `node`. In reading order:
 //!
-//! - [`schema`]: what every kind consists of; [`mod@resources`]: how kinds are served
-//! - [`doc`]: documents, JSON-like trees; [`values`]: scalars with a notation of their own
-//! - [`mod@conform`]: makes a document conform to a type, as Go's typed round trip would
-//! - [`codec`]: JSON
+//! - [`schema`]: what every kind consists of, and [`mod@resources`]: how kinds are served
+//! - [`doc`]: documents, JSON-like trees, and [`values`]: scalars with a notation of their own
+//! - [`mod@conform`] makes a document conform to a type, as Go's typed round trip would
+//! - [`codec`]: JSON, YAML and protobuf
+//! - [`patch`]: JSON patch, merge patch, strategic merge patch
+//! - [`selector`]: label and field selectors; [`name`]: what things may be called
+//! - [`field`]: errors about fields
 
 pub mod codec;
 pub mod conform;
 pub mod doc;
+pub mod field;
+pub mod name;
+pub mod patch;
 pub mod resources;
 pub mod schema;
+pub mod selector;
 pub mod values;

@@ -87,15 +87,16 @@ pub fn resources() -> &'static [Resource] {
 
 /// The resource of this name.
 pub fn resource(group: &str, version: &str, name: &str) -> Option<&'static Resource> {
-    let same = |known: &&Resource| {
-        known.name == name && known.group == group && known.version == version
-    };
+    let same =
+        |known: &&Resource| known.name == name && known.group == group && known.version == version;
     RESOURCES.iter().find(same)
 }
 
 /// The columns of kinds that only subresources answer with.
 pub fn subresource_columns(group_version: &str, kind: &str) -> Option<&'static [Column]> {
-    let found = TABLES.iter().find(|known| known.0 == group_version && known.1 == kind);
+    let found = TABLES
+        .iter()
+        .find(|known| known.0 == group_version && known.1 == kind);
     found.map(|known| known.2)
 }
 
@@ -114,7 +115,10 @@ mod tests {
             assert!(found.is_some(), "{} {}", known.group, known.kind);
             if known.verbs.contains(&"list") {
                 let list = format!("{}List", known.kind);
-                assert!(schema::kind(known.group, known.version, &list).is_some(), "{list}");
+                assert!(
+                    schema::kind(known.group, known.version, &list).is_some(),
+                    "{list}"
+                );
             }
             for sub in known.subresources {
                 let found = schema::kind(sub.group, sub.version, sub.kind);
@@ -128,12 +132,23 @@ mod tests {
         let pods = resource("", "v1", "pods").unwrap();
         assert_eq!(pods.short_names, ["po"]);
         assert_eq!(pods.columns[1].name, "Ready");
-        let host = pods.labels.iter().find(|label| label.label == "spec.host").unwrap();
+        let host = pods
+            .labels
+            .iter()
+            .find(|label| label.label == "spec.host")
+            .unwrap();
         assert_eq!(host.key, "spec.nodeName");
-        let proxy = pods.subresources.iter().find(|sub| sub.name == "proxy").unwrap();
+        let proxy = pods
+            .subresources
+            .iter()
+            .find(|sub| sub.name == "proxy")
+            .unwrap();
         assert!(proxy.connect && proxy.takes_path);
         let both = ["v1", "v2"].map(|v| resource("autoscaling", v, "horizontalpodautoscalers"));
-        assert!(both.iter().all(|r| r.unwrap().storage_version == "autoscaling/v2"));
+        assert!(
+            both.iter()
+                .all(|r| r.unwrap().storage_version == "autoscaling/v2")
+        );
         let events = resource("events.k8s.io", "v1", "events").unwrap();
         assert_eq!(events.storage_version, "v1");
         assert!(subresource_columns("autoscaling/v1", "Scale").is_some());

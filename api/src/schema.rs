@@ -46,7 +46,11 @@ impl Type {
     /// The position of the field of this name. `hint` is where it probably is: documents mostly
     /// have their fields in the type's order, so that the search is one comparison.
     pub fn position(&self, name: &str, hint: usize) -> Option<usize> {
-        if self.fields.get(hint).is_some_and(|field| field.name == name) {
+        if self
+            .fields
+            .get(hint)
+            .is_some_and(|field| field.name == name)
+        {
             return Some(hint);
         }
         let found = self
@@ -147,7 +151,12 @@ pub const NO_FACTS: Facts = Facts {
     required: false,
     default: None,
     zero_default: false,
-    patch: Patch { merge: false, replace: false, retain_keys: false, key: "" },
+    patch: Patch {
+        merge: false,
+        replace: false,
+        retain_keys: false,
+        key: "",
+    },
     immutable: false,
     milli: false,
     gates: &[],

@@ -4,7 +4,7 @@
 mod support;
 
 use api::codec::protobuf::{self, Envelope};
-use api::codec::json;
+use api::codec::{Encoding, Incoming, json};
 use api::conform::{Unknown, conform};
 
 #[test]
@@ -42,14 +42,35 @@ fn protobuf_comes_back_byte_for_byte_and_equals_json() {
     }
 }
 
+#[test]
+fn yaml_equals_json() {
+    for fixture in support::fixtures() {
+        let incoming = Incoming::read(fixture.read("yaml"), Encoding::Yaml).unwrap();
+        let (doc, strict) = incoming.decode(fixture.schema(), Unknown::Drop).unwrap();
+        assert!(strict.is_empty(), "{}: {strict:?}", fixture.name);
+        let want = json::parse(fixture.read("json")).unwrap().to_string();
+        similar(&fixture.name, &doc.to_string(), &want);
+    }
+}
+
 /// Fails at the first difference and shows what stands around it.
 fn similar(name: &str, got: &str, want: &str) {
     if got != want {
-        let at = got.bytes().zip(want.bytes()).take_while(|(a, b)| a == b).count();
+        let at = got
+            .bytes()
+            .zip(want.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
         let around = |text: &str| {
-            String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(80)..(at + 80).min(text.len())])
-                .into_owned()
+            String::from_utf8_lossy(
+                &text.as_bytes()[at.saturating_sub(80)..(at + 80).min(text.len())],
+            )
+            .into_owned()
         };
-        panic!("{name} at {at}:\n got  {}\n want {}", around(got), around(want));
+        panic!(
+            "{name} at {at}:\n got  {}\n want {}",
+            around(got),
+            around(want)
+        );
     }
 }

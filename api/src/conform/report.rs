@@ -97,7 +97,10 @@ impl Pass<'_> {
     }
 
     pub(super) fn mismatch_shape(&self, id: Id, at: Maybe<'_>, shape: &Shape) -> TypeError {
-        let go_type = GoType { shape, field: at.map(|place| place.field) };
+        let go_type = GoType {
+            shape,
+            field: at.map(|place| place.field),
+        };
         self.mismatch(id, at, &go_type.to_string())
     }
 

@@ -28,7 +28,9 @@ impl Pass<'_> {
             (Shape::IntOrString, Kind::String) => Ok(()),
             (Shape::IntOrString, _) => match self.doc.node(id).as_i64() {
                 Some(value) if i32::try_from(value).is_ok() => Ok(()),
-                Some(value) => Err(self.cannot_unmarshal(&format!("number {value}"), None, "int32")),
+                Some(value) => {
+                    Err(self.cannot_unmarshal(&format!("number {value}"), None, "int32"))
+                }
                 None => match self.doc.node(id).as_number() {
                     Some(text) => {
                         let value = format!("number {text}");
@@ -54,14 +56,20 @@ impl Pass<'_> {
             self.doc.assign(id, New::Int(0));
             return Ok(());
         }
-        let go_type = crate::schema::GoType { shape, field: at.map(|place| place.field) };
+        let go_type = crate::schema::GoType {
+            shape,
+            field: at.map(|place| place.field),
+        };
         Err(self.cannot_unmarshal(&format!("number {node}"), at, &go_type.to_string()))
     }
 
     fn float(&mut self, id: Id, shape: &Shape, at: Maybe<'_>) -> Result<(), TypeError> {
         let node = self.doc.node(id);
         let Some(value) = node.as_f64().filter(|value| value.is_finite()) else {
-            let go_type = crate::schema::GoType { shape, field: at.map(|place| place.field) };
+            let go_type = crate::schema::GoType {
+                shape,
+                field: at.map(|place| place.field),
+            };
             return Err(self.cannot_unmarshal(&format!("number {node}"), at, &go_type.to_string()));
         };
         set_float(self.doc, id, value);
@@ -86,7 +94,11 @@ impl Pass<'_> {
             self.doc.assign(id, New::Null);
             return Ok(());
         }
-        let length = if precision == Precision::Seconds { 20 } else { 27 };
+        let length = if precision == Precision::Seconds {
+            20
+        } else {
+            27
+        };
         if text.len() != length || !text.ends_with('Z') || text.contains(',') {
             let mut canonical = String::new();
             time::write(moment, precision, &mut canonical);

@@ -17,7 +17,9 @@ impl PartialEq for Node<'_> {
         match self.kind() {
             Kind::Null | Kind::False | Kind::True => true,
             Kind::Int => self.as_i64() == other.as_i64(),
-            Kind::Number => self.as_number() == other.as_number() || self.as_f64() == other.as_f64(),
+            Kind::Number => {
+                self.as_number() == other.as_number() || self.as_f64() == other.as_f64()
+            }
             Kind::String => self.as_str() == other.as_str(),
             Kind::List => self.children().eq(other.children()),
             Kind::Object => objects_equal(*self, *other),

@@ -1,5 +1,7 @@
 //! Edits: links change, cells are appended, nothing moves.
 
+use std::collections::HashMap;
+
 use super::{Cell, Doc, Id, Kind, Node, Span};
 
 /// A value to be written.
@@ -90,7 +92,15 @@ impl Doc {
     fn container(&mut self, object: Id, key: &str, kind: Kind) -> Id {
         match self.find(object, key) {
             Some(found) if self.cell(found).kind == kind => found,
-            _ => self.set(object, key, if kind == Kind::List { New::List } else { New::Object }),
+            _ => self.set(
+                object,
+                key,
+                if kind == Kind::List {
+                    New::List
+                } else {
+                    New::Object
+                },
+            ),
         }
     }
 
@@ -111,7 +121,10 @@ impl Doc {
 
     /// Puts a value that stands nowhere before the element at an index of a list, or last.
     pub fn insert_id(&mut self, list: Id, index: usize, child: Id) {
-        let before = index.checked_sub(1).and_then(|at| self.node(list).item(at)).map(Node::id);
+        let before = index
+            .checked_sub(1)
+            .and_then(|at| self.node(list).item(at))
+            .map(Node::id);
         match before {
             None if index == 0 => {
                 let first = self.cell(list).first();
@@ -205,6 +218,56 @@ impl Doc {
         self.root = id;
     }
 
+    /// Sorts the keys of an object; of equal ones the last stays.
+    pub fn sort_keys(&mut self, object: Id) {
+        let mut entries: Vec<Id> = self.node(object).children().map(Node::id).collect();
+        let key = |id: &Id| self.slice(self.cell(*id).key);
+        // The sort is stable, so that the last of equal keys comes last.
+        entries.sort_by(|a, b| key(a).cmp(key(b)));
+        let is_last = |at: usize| {
+            entries
+                .get(at + 1)
+                .is_none_or(|next| key(next) != key(&entries[at]))
+        };
+        let kept: Vec<Id> = (0..entries.len())
+            .filter(|at| is_last(*at))
+            .map(|at| entries[at])
+            .collect();
+        self.clear(object, Kind::Object);
+        for child in kept {
+            self.cells[child.index()].next = Id::NONE;
+            self.link_last(object, child);
+        }
+    }
+
+    /// Removes all but the last of equal keys, in every object.
+    pub fn drop_duplicates(&mut self) {
+        let mut todo = vec![self.top()];
+        while let Some(parent) = todo.pop() {
+            let mut last = HashMap::new();
+            let children: Vec<Id> = self.node(parent).children().map(Node::id).collect();
+            for child in &children {
+                if matches!(self.cell(*child).kind, Kind::List | Kind::Object) {
+                    todo.push(*child);
+                }
+                if self.cell(parent).kind == Kind::Object {
+                    last.insert(self.node(*child).key().to_string(), *child);
+                }
+            }
+            if last.len() < children.len() && self.cell(parent).kind == Kind::Object {
+                let kept = children
+                    .iter()
+                    .filter(|child| last[self.node(**child).key()] == **child);
+                let kept: Vec<Id> = kept.copied().collect();
+                self.clear(parent, Kind::Object);
+                for child in kept {
+                    self.cells[child.index()].next = Id::NONE;
+                    self.link_last(parent, child);
+                }
+            }
+        }
+    }
+
     /// A value that stands nowhere yet.
     pub fn make(&mut self, value: New<'_>) -> Id {
         let cell = self.cell_of(value);
@@ -236,7 +299,11 @@ impl Doc {
                 let span = self.add_text(from.doc().slice(cell.span()));
                 Cell::text(cell.kind, span)
             }
-            cell => Cell { key: Span::default(), next: Id::NONE, ..*cell },
+            cell => Cell {
+                key: Span::default(),
+                next: Id::NONE,
+                ..*cell
+            },
         };
         self.add_cell(cell)
     }
@@ -260,7 +327,10 @@ impl Doc {
     }
 
     fn copy_cell(&mut self, from: Id, keep_key: bool) -> Id {
-        let mut cell = Cell { next: Id::NONE, ..*self.cell(from) };
+        let mut cell = Cell {
+            next: Id::NONE,
+            ..*self.cell(from)
+        };
         if cell.first() != Id::NONE {
             (cell.a, cell.b) = (Id::NONE.0, Id::NONE.0);
         }
@@ -296,22 +366,33 @@ impl Doc {
 
     fn before(&self, parent: Id, child: Id) -> Option<Id> {
         let mut children = self.node(parent).children();
-        children.find(|node| node.cell().next == child).map(Node::id)
+        children
+            .find(|node| node.cell().next == child)
+            .map(Node::id)
     }
 
     /// Documents are bounded by the size of requests, far below what ids and spans can address.
-    #[expect(clippy::cast_possible_truncation, reason = "a request has megabytes at most")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a request has megabytes at most"
+    )]
     pub(crate) fn add_cell(&mut self, cell: Cell) -> Id {
         let id = Id(self.cells.len() as u32);
         self.cells.push(cell);
         id
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a request has megabytes at most")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a request has megabytes at most"
+    )]
     pub(crate) fn add_text(&mut self, text: &str) -> Span {
         let at = self.text.len() as u32;
         self.text.push_str(text);
-        Span { at, len: text.len() as u32 }
+        Span {
+            at,
+            len: text.len() as u32,
+        }
     }
 }
 
@@ -332,8 +413,16 @@ mod tests {
         made.push(list, "-v");
         let object = made.push(list, New::Object);
         made.set(object, "on", true);
-        assert_eq!(made, doc(r#"{"spec": {"replicas": 3, "args": ["-v", {"on": true}]}}"#));
-        assert_eq!(made.root().path(&["spec", "replicas"]).and_then(Node::as_i64), Some(3));
+        assert_eq!(
+            made,
+            doc(r#"{"spec": {"replicas": 3, "args": ["-v", {"on": true}]}}"#)
+        );
+        assert_eq!(
+            made.root()
+                .path(&["spec", "replicas"])
+                .and_then(Node::as_i64),
+            Some(3)
+        );
         assert!(made.remove(spec, "replicas"));
         assert!(!made.remove(spec, "replicas"));
         made.set(spec, "args", New::Null);

@@ -64,14 +64,20 @@ mod tests {
 
     #[test]
     fn kinds_are_found_by_group_and_version() {
-        assert_eq!(kind("", "v1", "Pod").unwrap().definition(), "io.k8s.api.core.v1.Pod");
+        assert_eq!(
+            kind("", "v1", "Pod").unwrap().definition(),
+            "io.k8s.api.core.v1.Pod"
+        );
         let v1 = kind("autoscaling", "v1", "HorizontalPodAutoscaler").unwrap();
         let v2 = kind("autoscaling", "v2", "HorizontalPodAutoscaler").unwrap();
         assert_ne!(v1.package, v2.package);
         assert!(kind("apps", "v1", "Pod").is_none());
         assert!(kind("", "v1", "Pood").is_none());
         // Every group has the options.
-        assert_eq!(kind("apps", "v1", "DeleteOptions").unwrap().package, "meta/v1");
+        assert_eq!(
+            kind("apps", "v1", "DeleteOptions").unwrap().package,
+            "meta/v1"
+        );
     }
 
     #[test]
@@ -92,13 +98,27 @@ mod tests {
         assert_eq!((volumes.tag, volumes.presence), (1, Presence::NonZero));
         assert!(volumes.facts.patch.merge && volumes.facts.patch.retain_keys);
         assert_eq!(volumes.facts.patch.key, "name");
-        let Shape::List(list) = &volumes.shape else { panic!("{:?}", volumes.shape) };
+        let Shape::List(list) = &volumes.shape else {
+            panic!("{:?}", volumes.shape)
+        };
         assert_eq!(list.topology, ListTopology::Map(Cow::Borrowed(&["name"])));
-        let Shape::Struct(volume) = &list.item else { panic!("{:?}", list.item) };
+        let Shape::Struct(volume) = &list.item else {
+            panic!("{:?}", list.item)
+        };
         assert_eq!(volume.field("emptyDir").unwrap().hops, [2, 0]);
-        let phase = type_named("core/v1.PodStatus").unwrap().field("phase").unwrap();
-        assert!(phase.facts.values.contains(&"Running"), "{:?}", phase.facts.values);
-        let protocol = type_named("core/v1.ContainerPort").unwrap().field("protocol").unwrap();
+        let phase = type_named("core/v1.PodStatus")
+            .unwrap()
+            .field("phase")
+            .unwrap();
+        assert!(
+            phase.facts.values.contains(&"Running"),
+            "{:?}",
+            phase.facts.values
+        );
+        let protocol = type_named("core/v1.ContainerPort")
+            .unwrap()
+            .field("protocol")
+            .unwrap();
         assert_eq!(protocol.facts.default, Some(r#""TCP""#));
     }
 
@@ -108,9 +128,16 @@ mod tests {
         assert!(TYPES.len() > 600, "{}", TYPES.len());
         for (name, schema) in TYPES {
             assert_eq!(schema.by_name.len(), schema.fields.len(), "{name}");
-            assert!(schema.by_name.is_sorted_by_key(|at| &schema.fields[usize::from(*at)].name));
-            let tags: Vec<_> =
-                schema.by_tag.iter().map(|at| path(&schema.fields[usize::from(*at)])).collect();
+            assert!(
+                schema
+                    .by_name
+                    .is_sorted_by_key(|at| &schema.fields[usize::from(*at)].name)
+            );
+            let tags: Vec<_> = schema
+                .by_tag
+                .iter()
+                .map(|at| path(&schema.fields[usize::from(*at)]))
+                .collect();
             assert!(tags.is_sorted_by(|a, b| a < b), "{name}: {tags:?}");
             let tagged = schema.fields.iter().filter(|field| field.tag > 0).count();
             assert_eq!(schema.by_tag.len(), tagged, "{name}");

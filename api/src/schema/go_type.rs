@@ -13,19 +13,30 @@ pub(crate) struct GoType<'a> {
 impl Type {
     /// Go's name with the package's last segment, such as `v1.PodSpec`.
     pub(crate) fn go_name(&self) -> String {
-        format!("{}.{}", self.package.rsplit('/').next().unwrap_or_default(), self.name)
+        format!(
+            "{}.{}",
+            self.package.rsplit('/').next().unwrap_or_default(),
+            self.name
+        )
     }
 }
 
 impl fmt::Display for GoType<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = |shape| Self { shape, field: self.field };
+        let inner = |shape| Self {
+            shape,
+            field: self.field,
+        };
         let alias = self.field.map_or("", |field| field.facts.alias);
         let plain = match self.shape {
             Shape::List(list) => return write!(out, "[]{}", inner(&list.item)),
             Shape::Map(map) => {
                 let key = self.field.map_or("", |field| field.facts.key_alias);
-                let key = if key.is_empty() { "string" } else { qualified(key) };
+                let key = if key.is_empty() {
+                    "string"
+                } else {
+                    qualified(key)
+                };
                 return write!(out, "map[{key}]{}", inner(&map.item));
             }
             Shape::Struct(schema) => return out.write_str(&schema.go_name()),

@@ -101,7 +101,9 @@ mod tests {
 
     #[test]
     fn bad_text_is_refused() {
-        for text in ["A", "AA", "AA=", "A===", "AAA=A", "====", "AA!A", "AAAA=", "AA=A", "é"] {
+        for text in [
+            "A", "AA", "AA=", "A===", "AAA=A", "====", "AA!A", "AAAA=", "AA=A", "é",
+        ] {
             assert!(decode(text).is_err(), "{text}");
         }
         let error = decode("AA!A").unwrap_err().to_string();

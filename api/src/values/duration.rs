@@ -47,13 +47,19 @@ pub fn parse(text: &str) -> Result<i64, ParseError> {
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let number_len = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+        let number_len = rest
+            .bytes()
+            .take_while(|b| b.is_ascii_digit() || *b == b'.')
+            .count();
         let (number, after) = rest.split_at(number_len);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
             return Err(invalid());
         }
-        let unit_len = after.bytes().take_while(|b| !b.is_ascii_digit() && *b != b'.').count();
+        let unit_len = after
+            .bytes()
+            .take_while(|b| !b.is_ascii_digit() && *b != b'.')
+            .count();
         let (unit, after) = after.split_at(unit_len);
         let nanos: u64 = match unit {
             "" => return Err(ParseError::MissingUnit(text.to_string())),
@@ -65,14 +71,26 @@ pub fn parse(text: &str) -> Result<i64, ParseError> {
             "h" => 3_600_000_000_000,
             _ => return Err(ParseError::UnknownUnit(unit.to_string(), text.to_string())),
         };
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        let whole: u64 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().map_err(|_| invalid())?
+        };
         let part = fraction_of(fraction, nanos);
-        let sum = whole.checked_mul(nanos).and_then(|whole| whole.checked_add(part));
-        total = sum.and_then(|sum| total.checked_add(sum)).ok_or_else(invalid)?;
+        let sum = whole
+            .checked_mul(nanos)
+            .and_then(|whole| whole.checked_add(part));
+        total = sum
+            .and_then(|sum| total.checked_add(sum))
+            .ok_or_else(invalid)?;
         rest = after;
     }
-    if is_negative { 0_i64.checked_sub_unsigned(total) } else { i64::try_from(total).ok() }
-        .ok_or_else(invalid)
+    if is_negative {
+        0_i64.checked_sub_unsigned(total)
+    } else {
+        i64::try_from(total).ok()
+    }
+    .ok_or_else(invalid)
 }
 
 /// That part of a unit; digits beyond what 64 bits can tell apart are dropped.
@@ -94,7 +112,11 @@ pub fn format(nanos: i64) -> String {
         let digits = unit.ilog10() as usize;
         let rest = format!("{:0digits$}", size % unit);
         let rest = rest.trim_end_matches('0');
-        if rest.is_empty() { whole.to_string() } else { format!("{whole}.{rest}") }
+        if rest.is_empty() {
+            whole.to_string()
+        } else {
+            format!("{whole}.{rest}")
+        }
     };
     match size {
         0 => "0s".to_string(),
@@ -117,7 +139,11 @@ fn format_seconds(nanos: u64) -> String {
     let rest = format!("{:09}", nanos % 1_000_000_000);
     let rest = rest.trim_end_matches('0');
     let whole = nanos / 1_000_000_000;
-    if rest.is_empty() { whole.to_string() } else { format!("{whole}.{rest}") }
+    if rest.is_empty() {
+        whole.to_string()
+    } else {
+        format!("{whole}.{rest}")
+    }
 }
 
 #[cfg(test)]
@@ -127,9 +153,16 @@ mod tests {
     #[test]
     fn durations_have_one_form() {
         for (text, want) in [
-            ("0", "0s"), ("90m", "1h30m0s"), ("1.5h", "1h30m0s"), ("-1.5s", "-1.5s"),
-            ("1500us", "1.5ms"), ("1500ns", "1.5µs"), (".5s", "500ms"), ("3600s", "1h0m0s"),
-            ("1h1ns", "1h0m0.000000001s"), ("2562047h47m16.854775807s", "2562047h47m16.854775807s"),
+            ("0", "0s"),
+            ("90m", "1h30m0s"),
+            ("1.5h", "1h30m0s"),
+            ("-1.5s", "-1.5s"),
+            ("1500us", "1.5ms"),
+            ("1500ns", "1.5µs"),
+            (".5s", "500ms"),
+            ("3600s", "1h0m0s"),
+            ("1h1ns", "1h0m0.000000001s"),
+            ("2562047h47m16.854775807s", "2562047h47m16.854775807s"),
         ] {
             assert_eq!(parse(text).map(format).as_deref(), Ok(want), "{text}");
         }

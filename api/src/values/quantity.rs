@@ -73,12 +73,20 @@ enum Scale {
 impl Quantity {
     /// A whole number, in decimal notation.
     pub fn from_units(value: i64) -> Self {
-        Self { nanos: i128::from(value) * NANO, format: Format::DecimalSi, written: None }
+        Self {
+            nanos: i128::from(value) * NANO,
+            format: Format::DecimalSi,
+            written: None,
+        }
     }
 
     /// Thousandths.
     pub fn from_millis(value: i64) -> Self {
-        Self { nanos: i128::from(value) * (NANO / 1_000), format: Format::DecimalSi, written: None }
+        Self {
+            nanos: i128::from(value) * (NANO / 1_000),
+            format: Format::DecimalSi,
+            written: None,
+        }
     }
 
     /// Parses a quantity.
@@ -95,14 +103,19 @@ impl Quantity {
             Scale::Ten(exponent) => decimal(parts.whole, parts.fraction, exponent),
             Scale::Two(bits) => {
                 let size = decimal(parts.whole, parts.fraction, 0);
-                size.saturating_mul(1 << bits).min(i128::from(i64::MAX) * NANO)
+                size.saturating_mul(1 << bits)
+                    .min(i128::from(i64::MAX) * NANO)
             }
         };
         if format == Format::BinarySi && 0 < size && size < NANO {
             format = Format::DecimalSi;
         }
         let nanos = if parts.is_negative { -size } else { size };
-        Ok(Self { nanos, format, written })
+        Ok(Self {
+            nanos,
+            format,
+            written,
+        })
     }
 
     /// How it is written.
@@ -146,7 +159,11 @@ impl Quantity {
         if self.nanos % step == 0 {
             return self.clone();
         }
-        Self { nanos: round_up(self.nanos, step) * step, format: self.format, written: None }
+        Self {
+            nanos: round_up(self.nanos, step) * step,
+            format: self.format,
+            written: None,
+        }
     }
 
     fn write_decimal(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,7 +178,11 @@ impl Quantity {
         }
         write!(out, "{number}")?;
         if self.format == Format::DecimalExponent {
-            return if exponent == 0 { Ok(()) } else { write!(out, "e{exponent}") };
+            return if exponent == 0 {
+                Ok(())
+            } else {
+                write!(out, "e{exponent}")
+            };
         }
         out.write_str(match exponent {
             -9 => "n",
@@ -201,7 +222,10 @@ impl<'a> Parts<'a> {
         if let Some(after) = rest.strip_prefix('.') {
             (fraction, rest) = after.split_at(digits(after));
         }
-        let letters = rest.bytes().take_while(|byte| b"eEinumkKMGTP".contains(byte)).count();
+        let letters = rest
+            .bytes()
+            .take_while(|byte| b"eEinumkKMGTP".contains(byte))
+            .count();
         let exponent = &rest[letters..];
         let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
         if digits(exponent) != exponent.len() {
@@ -209,16 +233,29 @@ impl<'a> Parts<'a> {
         }
         let has_number = unsigned.starts_with(|c: char| c.is_ascii_digit()) || !fraction.is_empty();
         if !has_number && (!rest.is_empty() || unsigned == ".") {
-            return Err(if rest.is_empty() { ParseError::Numeric } else { ParseError::Format });
+            return Err(if rest.is_empty() {
+                ParseError::Numeric
+            } else {
+                ParseError::Format
+            });
         }
         let whole = if whole.is_empty() { "0" } else { whole };
-        Ok(Self { is_negative: text.starts_with('-'), whole, fraction, suffix: rest })
+        Ok(Self {
+            is_negative: text.starts_with('-'),
+            whole,
+            fraction,
+            suffix: rest,
+        })
     }
 
     /// Whether upstream keeps the text: it looks canonical to a parser that does not normalise.
     fn is_kept(&self, scale: &Scale) -> bool {
         let digits = self.whole.len() + self.fraction.len();
-        let last = if self.fraction.is_empty() { self.whole } else { self.fraction };
+        let last = if self.fraction.is_empty() {
+            self.whole
+        } else {
+            self.fraction
+        };
         match scale {
             Scale::Two(bits) => {
                 let precision = 14_i64 - digits as i64 - i64::from(*bits) * 3 / 10;
@@ -229,7 +266,9 @@ impl<'a> Parts<'a> {
                 let exponent = i64::from(*exponent) - self.fraction.len() as i64;
                 let shifted = format!("{}{}", self.whole, self.fraction);
                 let kept = digits <= 18 && exponent >= -9 && exponent % 3 == 0;
-                kept && !shifted.ends_with("000") && !self.whole.starts_with('0') && !last.is_empty()
+                kept && !shifted.ends_with("000")
+                    && !self.whole.starts_with('0')
+                    && !last.is_empty()
             }
         }
     }
@@ -260,7 +299,14 @@ fn suffix(text: &str) -> Result<(Scale, Format), ParseError> {
         }
     };
     let is_binary = matches!(scale, Scale::Two(_));
-    Ok((scale, if is_binary { Format::BinarySi } else { Format::DecimalSi }))
+    Ok((
+        scale,
+        if is_binary {
+            Format::BinarySi
+        } else {
+            Format::DecimalSi
+        },
+    ))
 }
 
 /// Billionths of `whole.fraction` times ten to a power, rounded up, capped.
@@ -272,7 +318,9 @@ fn decimal(whole: &str, fraction: &str, exponent: i32) -> i128 {
     let mut inexact = false;
     for (at, digit) in whole.bytes().chain(fraction.bytes()).enumerate() {
         if (at as i64) < kept {
-            value = value.saturating_mul(10).saturating_add(i128::from(digit - b'0'));
+            value = value
+                .saturating_mul(10)
+                .saturating_add(i128::from(digit - b'0'));
         } else {
             inexact |= digit != b'0';
         }
@@ -336,8 +384,16 @@ impl Add<&Quantity> for Quantity {
     type Output = Self;
 
     fn add(self, other: &Self) -> Self {
-        let format = if self.is_zero() { other.format } else { self.format };
-        Self { nanos: self.nanos.saturating_add(other.nanos), format, written: None }
+        let format = if self.is_zero() {
+            other.format
+        } else {
+            self.format
+        };
+        Self {
+            nanos: self.nanos.saturating_add(other.nanos),
+            format,
+            written: None,
+        }
     }
 }
 
@@ -345,8 +401,16 @@ impl Sub<&Quantity> for Quantity {
     type Output = Self;
 
     fn sub(self, other: &Self) -> Self {
-        let format = if self.is_zero() { other.format } else { self.format };
-        Self { nanos: self.nanos.saturating_sub(other.nanos), format, written: None }
+        let format = if self.is_zero() {
+            other.format
+        } else {
+            self.format
+        };
+        Self {
+            nanos: self.nanos.saturating_sub(other.nanos),
+            format,
+            written: None,
+        }
     }
 }
 
@@ -354,7 +418,11 @@ impl Neg for Quantity {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Self { nanos: self.nanos.saturating_neg(), format: self.format, written: None }
+        Self {
+            nanos: self.nanos.saturating_neg(),
+            format: self.format,
+            written: None,
+        }
     }
 }
 
@@ -374,14 +442,44 @@ mod tests {
     #[test]
     fn quantities_have_one_form() {
         for (text, want) in [
-            ("0", "0"), ("000", "0"), ("0Ki", "0"), ("0.5", "500m"), ("1.5", "1500m"), ("1000", "1k"),
-            ("1024", "1024"), ("1024Mi", "1Gi"), ("1536Mi", "1536Mi"), ("1.5Gi", "1536Mi"),
-            ("0.5Gi", "512Mi"), ("100m", "100m"), ("1000m", "1"), ("2000m", "2"), ("64Mi", "64Mi"),
-            ("2e3", "2e3"), ("2E3", "2E3"), ("12e6", "12e6"), ("1.5e3", "1500"), ("100e-3", "100e-3"),
-            ("1n", "1n"), ("0.1n", "1n"), ("-0.1n", "-1n"), ("-1Gi", "-1Gi"), ("+5", "+5"),
-            ("0.1Ki", "102400m"), ("0.0001Ki", "102400u"), ("8191Pi", "8191Pi"), ("8Ei", "9223372036854775807"),
-            ("1.", "1."), (".5", "500m"), ("1.10", "1100m"), ("100k", "100k"), ("1000000k", "1G"),
-            ("3.0", "3"), ("1E", "1E"), ("1000Ki", "1000Ki"), ("1e1", "10"),
+            ("0", "0"),
+            ("000", "0"),
+            ("0Ki", "0"),
+            ("0.5", "500m"),
+            ("1.5", "1500m"),
+            ("1000", "1k"),
+            ("1024", "1024"),
+            ("1024Mi", "1Gi"),
+            ("1536Mi", "1536Mi"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Gi", "512Mi"),
+            ("100m", "100m"),
+            ("1000m", "1"),
+            ("2000m", "2"),
+            ("64Mi", "64Mi"),
+            ("2e3", "2e3"),
+            ("2E3", "2E3"),
+            ("12e6", "12e6"),
+            ("1.5e3", "1500"),
+            ("100e-3", "100e-3"),
+            ("1n", "1n"),
+            ("0.1n", "1n"),
+            ("-0.1n", "-1n"),
+            ("-1Gi", "-1Gi"),
+            ("+5", "+5"),
+            ("0.1Ki", "102400m"),
+            ("0.0001Ki", "102400u"),
+            ("8191Pi", "8191Pi"),
+            ("8Ei", "9223372036854775807"),
+            ("1.", "1."),
+            (".5", "500m"),
+            ("1.10", "1100m"),
+            ("100k", "100k"),
+            ("1000000k", "1G"),
+            ("3.0", "3"),
+            ("1E", "1E"),
+            ("1000Ki", "1000Ki"),
+            ("1e1", "10"),
         ] {
             assert_eq!(canonical(text), want, "{text}");
         }
@@ -394,7 +492,11 @@ mod tests {
             assert_eq!(canonical(text), format, "{text}");
         }
         for text in ["1kk", "1mi", "1e", "1Gi5", "1e99999999999"] {
-            assert_eq!(canonical(text), "unable to parse quantity's suffix", "{text}");
+            assert_eq!(
+                canonical(text),
+                "unable to parse quantity's suffix",
+                "{text}"
+            );
         }
     }
 

@@ -13,7 +13,10 @@ pub struct Moment {
 }
 
 /// Go's zero time, 0001-01-01T00:00:00Z: an unset one, `null` in JSON.
-pub const UNSET: Moment = Moment { seconds: -62_135_596_800, nanos: 0 };
+pub const UNSET: Moment = Moment {
+    seconds: -62_135_596_800,
+    nanos: 0,
+};
 
 /// How precise a time is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,11 @@ impl fmt::Display for ParseError {
             "" => write!(out, ": extra text: {:?}", self.rest),
             message if message.starts_with(':') => write!(out, "{message}"),
             expected => {
-                write!(out, " as {layout:?}: cannot parse {:?} as {expected:?}", self.rest)
+                write!(
+                    out,
+                    " as {layout:?}: cannot parse {:?} as {expected:?}",
+                    self.rest
+                )
             }
         }
     }
@@ -58,7 +65,11 @@ impl fmt::Display for ParseError {
 ///
 /// If it is none; a MicroTime must have exactly six digits of a second.
 pub fn parse(text: &str, precision: Precision) -> Result<Moment, ParseError> {
-    let mut reader = Reader { text, rest: text, precision };
+    let mut reader = Reader {
+        text,
+        rest: text,
+        precision,
+    };
     let year = reader.digits(4, "2006")?;
     reader.literal("-")?;
     let month = reader.digits(2, "01")?;
@@ -79,7 +90,10 @@ pub fn parse(text: &str, precision: Precision) -> Result<Moment, ParseError> {
     if !reader.rest.is_empty() {
         return Err(reader.error(""));
     }
-    reader.in_range((1..=days_in_month(year, month)).contains(&day), ": day out of range")?;
+    reader.in_range(
+        (1..=days_in_month(year, month)).contains(&day),
+        ": day out of range",
+    )?;
     let days = days_from_civil(year, month, day);
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset;
     Ok(Moment { seconds, nanos })
@@ -94,7 +108,12 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn error(&self, expected: &'static str) -> ParseError {
         let (text, rest) = (self.text.to_string(), self.rest.to_string());
-        ParseError { text, precision: self.precision, rest, expected }
+        ParseError {
+            text,
+            precision: self.precision,
+            rest,
+            expected,
+        }
     }
 
     fn in_range(&self, is: bool, message: &'static str) -> Result<(), ParseError> {
@@ -102,7 +121,10 @@ impl Reader<'_> {
     }
 
     fn digits(&mut self, count: usize, name: &'static str) -> Result<i64, ParseError> {
-        let digits = self.rest.get(..count).filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+        let digits = self
+            .rest
+            .get(..count)
+            .filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
         let value = digits.and_then(|digits| digits.parse().ok());
         let value = value.ok_or_else(|| self.error(name))?;
         self.rest = &self.rest[count..];
@@ -110,7 +132,10 @@ impl Reader<'_> {
     }
 
     fn literal(&mut self, text: &'static str) -> Result<(), ParseError> {
-        self.rest = self.rest.strip_prefix(text).ok_or_else(|| self.error(text))?;
+        self.rest = self
+            .rest
+            .strip_prefix(text)
+            .ok_or_else(|| self.error(text))?;
         Ok(())
     }
 
@@ -164,7 +189,10 @@ pub fn write(moment: Moment, precision: Precision, out: &mut String) {
     let (year, month, day) = civil_from_days(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     // Writing to a String cannot fail.
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+    );
     if precision == Precision::Micros {
         let _ = write!(out, ".{:06}", moment.nanos / 1_000);
     }
@@ -241,10 +269,22 @@ mod tests {
     #[test]
     fn errors_speak_as_go_does() {
         for (text, want) in [
-            ("x", r#"parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006""#),
-            ("", r#"parsing time "" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "2006""#),
-            ("2023-02-29T00:00:00Z", r#"parsing time "2023-02-29T00:00:00Z": day out of range"#),
-            ("2023-13-01T00:00:00Z", r#"parsing time "2023-13-01T00:00:00Z": month out of range"#),
+            (
+                "x",
+                r#"parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006""#,
+            ),
+            (
+                "",
+                r#"parsing time "" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "2006""#,
+            ),
+            (
+                "2023-02-29T00:00:00Z",
+                r#"parsing time "2023-02-29T00:00:00Z": day out of range"#,
+            ),
+            (
+                "2023-13-01T00:00:00Z",
+                r#"parsing time "2023-13-01T00:00:00Z": month out of range"#,
+            ),
             (
                 "2023-01-01T00:00:00ZZ",
                 r#"parsing time "2023-01-01T00:00:00ZZ": extra text: "Z""#,

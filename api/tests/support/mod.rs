@@ -1,5 +1,9 @@
 //! What the test targets share: upstream's fixtures, where they are present.
 
+#![allow(dead_code, reason = "not every target uses everything")]
+
+pub(crate) mod generate;
+
 use std::path::PathBuf;
 
 /// A fixture: a kind in three encodings.
@@ -38,8 +42,9 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
         return Vec::new();
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut fixtures: Vec<Fixture> =
-        names.filter_map(|name| fixture(name.strip_suffix(".json")?)).collect();
+    let mut fixtures: Vec<Fixture> = names
+        .filter_map(|name| fixture(name.strip_suffix(".json")?))
+        .collect();
     fixtures.sort_by(|a, b| a.name.cmp(&b.name));
     fixtures
 }
@@ -49,5 +54,10 @@ fn fixture(name: &str) -> Option<Fixture> {
     let (group, version) = rest.rsplit_once('.')?;
     let group = if group == "core" { "" } else { group };
     let [group, version, kind] = [group, version, kind].map(str::to_string);
-    Some(Fixture { name: name.to_string(), group, version, kind })
+    Some(Fixture {
+        name: name.to_string(),
+        group,
+        version,
+        kind,
+    })
 }

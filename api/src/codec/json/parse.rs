@@ -71,11 +71,21 @@ pub fn parse(input: Vec<u8>) -> Result<Doc, SyntaxError> {
         },
     };
     let cells = Vec::with_capacity(text.len() / 16 + 8);
-    let mut parser = Parser { input: text, unescaped: String::new(), cells, at: 0, open: Vec::new() };
+    let mut parser = Parser {
+        input: text,
+        unescaped: String::new(),
+        cells,
+        at: 0,
+        open: Vec::new(),
+    };
     parser.document()?;
     let mut text = parser.input;
     text.push_str(&parser.unescaped);
-    Ok(Doc { cells: parser.cells, text, root: Id(0) })
+    Ok(Doc {
+        cells: parser.cells,
+        text,
+        root: Id(0),
+    })
 }
 
 /// A list or object whose end has not been seen.
@@ -98,7 +108,11 @@ impl Parser {
     fn document(&mut self) -> Result<(), SyntaxError> {
         self.value(Span::default())?;
         while let Some(open) = self.open.last() {
-            if open.is_object { self.next_key()? } else { self.next_element()? }
+            if open.is_object {
+                self.next_key()?
+            } else {
+                self.next_element()?
+            }
         }
         match self.peek() {
             None => Ok(()),
@@ -184,7 +198,11 @@ impl Parser {
             if self.open.len() >= MAX_DEPTH {
                 return Err(SyntaxError::TooDeep);
             }
-            self.open.push(Open { id, last: Id::NONE, is_object: kind == Kind::Object });
+            self.open.push(Open {
+                id,
+                last: Id::NONE,
+                is_object: kind == Kind::Object,
+            });
         }
         Ok(())
     }
@@ -203,7 +221,11 @@ impl Parser {
 
     /// An error about the character at the current place.
     fn unexpected(&self, context: &'static str) -> SyntaxError {
-        match self.input.get(self.at..).and_then(|rest| rest.chars().next()) {
+        match self
+            .input
+            .get(self.at..)
+            .and_then(|rest| rest.chars().next())
+        {
             Some(found) => SyntaxError::Unexpected { found, context },
             None => SyntaxError::End,
         }
@@ -215,7 +237,11 @@ impl Parser {
             self.at += word.len();
             return Ok(Cell::plain(kind));
         }
-        let same = bytes[self.at..].iter().zip(word.bytes()).take_while(|(a, b)| **a == *b).count();
+        let same = bytes[self.at..]
+            .iter()
+            .zip(word.bytes())
+            .take_while(|(a, b)| **a == *b)
+            .count();
         self.at += same;
         Err(self.unexpected(match (word, same) {
             ("true", 1) => "in literal true (expecting 'r')",
@@ -232,7 +258,10 @@ impl Parser {
 
     fn digits(&mut self) -> usize {
         let bytes = &self.input.as_bytes()[self.at..];
-        let count = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = bytes
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         self.at += count;
         count
     }
@@ -269,10 +298,16 @@ impl Parser {
         }
         let text = &self.input[start..self.at];
         // `-0` would lose its sign.
-        if is_integer && text != "-0" && let Ok(value) = text.parse() {
+        if is_integer
+            && text != "-0"
+            && let Ok(value) = text.parse()
+        {
             return Ok(Cell::int(value));
         }
-        let span = Span { at: start as u32, len: (self.at - start) as u32 };
+        let span = Span {
+            at: start as u32,
+            len: (self.at - start) as u32,
+        };
         Ok(Cell::text(Kind::Number, span))
     }
 
@@ -284,7 +319,10 @@ impl Parser {
         self.at += plain_run(&self.input.as_bytes()[start..]);
         if self.input.as_bytes().get(self.at) == Some(&b'"') {
             self.at += 1;
-            return Ok(Span { at: start as u32, len: (self.at - 1 - start) as u32 });
+            return Ok(Span {
+                at: start as u32,
+                len: (self.at - 1 - start) as u32,
+            });
         }
         self.escaped(start)
     }
@@ -312,7 +350,10 @@ impl Parser {
         }
         self.at += 1;
         let at = (self.input.len() + from) as u32;
-        Ok(Span { at, len: (self.unescaped.len() - from) as u32 })
+        Ok(Span {
+            at,
+            len: (self.unescaped.len() - from) as u32,
+        })
     }
 
     fn escape(&mut self) -> Result<char, SyntaxError> {
@@ -381,8 +422,8 @@ fn plain_run(bytes: &[u8]) -> usize {
         let mut word = [0; 8];
         word.copy_from_slice(chunk);
         let word = u64::from_le_bytes(word);
-        let quotes = zero(word ^ ONES * u64::from(b'"'));
-        let slashes = zero(word ^ ONES * u64::from(b'\\'));
+        let quotes = zero(word ^ (ONES * u64::from(b'"')));
+        let slashes = zero(word ^ (ONES * u64::from(b'\\')));
         let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
         let found = quotes | slashes | controls;
         if found != 0 {
@@ -392,5 +433,7 @@ fn plain_run(bytes: &[u8]) -> usize {
         at += 8;
     }
     let rest = bytes[at..].iter();
-    at + rest.take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count()
+    at + rest
+        .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f))
+        .count()
 }

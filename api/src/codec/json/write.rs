@@ -81,8 +81,8 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
             continue;
         }
         if *byte == 0xe2 {
-            let separator = bytes.get(at + 1) == Some(&0x80)
-                && matches!(bytes.get(at + 2), Some(0xa8 | 0xa9));
+            let separator =
+                bytes.get(at + 1) == Some(&0x80) && matches!(bytes.get(at + 2), Some(0xa8 | 0xa9));
             if separator {
                 out.extend_from_slice(&bytes[start..at]);
                 out.extend_from_slice(b"\\u202");

@@ -23,12 +23,21 @@ pub fn decode(bytes: &[u8], schema: &Type) -> Result<Doc, ProtobufError> {
     doc.cells.reserve(bytes.len() / 8);
     doc.text.reserve(bytes.len() * 2);
     let top = doc.top();
-    Decoder { doc: &mut doc, depth: 0 }.message(bytes, schema, [0; 3], 0, top)?;
+    Decoder {
+        doc: &mut doc,
+        depth: 0,
+    }
+    .message(bytes, schema, [0; 3], 0, top)?;
     Ok(doc)
 }
 
 pub(super) fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, ProtobufError> {
-    let mut found = Envelope { api_version: "", kind: "", raw: &[], content_type: "" };
+    let mut found = Envelope {
+        api_version: "",
+        kind: "",
+        raw: &[],
+        content_type: "",
+    };
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| ProtobufError::Truncated);
     let mut fields = Reader(bytes);
     while let Some((tag, value)) = fields.next()? {
@@ -94,7 +103,8 @@ impl Decoder<'_> {
                     open = (position, self.start(object, field));
                 }
                 self.field(value, field, schema, object, open.1)?;
-            } else if level < 2 && found[..=level] == path[..=level]
+            } else if level < 2
+                && found[..=level] == path[..=level]
                 && let Value::Bytes(inner) = value
             {
                 self.message(inner, schema, path, level + 1, object)?;
@@ -122,8 +132,9 @@ impl Decoder<'_> {
         open: Id,
     ) -> Outcome {
         let wire = value.wire_type();
-        let wrong = || {
-            ProtobufError::WireType { wire, field: format!("{}.{}", schema.name, field.name) }
+        let wrong = || ProtobufError::WireType {
+            wire,
+            field: format!("{}.{}", schema.name, field.name),
         };
         match (&field.shape, value) {
             (Shape::List(list), value) if !list.wrapped => {
@@ -175,8 +186,13 @@ impl Decoder<'_> {
     /// One value; none if the wire type is not the shape's.
     fn value(&mut self, value: Value<'_>, shape: &Shape) -> Result<Option<Id>, ProtobufError> {
         let id = match (shape, value) {
-            #[expect(clippy::cast_possible_truncation, reason = "as generated code truncates")]
-            (Shape::Int32, Value::Varint(value)) => self.doc.make(New::Int(i64::from(value as i32))),
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "as generated code truncates"
+            )]
+            (Shape::Int32, Value::Varint(value)) => {
+                self.doc.make(New::Int(i64::from(value as i32)))
+            }
             (Shape::Int64, Value::Varint(value)) => self.doc.make(New::Int(value.cast_signed())),
             (Shape::Bool, Value::Varint(value)) => self.doc.make(New::Bool(value != 0)),
             (Shape::Float, Value::Fixed64(bits)) => {
@@ -196,7 +212,9 @@ impl Decoder<'_> {
                 id
             }
             (Shape::List(list), Value::Bytes(bytes)) => self.wrapped(bytes, &list.item)?,
-            (Shape::SchemaOr(or, schema), Value::Bytes(bytes)) => self.schema_or(bytes, *or, schema)?,
+            (Shape::SchemaOr(or, schema), Value::Bytes(bytes)) => {
+                self.schema_or(bytes, *or, schema)?
+            }
             (Shape::Time, Value::Bytes(bytes)) => self.time(bytes, Precision::Seconds)?,
             (Shape::MicroTime, Value::Bytes(bytes)) => self.time(bytes, Precision::Micros)?,
             (Shape::Duration, Value::Bytes(bytes)) => {
@@ -220,9 +238,15 @@ impl Decoder<'_> {
     }
 
     /// A string of what was appended to the text.
-    #[expect(clippy::cast_possible_truncation, reason = "a request has megabytes at most")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a request has megabytes at most"
+    )]
     fn text_from(&mut self, at: usize) -> Id {
-        let span = crate::doc::Span { at: at as u32, len: (self.doc.text.len() - at) as u32 };
+        let span = crate::doc::Span {
+            at: at as u32,
+            len: (self.doc.text.len() - at) as u32,
+        };
         self.doc.add_cell(Cell::text(Kind::String, span))
     }
 
@@ -231,7 +255,9 @@ impl Decoder<'_> {
         let list = self.doc.make(New::List);
         let mut fields = Reader(bytes);
         while let Some((tag, value)) = fields.next()? {
-            if tag == 1 && let Some(made) = self.value(value, item)? {
+            if tag == 1
+                && let Some(made) = self.value(value, item)?
+            {
                 self.doc.push_id(list, made);
             }
         }
@@ -258,16 +284,28 @@ impl Decoder<'_> {
         while let Some((tag, value)) = fields.next()? {
             match (tag, value) {
                 (1, Value::Varint(kind)) => is_text = kind == 1,
-                #[expect(clippy::cast_possible_truncation, reason = "as generated code truncates")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "as generated code truncates"
+                )]
                 (2, Value::Varint(value)) => number = value as i32,
                 (3, Value::Bytes(value)) => text = value,
                 _ => {}
             }
         }
-        Ok(if is_text { self.string(text) } else { self.doc.make(New::from(number)) })
+        Ok(if is_text {
+            self.string(text)
+        } else {
+            self.doc.make(New::from(number))
+        })
     }
 
-    fn schema_or(&mut self, bytes: &[u8], or: SchemaOr, schema: &Type) -> Result<Id, ProtobufError> {
+    fn schema_or(
+        &mut self,
+        bytes: &[u8],
+        or: SchemaOr,
+        schema: &Type,
+    ) -> Result<Id, ProtobufError> {
         let mut id = self.doc.make(match or {
             SchemaOr::Bool => New::Bool(false),
             SchemaOr::Array | SchemaOr::Strings => New::Null,
@@ -310,7 +348,10 @@ impl Decoder<'_> {
             return Ok(self.doc.graft(inner.root()));
         }
         let envelope = Envelope::open(bytes)?;
-        let (group, version) = envelope.api_version.rsplit_once('/').unwrap_or(("", envelope.api_version));
+        let (group, version) = envelope
+            .api_version
+            .rsplit_once('/')
+            .unwrap_or(("", envelope.api_version));
         let Some(schema) = kind(group, version, envelope.kind) else {
             return Err(ProtobufError::UnknownKind(envelope.kind.to_string()));
         };

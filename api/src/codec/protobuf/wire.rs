@@ -7,7 +7,8 @@ pub(super) enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
-    Fixed32(u32),
+    /// Nothing here has such a field.
+    Fixed32,
 }
 
 impl Value<'_> {
@@ -16,7 +17,7 @@ impl Value<'_> {
             Self::Varint(_) => 0,
             Self::Fixed64(_) => 1,
             Self::Bytes(_) => 2,
-            Self::Fixed32(_) => 5,
+            Self::Fixed32 => 5,
         }
     }
 }
@@ -40,7 +41,10 @@ impl<'a> Reader<'a> {
                 let len = usize::try_from(len).map_err(|_| ProtobufError::Truncated)?;
                 Value::Bytes(self.take(len)?)
             }
-            5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
+            5 => {
+                self.take(4)?;
+                Value::Fixed32
+            }
             // Groups, which nothing here uses.
             _ => return Err(ProtobufError::Truncated),
         };
@@ -48,13 +52,18 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], ProtobufError> {
-        let (head, rest) = self.0.split_at_checked(len).ok_or(ProtobufError::Truncated)?;
+        let (head, rest) = self
+            .0
+            .split_at_checked(len)
+            .ok_or(ProtobufError::Truncated)?;
         self.0 = rest;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtobufError> {
-        self.take(N)?.try_into().map_err(|_| ProtobufError::Truncated)
+        self.take(N)?
+            .try_into()
+            .map_err(|_| ProtobufError::Truncated)
     }
 
     pub(super) fn varint(&mut self) -> Result<u64, ProtobufError> {

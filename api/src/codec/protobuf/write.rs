@@ -22,7 +22,11 @@ pub(super) fn message(node: Node<'_>, schema: &Type, out: &mut Writer<'_>) {
             hint = position + 1;
         }
     }
-    Message { schema, values: &values }.fields(&schema.by_tag, 0, out);
+    Message {
+        schema,
+        values: &values,
+    }
+    .fields(&schema.by_tag, 0, out);
 }
 
 struct Message<'m> {
@@ -129,7 +133,10 @@ fn write_inside(value: Node<'_>, shape: &Shape, out: &mut Writer<'_>) {
         Shape::Time => write_time(value, Precision::Seconds, out),
         Shape::MicroTime => write_time(value, Precision::Micros, out),
         Shape::Duration => {
-            out.int(1, duration::parse(value.as_str().unwrap_or_default()).unwrap_or_default());
+            out.int(
+                1,
+                duration::parse(value.as_str().unwrap_or_default()).unwrap_or_default(),
+            );
         }
         Shape::Quantity => out.string(1, value.as_str().unwrap_or_default()),
         Shape::IntOrString => {
@@ -152,10 +159,13 @@ fn write_time(value: Node<'_>, precision: Precision, out: &mut Writer<'_>) {
         return;
     };
     out.int(1, moment.seconds);
-    out.int(2, match precision {
-        Precision::Seconds => 0,
-        Precision::Micros => i64::from(moment.nanos / 1_000 * 1_000),
-    });
+    out.int(
+        2,
+        match precision {
+            Precision::Seconds => 0,
+            Precision::Micros => i64::from(moment.nanos / 1_000 * 1_000),
+        },
+    );
 }
 
 fn write_schema_or(value: Node<'_>, or: SchemaOr, schema: &Type, out: &mut Writer<'_>) {
