@@ -8,18 +8,20 @@
 mod grpc;
 mod histogram;
 mod process;
+mod view;
 
 use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use grpc::{CallKind, GrpcMetrics, MethodName};
 pub use histogram::Histogram;
 pub use process::ProcessView;
+pub use view::View;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -98,6 +100,10 @@ pub struct Metrics {
     pub peer_send_failures: Family<To, Counter>,
     /// Seconds per round trip to a peer.
     pub peer_round_trip: Family<To, Histogram, fn() -> Histogram>,
+    /// Connections of this member to a peer; etcd counts a peer as one.
+    pub active_peers: Family<Between, Gauge>,
+    /// How often the last connection to a peer ended.
+    pub disconnected_peers: Family<Between, Counter>,
     /// Snapshots sent to a peer.
     pub snapshots_sent: Family<To, Gauge>,
     /// Snapshots that could not be sent to a peer.
@@ -122,6 +128,26 @@ pub struct From {
     pub From: String,
 }
 
+/// The labels of what is between this member and a peer: member IDs in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(non_snake_case, reason = "etcd's label names")]
+pub struct Between {
+    /// This member.
+    pub Local: String,
+    /// The peer.
+    pub Remote: String,
+}
+
+impl Between {
+    /// The labels for two member IDs.
+    pub fn new(local: u64, remote: u64) -> Between {
+        Between {
+            Local: format!("{local:x}"),
+            Remote: format!("{remote:x}"),
+        }
+    }
+}
+
 /// The labels of a certificate reload.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TlsReload {
@@ -129,41 +155,6 @@ pub struct TlsReload {
     pub side: &'static str,
     /// `loaded` or `failed`.
     pub result: &'static str,
-}
-
-/// What a member knows at the moment of a scrape.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    /// This member's ID.
-    pub member_id: u64,
-    /// Whether this member knows a leader.
-    pub has_leader: bool,
-    /// Whether it leads.
-    pub is_leader: bool,
-    /// Whether it is a learner.
-    pub is_learner: bool,
-    /// The committed log index.
-    pub committed_index: u64,
-    /// The applied log index.
-    pub applied_index: u64,
-    /// Bytes on disk.
-    pub db_bytes: i64,
-    /// Live bytes.
-    pub db_live_bytes: i64,
-    /// The quota in live bytes.
-    pub quota_bytes: i64,
-    /// Number of keys.
-    pub keys: i64,
-    /// The current revision.
-    pub revision: i64,
-    /// The compaction watermark.
-    pub compact_revision: i64,
-    /// Alarms raised, as (member ID, name).
-    pub alarms: Vec<(u64, &'static str)>,
-    /// The version served, such as `3.6.5`.
-    pub version: &'static str,
-    /// The cluster's version, such as `3.6.0`.
-    pub cluster_version: &'static str,
 }
 
 /// Slower batches count as slow applies. etcd warns at the same limit.
@@ -331,6 +322,16 @@ impl Metrics {
                 "etcd_network_peer_sent_failures",
                 "Messages that could not be sent to peers",
             ),
+            active_peers: family(
+                &mut r,
+                "etcd_network_active_peers",
+                "Peers that this member has a connection to",
+            ),
+            disconnected_peers: family(
+                &mut r,
+                "etcd_network_disconnected_peers",
+                "Last connections to peers that ended",
+            ),
             snapshots_sent: family(
                 &mut r,
                 "etcd_network_snapshot_send_success",
@@ -358,120 +359,6 @@ impl Metrics {
         let _ = text::encode_eof(&mut page);
         page
     }
-}
-
-impl View {
-    fn register(&self, r: &mut Registry) {
-        let gauges: [(&str, &str, i64); 13] = [
-            (
-                "etcd_server_has_leader",
-                "Whether a leader is known",
-                self.has_leader.into(),
-            ),
-            (
-                "etcd_server_is_leader",
-                "Whether this member leads",
-                self.is_leader.into(),
-            ),
-            (
-                "etcd_server_is_learner",
-                "Whether this member is a learner",
-                self.is_learner.into(),
-            ),
-            (
-                "etcd_server_proposals_committed_total",
-                "The committed log index",
-                saturate(self.committed_index),
-            ),
-            (
-                "etcd_server_proposals_applied_total",
-                "The applied log index",
-                saturate(self.applied_index),
-            ),
-            (
-                "etcd_mvcc_db_total_size_in_bytes",
-                "Bytes of the database on disk",
-                self.db_bytes,
-            ),
-            (
-                "etcd_mvcc_db_total_size_in_use_in_bytes",
-                "Live bytes of the database",
-                self.db_live_bytes,
-            ),
-            (
-                "etcd_server_quota_backend_bytes",
-                "The quota in live bytes",
-                self.quota_bytes,
-            ),
-            (
-                "etcd_debugging_mvcc_keys_total",
-                "Number of keys",
-                self.keys,
-            ),
-            (
-                "etcd_debugging_mvcc_current_revision",
-                "The current revision",
-                self.revision,
-            ),
-            (
-                "etcd_debugging_mvcc_compact_revision",
-                "The compaction watermark",
-                self.compact_revision,
-            ),
-            (
-                "etcd_disk_defrag_inflight",
-                "Always 0: there is nothing to defragment",
-                0,
-            ),
-            (
-                "trireme_apply_lag_entries",
-                "Committed entries that wait to be applied",
-                saturate(self.committed_index.saturating_sub(self.applied_index)),
-            ),
-        ];
-        for (name, help, value) in gauges {
-            r.register(name, help, ConstGauge::new(value));
-        }
-        labelled(
-            r,
-            "etcd_server_id",
-            "This member's ID",
-            [("server_id", format!("{:x}", self.member_id))],
-        );
-        labelled(
-            r,
-            "etcd_server_version",
-            "The version served",
-            [("server_version", self.version.to_owned())],
-        );
-        labelled(
-            r,
-            "etcd_cluster_version",
-            "The cluster's version",
-            [("cluster_version", cluster(self.cluster_version))],
-        );
-        let alarms = Family::<Vec<(&'static str, String)>, Gauge>::default();
-        for (member, name) in &self.alarms {
-            let labels = vec![
-                ("server_id", format!("{member:x}")),
-                ("alarm_type", (*name).to_owned()),
-            ];
-            alarms.get_or_create(&labels).set(1);
-        }
-        r.register("etcd_debugging_server_alarms", "Alarms raised", alarms);
-    }
-}
-
-/// `3.6.0` is reported as `3.6`, as etcd does in this label.
-fn cluster(version: &str) -> String {
-    version
-        .rsplit_once('.')
-        .map_or(version, |(minor, _)| minor)
-        .to_owned()
-}
-
-fn saturate(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn counter(r: &mut Registry, name: &'static str, help: &'static str) -> Counter {
@@ -518,12 +405,6 @@ where
     metric
 }
 
-fn labelled(r: &mut Registry, name: &str, help: &str, labels: [(&'static str, String); 1]) {
-    let metric = Family::<Vec<(&'static str, String)>, Gauge>::default();
-    metric.get_or_create(&labels.to_vec()).set(1);
-    r.register(name, help, metric);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -533,7 +414,41 @@ mod tests {
         metrics.wal_fsync.observe(0.0003);
         metrics.leader_changes.inc();
         metrics.grpc.start(0);
-        metrics.grpc.finish(0, tonic::Code::Ok);
+        let took = std::time::Duration::from_millis(3);
+        metrics.grpc.finish(0, tonic::Code::Ok, took);
+        metrics.grpc.called_by(Some(b"3.4"), CallKind::Unary);
+        metrics.grpc.called_by(Some(b"3.4"), CallKind::BidiStream);
+        metrics.grpc.called_by(None, CallKind::Unary);
+        for n in 0..100 {
+            let silly = format!("0.{n}");
+            metrics
+                .grpc
+                .called_by(Some(silly.as_bytes()), CallKind::Unary);
+        }
+        metrics.grpc.name(&[MethodName {
+            service: "etcdserverpb.KV",
+            method: "Range",
+            kind: CallKind::Unary,
+        }]);
+        drop(
+            metrics
+                .peer_round_trip
+                .get_or_create(&To { To: "2a".into() }),
+        );
+        drop(
+            metrics
+                .peer_received_bytes
+                .get_or_create(&From { From: "2a".into() }),
+        );
+        drop(
+            metrics
+                .peer_send_failures
+                .get_or_create(&To { To: "2a".into() }),
+        );
+        metrics
+            .active_peers
+            .get_or_create(&Between::new(1, 2))
+            .set(1);
         metrics
             .peer_sent_bytes
             .get_or_create(&To { To: "2a".into() })
@@ -575,6 +490,57 @@ mod tests {
                 "{line} is missing in\n{page}"
             );
         }
+    }
+
+    /// What the alerts and the dashboard of etcd's monitoring mixin ask for.
+    #[test]
+    fn every_name_of_the_mixin_is_there() {
+        let page = page();
+        for name in [
+            "etcd_disk_backend_commit_duration_seconds_bucket",
+            "etcd_disk_wal_fsync_duration_seconds_bucket",
+            "etcd_mvcc_db_total_size_in_bytes",
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "etcd_network_client_grpc_received_bytes_total",
+            "etcd_network_client_grpc_sent_bytes_total",
+            "etcd_network_peer_received_bytes_total",
+            "etcd_network_peer_round_trip_time_seconds_bucket",
+            "etcd_network_peer_sent_bytes_total",
+            "etcd_network_peer_sent_failures_total",
+            "etcd_server_has_leader",
+            "etcd_server_leader_changes_seen_total",
+            "etcd_server_proposals_applied_total",
+            "etcd_server_proposals_committed_total",
+            "etcd_server_proposals_failed_total",
+            "etcd_server_proposals_pending",
+            "etcd_server_quota_backend_bytes",
+            "grpc_server_handled_total",
+            "grpc_server_handling_seconds_bucket",
+            "grpc_server_started_total",
+            "process_resident_memory_bytes",
+            // Older dashboards.
+            "etcd_debugging_mvcc_db_total_size_in_bytes",
+            "etcd_network_active_peers",
+            "etcd_server_client_requests_total",
+            "etcd_server_version",
+            "etcd_cluster_version",
+        ] {
+            let told = |line: &str| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            assert!(page.lines().any(told), "{name} is missing in\n{page}");
+        }
+        for line in [
+            "grpc_server_handling_seconds_count{grpc_service=\"etcdserverpb.KV\",\
+             grpc_method=\"Range\",grpc_type=\"unary\"} 1",
+            "etcd_server_client_requests_total{type=\"stream\",client_api_version=\"3.4\"} 1",
+            "etcd_network_active_peers{Local=\"1\",Remote=\"2\"} 1",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line}: {page}");
+        }
+        let versions = page.matches("client_api_version=").count();
+        assert!(versions <= 18, "bounded, whatever clients say: {versions}");
     }
 
     #[test]

@@ -18,7 +18,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -282,17 +282,19 @@ impl Mvcc {
 
     /// Goes on with another engine: a snapshot was installed. Readers under way finish with the
     /// old one; watchers take what they miss from the new one.
-    pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<(), EngineError> {
+    ///
+    /// Yields the engine that was replaced: readers may still hold it.
+    pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<Weak<dyn Engine>, EngineError> {
         let state = Published::load(engine)?;
         let mut writer = self.writer();
         *writer = Writer::new(&state);
         *self.flushed_lock() = state.record.applied;
         let revision = state.record.revision;
-        self.0.published.store(Arc::new(state));
+        let replaced = self.0.published.swap(Arc::new(state));
         self.0.ring.reset(revision);
         let _ = self.0.leases.send(LeaseEvent::Replaced);
         self.announce(&writer);
-        Ok(())
+        Ok(Arc::downgrade(&replaced.engine))
     }
 
     /// Makes what is applied durable; returns the position up to which it is.

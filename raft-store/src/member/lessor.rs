@@ -89,14 +89,14 @@ impl Lessor {
         self.lock().expired(now, limit)
     }
 
-    /// What every lease has left, in seconds, at least 1.
-    pub fn checkpoint(&self, now: Instant) -> Vec<Granted> {
+    /// What the leases have left, in seconds, of those that have more than `interval` left. The
+    /// others are over, or renewed, before it would matter.
+    pub fn checkpoint(&self, now: Instant, interval: Duration) -> Vec<Granted> {
         let state = self.lock();
+        let long = state.queue.iter().rev();
+        let long = long.take_while(|(at, _)| at.saturating_duration_since(now) > interval);
         let left = |at: &Instant| at.saturating_duration_since(now).as_secs().max(1);
-        state
-            .expiry
-            .iter()
-            .map(|(id, at)| (*id, i64::try_from(left(at)).unwrap_or(i64::MAX)))
+        long.map(|(at, id)| (*id, i64::try_from(left(at)).unwrap_or(i64::MAX)))
             .collect()
     }
 
@@ -202,11 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn only_leases_that_outlive_the_interval_are_checkpointed() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, 10), (8, 300), (9, 301), (10, 900)], start);
+        let interval = Duration::from_secs(300);
+        assert_eq!(lessor.checkpoint(start, interval), [(10, 900), (9, 301)]);
+        let later = start + Duration::from_secs(590);
+        assert_eq!(lessor.checkpoint(later, interval), [(10, 310)]);
+    }
+
+    #[test]
     fn an_endless_lease_does_not_overflow() {
         let lessor = Lessor::default();
         let start = Instant::now();
         lessor.sync(1, &[(7, i64::MAX)], start);
         assert!(lessor.expired(start, 10).is_empty());
-        assert!(lessor.checkpoint(start)[0].1 > 0);
+        assert!(lessor.checkpoint(start, Duration::ZERO)[0].1 > 0);
     }
 }
