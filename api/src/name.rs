@@ -296,7 +296,7 @@ mod tests {
         for name in [
             "a.b",
             "a-1.2",
-            &"a.".repeat(126).trim_end_matches('.').to_string(),
+            "a.".repeat(126).trim_end_matches('.'),
         ] {
             assert_eq!(dns_1123_subdomain(name), Vec::<String>::new(), "{name}");
         }

@@ -60,10 +60,9 @@ impl Generator {
         for field in schema.fields.iter() {
             // Protobuf keeps the kind and version of the outermost object only.
             let is_type_meta = schema.has_type_meta() && field.tag == 0;
-            if !is_type_meta && (self.maximal || self.random.below(2) == 0) {
-                if let Some(value) = self.value(doc, &field.shape, Some(field)) {
-                    doc.put(object, &field.name, value);
-                }
+            let is_chosen = !is_type_meta && (self.maximal || self.random.below(2) == 0);
+            if is_chosen && let Some(value) = self.value(doc, &field.shape, Some(field)) {
+                doc.put(object, &field.name, value);
             }
         }
         self.above.pop();
