@@ -1,7 +1,10 @@
 //! What the test targets share: upstream's fixtures, where they are present.
 
 #![allow(dead_code, reason = "not every target uses everything")]
-#![allow(clippy::disallowed_methods, reason = "tests read fixtures from the disk")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests read fixtures from the disk"
+)]
 
 pub(crate) mod generate;
 
