@@ -127,7 +127,7 @@ struct StoreFlags {
     /// compaction to clients [default: 0]
     #[arg(long, value_name = "TIME|N", help_heading = "Tuning")]
     auto_compaction_retention: Option<String>,
-    /// Memory for the caches together [default: 224MiB]
+    /// Memory for the caches together [default: 112MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Tuning")]
     memory_budget: Option<String>,
     /// The largest request [default: 1536KiB]

@@ -87,7 +87,7 @@ pub struct StoreConfig {
     /// compaction to clients. Default: 0.
     #[serde(with = "text")]
     pub auto_compaction_retention: String,
-    /// Memory for the caches together. Default: 224 MiB.
+    /// Memory for the caches together. Default: 112 MiB.
     #[serde(with = "text")]
     pub memory_budget: ByteSize,
     /// The largest request that clients may send. Default: 1.5 MiB, which clients rely on.
@@ -147,7 +147,7 @@ impl Default for StoreConfig {
             reserve_bytes: ByteSize::mib(256),
             auto_compaction_mode: CompactionMode::Periodic,
             auto_compaction_retention: "0".into(),
-            memory_budget: ByteSize::mib(224),
+            memory_budget: ByteSize::mib(112),
             max_request_bytes: ByteSize(1536 << 10),
             watch_progress_notify_interval: Span::from_millis(5_000),
             corrupt_check_time: Span::from_millis(60_000),
@@ -211,7 +211,7 @@ impl StoreConfig {
         }
     }
 
-    /// The caches' parts of the memory budget: 4, 2 and 1 of 7 (by default 128, 64 and 32 MiB).
+    /// The caches' parts of the memory budget: 4, 2 and 1 of 7 (by default 64, 32 and 16 MiB).
     pub fn memory_shares(&self) -> MemoryShares {
         let part = self.memory_budget.0 / 7;
         MemoryShares {

@@ -120,10 +120,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             quota_bytes: 16 << 30,
-            ring_bytes: 64 << 20,
-            log_cache_bytes: 32 << 20,
+            ring_bytes: 32 << 20,
+            log_cache_bytes: 16 << 20,
             log_segment_bytes: 64 << 20,
-            engine_bytes: 128 << 20,
+            engine_bytes: 64 << 20,
             checkpoint_log_bytes: 128 << 20,
             log_entries_kept: 50_000,
             request_bytes: 1536 << 10,
