@@ -61,6 +61,12 @@ mod write;
 /// Lease events that a lessor may lag behind before it has to read all leases anew.
 const LEASE_EVENTS: usize = 4096;
 
+/// Commands of this size together are applied within a millisecond or two.
+const APPLY_AT_ONCE_BYTES: usize = 128 << 10;
+
+/// So many keys are read within a millisecond or two.
+const LONG_RANGE_KEYS: usize = 512;
+
 /// How a store is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MvccConfig {
@@ -280,6 +286,20 @@ impl Mvcc {
         Ok(outcomes)
     }
 
+    /// Whether [`apply`](Mvcc::apply) may take long, for what the entries do or because the disk
+    /// does not keep up: it blocks its thread meanwhile.
+    pub fn is_long(&self, entries: &[(LogPosition, Entry)]) -> bool {
+        let mut bytes = 0;
+        let mut light = |entry: &Entry| match entry {
+            Entry::Command(command) => {
+                bytes += command.len();
+                bytes <= APPLY_AT_ONCE_BYTES && check::is_light(command.clone())
+            }
+            Entry::Blank | Entry::Membership(_) => true,
+        };
+        !entries.iter().all(|(_, entry)| light(entry)) || self.load().engine.is_congested()
+    }
+
     /// Goes on with another engine: a snapshot was installed. Readers under way finish with the
     /// old one; watchers take what they miss from the new one.
     ///
@@ -443,6 +463,16 @@ impl Mvcc {
         }
         let (state, _pin) = self.pinned(request.revision)?;
         range::range(&*state, request).map_err(history::fatal)
+    }
+
+    /// Whether a range takes so many keys that reading them holds up other requests of a thread.
+    pub fn is_long_range(&self, request: &RangeRequest) -> bool {
+        let limited = (1..=LONG_RANGE_KEYS as i64).contains(&request.limit);
+        if request.range_end.is_empty() || request.count_only || limited {
+            return false;
+        }
+        let span = span::Span::new(&request.key, &request.range_end);
+        span.count(&self.load().index) > LONG_RANGE_KEYS
     }
 
     /// Reads a long range in chunks of about `chunk_bytes`, all at one revision.

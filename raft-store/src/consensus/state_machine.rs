@@ -19,10 +19,11 @@ use super::types::{
     LogId, SnapshotMeta, StoredMembership, TypeConfig, decode_membership, encode_membership,
     log_id, position,
 };
-use crate::engine::{Engine, OpenEngine};
+use crate::engine::{Engine, EngineError, OpenEngine};
 use crate::error::Error;
 use crate::metrics::{Metrics, SLOW_APPLY_SECONDS};
-use crate::mvcc::{self, Mvcc};
+use crate::mvcc::{self, Mvcc, Outcome};
+use crate::position::LogPosition;
 
 /// Entries applied in one engine batch. Bounds the time until the first of them is answered.
 const APPLY_BATCH_MAX: usize = 1024;
@@ -87,6 +88,18 @@ impl StateMachine {
                 decode_membership(&bytes)?,
             )),
         }
+    }
+
+    /// Applies entries: here, if that is quickly done. Raft and its heartbeats may share the thread.
+    async fn apply_batch(
+        &self,
+        entries: Vec<(LogPosition, mvcc::Entry)>,
+    ) -> Result<Vec<Outcome>, EngineError> {
+        if !self.mvcc.is_long(&entries) {
+            return self.mvcc.apply(entries);
+        }
+        let mvcc = self.mvcc.clone();
+        self.tasks.blocking(move || mvcc.apply(entries)).await
     }
 
     /// Makes a checkpoint of the state as it is now, and keeps it as the current snapshot.
@@ -232,7 +245,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responders.push(responder);
             }
             let begun = Instant::now();
-            let outcomes = self.mvcc.apply(input).map_err(io::Error::other)?;
+            let outcomes = self.apply_batch(input).await.map_err(io::Error::other)?;
             let took = begun.elapsed();
             self.metrics.apply.observe_duration(took);
             if took.as_secs_f64() > SLOW_APPLY_SECONDS {
