@@ -38,6 +38,9 @@ fn survives(mut doc: Doc, schema: &Type, name: &str) {
     assert_eq!(from_json, stored, "{name}");
     let from_yaml = decoded(stored.clone().into_bytes(), Encoding::Yaml, schema).to_string();
     assert_eq!(Doc::literal(&from_yaml), Doc::literal(&stored), "{name}");
+    let as_yaml = yaml::write(doc.root());
+    let from_yaml = decoded(as_yaml.clone().into_bytes(), Encoding::Yaml, schema);
+    assert_eq!(from_yaml, Doc::literal(&stored), "{name}: {as_yaml}");
     if !schema.proto.is_empty() {
         let mut message = Vec::new();
         protobuf::encode_enveloped(&doc, schema, &mut message);
@@ -137,6 +140,62 @@ fn mutated_objects_are_answered() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn any_text_survives_yaml() {
+    let mut random = Random(0x7e47);
+    let pieces = [
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "a",
+        "b c",
+        "- ",
+        "-",
+        "#",
+        ": ",
+        ":",
+        "'",
+        "\"",
+        "\\",
+        "?",
+        "{",
+        "]",
+        "<<",
+        "yes",
+        "1",
+        ".5",
+        "0x1",
+        "~",
+        "null",
+        "é",
+        "\u{2028}",
+        "\u{85}",
+        "\u{0}",
+        "|",
+        ">",
+        "%",
+        "@",
+        "---",
+        "word word word word word word word word word word word word word word word word word",
+    ];
+    for _ in 0..20_000 {
+        let text: String = (0..random.below(6))
+            .map(|_| pieces[random.below(pieces.len())])
+            .collect();
+        let mut doc = Doc::new();
+        let top = doc.top();
+        doc.set(top, &text, &*text);
+        let list = doc.list(top, "list");
+        doc.push(list, &*text);
+        let written = yaml::write(doc.root());
+        let (again, _) =
+            yaml::parse(written.as_bytes()).unwrap_or_else(|e| panic!("{e}: {text:?}\n{written}"));
+        assert_eq!(again, doc, "{text:?}\n{written}");
     }
 }
 
