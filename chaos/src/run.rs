@@ -140,6 +140,7 @@ fn writes_min(workload: Workload, time: Duration) -> i64 {
 pub struct Load {
     clients: Vec<JoinHandle<()>>,
     watchers: Vec<(Watching, JoinHandle<()>)>,
+    targets: watch::Sender<Vec<Target>>,
     stop_clients: watch::Sender<bool>,
     stop_watchers: watch::Sender<bool>,
 }
@@ -163,12 +164,13 @@ impl Load {
         dice: &Dice,
     ) -> Load {
         let (stop_clients, stopped) = watch::channel(false);
+        let (all, targets) = watch::channel(targets.to_vec());
         let clients = (0..count)
             .map(|number| {
                 let actor = Actor::new(
                     number,
                     count,
-                    targets.to_vec(),
+                    targets.clone(),
                     CALL_TIME,
                     recorder.clone(),
                     shared.clone(),
@@ -187,7 +189,7 @@ impl Load {
                 let watcher = Watcher {
                     stream,
                     spec: spec.clone(),
-                    targets: targets.to_vec(),
+                    targets: targets.clone(),
                     dice: dice.fork(1000 + stream),
                     recorder: recorder.clone(),
                     reached: sender,
@@ -204,9 +206,15 @@ impl Load {
         Load {
             clients,
             watchers,
+            targets: all,
             stop_clients,
             stop_watchers,
         }
+    }
+
+    /// Sends clients and watchers to these members from now on, wherever they go next.
+    pub fn go_to(&self, targets: Vec<Target>) {
+        self.targets.send_replace(targets);
     }
 
     /// Stops the clients and waits for the calls they are in.

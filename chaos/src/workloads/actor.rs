@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
-use crate::client::{Answer, Client, Failure, Target};
+use super::{Shared, Targets};
+use crate::client::{Answer, Client, Failure};
 use crate::dice::Dice;
 use crate::evidence::Plant;
 use crate::history::{Kind, Process, Recorder};
@@ -18,7 +18,7 @@ pub struct Actor {
     process: u64,
     stride: u64,
     client: Client,
-    targets: Vec<Target>,
+    targets: Targets,
     deadline: Duration,
     recorder: Recorder,
     shared: Arc<Shared>,
@@ -29,14 +29,14 @@ impl Actor {
     pub fn new(
         number: u64,
         clients: u64,
-        targets: Vec<Target>,
+        targets: Targets,
         deadline: Duration,
         recorder: Recorder,
         shared: Arc<Shared>,
         dice: Dice,
     ) -> Actor {
-        let at = usize::try_from(number).unwrap_or(0) % targets.len();
-        let client = Client::new(targets[at].clone(), deadline);
+        let at = usize::try_from(number).unwrap_or(0) % targets.borrow().len();
+        let client = Client::new(targets.borrow()[at].clone(), deadline);
         Actor {
             dice,
             process: number,
@@ -111,7 +111,7 @@ impl Actor {
 
     fn move_on(&mut self) {
         if self.dice.chance(60)
-            && let Some(target) = self.dice.pick(&self.targets)
+            && let Some(target) = self.dice.pick(&self.targets.borrow())
         {
             self.client = Client::new(target.clone(), self.deadline);
         }

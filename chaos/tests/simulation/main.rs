@@ -40,21 +40,11 @@ fn seeds(first: u64, count: u64) -> Range<u64> {
     named.unwrap_or(first..first + count)
 }
 
-/// Findings that are open: left out of the default seeds, each still run by `SIM_SEED=…`.
-///
-/// 2007: with one of three members down for good, the others took 16 s after the network healed to
-/// serve again, and a watch did not reach the last revision before the run ended.
-const OPEN_FINDINGS: [u64; 1] = [2007];
-
 /// Runs seeds; panics with all that failed.
 fn run(members: usize, seeds: Range<u64>) {
     let alone = seeds.end - seeds.start == 1;
     let mut failures = String::new();
     for seed in seeds {
-        if !alone && OPEN_FINDINGS.contains(&seed) {
-            println!("seed {seed} is an open finding: left out");
-            continue;
-        }
         let plan = Plan::new(seed, members);
         let found = world::run(
             &plan,

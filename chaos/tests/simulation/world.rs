@@ -202,6 +202,8 @@ async fn clients(plan: &Plan, recorder: Recorder, mut goal: Goal, trouble: &RefC
         Err(_) => return,
     };
     let targets: Vec<Target> = places.into_iter().map(target).collect();
+    // Nobody is expected to be served by a member that stays down.
+    load.go_to(targets.clone());
     for target in &targets {
         if timeout(SERVE_WITHIN, serves(target)).await.is_err() {
             let problem = format!(
