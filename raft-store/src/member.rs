@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use seams::{Seams, Tasks};
 use thiserror::Error;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, RwLock, watch};
 
 pub use config::Config;
 pub use identity::Identity;
@@ -80,6 +80,9 @@ struct Inner {
     peer_urls_told: AtomicBool,
     /// One change of the membership at a time.
     membership_gate: Mutex<()>,
+    /// Held for writing while the remaining times of leases are recorded, for reading while a
+    /// lease is renewed: what is recorded must not be older than a renewal.
+    lease_gate: RwLock<()>,
     /// Set once the state covers everything that this member served before it was last stopped.
     recovered: watch::Receiver<bool>,
     leader: watch::Receiver<Option<u64>>,
@@ -154,6 +157,8 @@ pub struct Standing {
     pub committed: Option<LogPosition>,
     /// What it has applied.
     pub applied: Option<LogPosition>,
+    /// Whether it is between two memberships: as long as that lasts, majorities of both decide.
+    pub is_joint: bool,
     /// Why Raft has stopped, if it has.
     pub failure: Option<String>,
 }
@@ -268,6 +273,12 @@ impl Member {
             last_log: metrics.last_log_index,
             committed: metrics.local_committed.as_ref().map(position),
             applied: metrics.last_applied.as_ref().map(position),
+            is_joint: metrics
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .len()
+                > 1,
             failure: metrics
                 .running_state
                 .as_ref()

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use openraft::LogIdOptionExt;
 use openraft::async_runtime::WatchReceiver;
 use seams::{Seams, Tasks};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, RwLock, watch};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
@@ -221,6 +221,7 @@ async fn start(
         metrics,
         peer_urls_told: AtomicBool::new(false),
         membership_gate: Mutex::default(),
+        lease_gate: RwLock::default(),
         recovered,
         leader,
         quarantined: AtomicBool::new(false),
