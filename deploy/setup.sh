@@ -54,6 +54,7 @@ if [ "$level" = test ]; then
     want etcd-server "etcd, the reference that the contract suite compares with" has etcd
     want iproute2 "network namespaces for partition tests" has ip
     want nftables "packet filters for partition tests" has nft
+    want e2fsprogs "file systems for power cuts" has mkfs.ext4
     want procps "finds and measures processes" has ps
 fi
 

@@ -3,7 +3,7 @@
 # what it leaves out and why; nextest counts them as skipped.
 #
 # A test (or its module) that needs more than every build machine has carries it in its name:
-# `needs_root`, `needs_netns`, `needs_etcdctl`, `needs_etcd_server`.
+# `needs_root`, `needs_netns`, `needs_loops`, `needs_etcdctl`, `needs_etcd_server`.
 set -euo pipefail
 
 filter="all()"
@@ -16,8 +16,12 @@ skip() { # NAME REASON PROBE...
     fi
 }
 
+loops() { unshare --mount true && losetup --find && command -v mkfs.ext4; }
+
 skip needs_root "they must run as root" test "$(id -u)" = 0
-skip needs_netns "this machine lets them create no network namespaces" unshare --net true
+skip needs_netns "this machine lets them create no network, process and mount namespaces" \
+    unshare --net --pid --mount --fork --mount-proc true
+skip needs_loops "this machine has no loop devices to mount file systems with" loops
 skip needs_etcdctl "etcdctl is missing (apt-get install etcd-client)" command -v etcdctl
 skip needs_etcd_server "etcd is missing (apt-get install etcd-server)" command -v etcd
 

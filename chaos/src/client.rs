@@ -4,6 +4,7 @@
 //! proven that the call had no effect, else its outcome is unknown. A connection is used until
 //! it breaks and never replaced in the middle of a call.
 
+mod admin;
 mod classify;
 mod connect;
 mod translate;
@@ -21,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::history::WatchSpec;
 use crate::ops::{Call, Compare, Item, Micro, Reply, Step, format_list, parse_list};
@@ -129,26 +130,11 @@ impl Client {
     ///
     /// In words, when it does not answer.
     pub async fn status(&mut self) -> Result<MemberStatus, String> {
-        let deadline = self.deadline;
-        let asked = timeout(deadline, async {
-            let channel = self.connected().await?;
+        let ask = |channel| async move {
             let mut client = MaintenanceClient::new(channel);
-            let status = client.status(pb::StatusRequest {}).await;
-            status
-                .map(Response::into_inner)
-                .map_err(|status| status.to_string())
-        });
-        let status = match asked.await {
-            Ok(Ok(status)) => status,
-            Ok(Err(error)) => {
-                self.channel = None;
-                return Err(error);
-            }
-            Err(_) => {
-                self.channel = None;
-                return Err("deadline".into());
-            }
+            client.status(pb::StatusRequest {}).await
         };
+        let status = self.administer(ask).await?;
         let header = status.header.unwrap_or_default();
         Ok(MemberStatus {
             id: header.member_id,
@@ -156,33 +142,6 @@ impl Client {
             revision: header.revision,
             term: status.raft_term,
         })
-    }
-
-    /// Clears every alarm, as an operator does when there is room on the disk again.
-    ///
-    /// # Errors
-    ///
-    /// In words, when the member does not do it.
-    pub async fn clear_alarms(&mut self) -> Result<(), String> {
-        let channel = self.connected().await?;
-        let mut client = MaintenanceClient::new(channel);
-        let request = |action, member_id, alarm| pb::AlarmRequest {
-            action,
-            member_id,
-            alarm,
-        };
-        let asked = timeout(self.deadline, client.alarm(request(0, 0, 0))).await;
-        let alarms = asked
-            .map_err(|_| "deadline")?
-            .map_err(|status| status.to_string())?;
-        for alarm in alarms.into_inner().alarms {
-            let clear = client.alarm(request(2, alarm.member_id, alarm.alarm));
-            let cleared = timeout(self.deadline, clear)
-                .await
-                .map_err(|_| "deadline")?;
-            cleared.map_err(|status| status.to_string())?;
-        }
-        Ok(())
     }
 
     /// Opens a watch. The sender must be kept while the stream is wanted.

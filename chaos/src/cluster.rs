@@ -1,32 +1,27 @@
 //! The cluster under test: processes, each in a network of its own where the run needs it.
 
 mod command;
+mod disks;
+mod logs;
 mod network;
+mod questions;
 
 pub use command::{Launch, System};
+pub use disks::Disks;
 pub use network::Network;
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::time::{Instant, sleep};
 
-use crate::client::{Client, Target, Tls};
+use crate::client::{Target, Tls};
 use crate::evidence::Trouble;
-use crate::ops::Call;
 use crate::pki;
-use crate::sandbox::system;
-
-/// How long a member may take to serve once it can.
-pub const SERVE_TIME: Duration = Duration::from_secs(60);
-/// How long one question to a member may take.
-const ASK_TIME: Duration = Duration::from_secs(1);
 
 /// How a cluster is made.
 #[derive(Debug, Clone)]
@@ -35,25 +30,36 @@ pub struct Plan {
     pub system: System,
     /// Number of members.
     pub members: usize,
+    /// Places for members that join later.
+    pub spares: usize,
     /// Whether each member gets a network namespace; needs a sandbox.
     pub networks: bool,
-    /// Whether each member's data lies on a tmpfs of this size; needs a sandbox.
-    pub disk_bytes: Option<u64>,
+    /// What members' data lies on; all but the shared one need a sandbox.
+    pub disks: Disks,
+    /// A library that is loaded into members before any other: for planted faults.
+    pub preload: Option<PathBuf>,
     /// Directory of data and logs.
     pub dir: PathBuf,
 }
 
 /// A running cluster. Dropping it kills it.
+///
+/// Members are known by their place, from 0. A place can be empty: members come and go.
 pub struct Cluster {
     plan: Plan,
     network: Network,
     tls: Tls,
-    members: Vec<Member>,
+    places: Vec<Place>,
     /// What went wrong by itself.
     pub troubles: Vec<Trouble>,
 }
 
-struct Member {
+#[derive(Default)]
+struct Place {
+    /// Whether a member belongs here, running or not.
+    taken: bool,
+    /// It came later: it is told whom to join, not whom to found a cluster with.
+    joined: bool,
     child: Option<Child>,
     paused: bool,
     /// An exit by itself is expected: its disk is full.
@@ -68,43 +74,39 @@ impl Cluster {
     /// When one of them cannot be made, or the members do not serve in time.
     pub async fn start(plan: Plan) -> Result<Cluster> {
         std::fs::create_dir_all(plan.dir.join("logs"))?;
+        let places = plan.members + plan.spares;
         let network = if plan.networks {
-            Network::namespaces(plan.members)?
+            Network::namespaces(places)?
         } else {
-            Network::loopback(plan.members)?
+            Network::loopback(places)?
         };
         let tls = pki::make(&plan.dir.join("pki"), &network.addresses())?;
         let mut cluster = Cluster {
             plan,
             network,
             tls,
-            members: Vec::new(),
+            places: (0..places).map(|_| Place::default()).collect(),
             troubles: Vec::new(),
         };
         for member in 0..cluster.plan.members {
-            std::fs::create_dir_all(cluster.data(member))?;
-            if let Some(bytes) = cluster.plan.disk_bytes {
-                let path = cluster.data(member);
-                let size = format!("size={bytes}");
-                let path = path.to_str().context("a path that is not text")?;
-                system("mount", &["-t", "tmpfs", "-o", &size, "chaos", path])?;
-            }
-            cluster.members.push(Member {
-                child: None,
-                paused: false,
-                may_exit: false,
-            });
+            cluster.make_disk(member)?;
+            cluster.places[member].taken = true;
         }
-        for member in 0..cluster.plan.members {
-            cluster.start_member(member)?;
-        }
+        cluster.start_all()?;
         cluster.wait_serving().await?;
         Ok(cluster)
     }
 
-    /// Number of members.
-    pub fn size(&self) -> usize {
-        self.plan.members
+    /// The members there are, running or not.
+    pub fn members(&self) -> Vec<usize> {
+        (0..self.places.len())
+            .filter(|place| self.places[*place].taken)
+            .collect()
+    }
+
+    /// A place where a member can join.
+    pub fn spare(&self) -> Option<usize> {
+        self.places.iter().position(|place| !place.taken)
     }
 
     /// The system the members are of.
@@ -120,6 +122,10 @@ impl Cluster {
     /// Directory of a member's data.
     pub fn data(&self, member: usize) -> PathBuf {
         self.plan.dir.join(format!("data-{member}"))
+    }
+
+    fn make_disk(&self, member: usize) -> Result<()> {
+        self.plan.disks.make(&self.data(member))
     }
 
     fn log(&self, member: usize) -> PathBuf {
@@ -138,7 +144,13 @@ impl Cluster {
 
     /// Where clients find all members.
     pub fn targets(&self) -> Vec<Target> {
-        (0..self.size()).map(|member| self.target(member)).collect()
+        let members = self.members();
+        members.into_iter().map(|at| self.target(at)).collect()
+    }
+
+    /// Where clients may find members now or later.
+    pub fn possible_targets(&self) -> Vec<Target> {
+        (0..self.places.len()).map(|at| self.target(at)).collect()
     }
 
     /// Starts a member that is down.
@@ -147,12 +159,15 @@ impl Cluster {
     ///
     /// When its process cannot be started.
     pub fn start_member(&mut self, member: usize) -> Result<()> {
-        if self.members[member].child.is_some() {
+        if self.places[member].child.is_some() {
             return Ok(());
         }
+        let others = self.members().into_iter().filter(|at| *at != member);
         let launch = Launch {
             member,
-            members: self.plan.members,
+            joins: self.places[member].joined,
+            founders: self.plan.members,
+            others: others.collect(),
             data: &self.data(member),
             network: &self.network,
             tls: &self.tls,
@@ -163,7 +178,11 @@ impl Cluster {
             .append(true)
             .open(self.log(member))?;
         let (program, before) = self.network.wrap(member, self.plan.system.binary());
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(library) = &self.plan.preload {
+            command.env("LD_PRELOAD", library);
+        }
+        let child = command
             .args(before)
             .args(arguments)
             .stdin(Stdio::null())
@@ -171,8 +190,8 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .with_context(|| format!("start member {member}"))?;
-        self.members[member].child = Some(child);
-        self.members[member].may_exit = false;
+        self.places[member].child = Some(child);
+        self.places[member].may_exit = false;
         Ok(())
     }
 
@@ -182,7 +201,49 @@ impl Cluster {
     ///
     /// When a process cannot be started.
     pub fn start_all(&mut self) -> Result<()> {
-        (0..self.size()).try_for_each(|member| self.start_member(member))
+        let members = self.members();
+        members.into_iter().try_for_each(|at| self.start_member(at))
+    }
+
+    /// Starts a new member at a free place. The cluster must have been told of it.
+    ///
+    /// # Errors
+    ///
+    /// When its process cannot be started.
+    pub fn join(&mut self, place: usize) -> Result<()> {
+        self.make_disk(place)?;
+        let joined = true;
+        self.places[place] = Place {
+            taken: true,
+            joined,
+            ..Place::default()
+        };
+        self.start_member(place)
+    }
+
+    /// Ends a member that the cluster has let go, with its data: its place is free again.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be waited for, or its data cannot be removed.
+    pub fn leave(&mut self, member: usize) -> Result<()> {
+        self.kill(member)?;
+        self.places[member] = Place::default();
+        self.plan.disks.unmake(&self.data(member))
+    }
+
+    /// Cuts the power of these members at once: what they did not sync is lost.
+    ///
+    /// # Errors
+    ///
+    /// When their disks cannot do that, or do not come back.
+    pub fn power_off(&mut self, members: &[usize]) -> Result<()> {
+        let data: Vec<PathBuf> = members.iter().map(|at| self.data(*at)).collect();
+        for dir in &data {
+            self.plan.disks.freeze(dir)?;
+        }
+        members.iter().try_for_each(|member| self.kill(*member))?;
+        data.iter().try_for_each(|dir| self.plan.disks.revive(dir))
     }
 
     /// `kill -9`s a member and reaps it.
@@ -191,11 +252,11 @@ impl Cluster {
     ///
     /// When it cannot be waited for.
     pub fn kill(&mut self, member: usize) -> Result<()> {
-        if let Some(mut child) = self.members[member].child.take() {
+        if let Some(mut child) = self.places[member].child.take() {
             child.kill()?;
             child.wait()?;
         }
-        self.members[member].paused = false;
+        self.places[member].paused = false;
         Ok(())
     }
 
@@ -205,7 +266,7 @@ impl Cluster {
     ///
     /// When the signal cannot be sent.
     pub fn pause(&mut self, member: usize) -> Result<()> {
-        self.members[member].paused = true;
+        self.places[member].paused = true;
         self.signal(member, Signal::SIGSTOP)
     }
 
@@ -215,8 +276,8 @@ impl Cluster {
     ///
     /// When a signal cannot be sent.
     pub fn resume_all(&mut self) -> Result<()> {
-        for member in 0..self.size() {
-            if std::mem::take(&mut self.members[member].paused) {
+        for member in 0..self.places.len() {
+            if std::mem::take(&mut self.places[member].paused) {
                 self.signal(member, Signal::SIGCONT)?;
             }
         }
@@ -224,7 +285,7 @@ impl Cluster {
     }
 
     fn signal(&self, member: usize, signal: Signal) -> Result<()> {
-        if let Some(child) = &self.members[member].child {
+        if let Some(child) = &self.places[member].child {
             kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         }
         Ok(())
@@ -232,20 +293,20 @@ impl Cluster {
 
     /// Says that a member may end by itself from now until it is started again.
     pub fn excuse_exit(&mut self, member: usize) {
-        self.members[member].may_exit = true;
+        self.places[member].may_exit = true;
     }
 
     /// Whether a member's process runs. One that ended by itself is noted as a trouble, once.
     pub fn is_up(&mut self, member: usize) -> bool {
-        let slot = &mut self.members[member];
-        let Some(child) = &mut slot.child else {
+        let place = &mut self.places[member];
+        let Some(child) = &mut place.child else {
             return false;
         };
         match child.try_wait() {
             Ok(None) => true,
             Ok(Some(status)) => {
-                slot.child = None;
-                if !slot.may_exit {
+                place.child = None;
+                if !place.may_exit {
                     let how = match (status.code(), status.signal()) {
                         (Some(code), _) => format!("with code {code}"),
                         (None, signal) => format!("by signal {signal:?}"),
@@ -262,101 +323,39 @@ impl Cluster {
         }
     }
 
-    /// The member that says of itself that it leads, in the highest term.
-    pub async fn leader(&self) -> Option<usize> {
-        let asked = (0..self.size()).map(|member| async move {
-            let status = Client::new(self.target(member), ASK_TIME)
-                .status()
-                .await
-                .ok()?;
-            (status.id == status.leader).then_some((status.term, member))
-        });
-        let answers = futures::future::join_all(asked).await;
-        answers
-            .into_iter()
-            .flatten()
-            .max()
-            .map(|(_, member)| member)
+    /// The most memory that a member's process has held so far, in bytes.
+    pub fn peak_memory_bytes(&self, member: usize) -> Option<u64> {
+        let pid = self.places[member].child.as_ref()?.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib << 10)
     }
 
-    /// Waits until every member answers a linearizable read.
+    /// Ends a member as if it had ended by itself: a planted fault.
     ///
     /// # Errors
     ///
-    /// Names the member that does not.
-    pub async fn wait_serving(&mut self) -> Result<()> {
-        let end = Instant::now() + SERVE_TIME;
-        let probe = Call::Get {
-            key: "probe".into(),
-            serializable: false,
-            revision: 0,
-        };
-        for member in 0..self.size() {
-            loop {
-                let mut client = Client::new(self.target(member), ASK_TIME);
-                let Err(failure) = client.call(&probe).await else {
-                    break;
-                };
-                if !self.is_up(member) {
-                    anyhow::bail!(
-                        "member {member} is not up; its last words: {}",
-                        self.last_words(member)
-                    );
-                }
-                if Instant::now() > end {
-                    anyhow::bail!(
-                        "member {member} does not serve within {SERVE_TIME:?}: {failure:?}"
-                    );
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
+    /// When the signal cannot be sent, or the process cannot be waited for.
+    pub fn murder(&mut self, member: usize) -> Result<()> {
+        self.signal(member, Signal::SIGKILL)?;
+        if let Some(child) = &mut self.places[member].child {
+            child.wait()?;
         }
         Ok(())
     }
 
-    /// The end of a member's log.
-    fn last_words(&self, member: usize) -> String {
-        let text = std::fs::read(self.log(member)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        text.lines().last().unwrap_or("none").to_owned()
-    }
-
-    /// Looks for members' last words in their logs.
-    pub fn read_logs(&mut self) {
-        const LAST_WORDS: &[&str] = &["panicked at", "panic: ", "SIGSEGV", "fatal error: "];
-        for member in 0..self.size() {
-            let text = std::fs::read(self.log(member)).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            let found = text
-                .lines()
-                .find(|line| LAST_WORDS.iter().any(|word| line.contains(word)));
-            let excused = self.members[member].may_exit || self.plan.disk_bytes.is_some();
-            if let Some(line) = found.filter(|_| !excused) {
-                let message = format!("log of member {member}: {line}");
-                self.troubles.push(Trouble {
-                    of_store: true,
-                    message,
-                });
-            }
-        }
-    }
-
     /// Kills all members and removes their data.
     pub fn destroy(mut self) {
-        for member in 0..self.size() {
-            let _ = self.kill(member);
-            let data = self.data(member);
-            if self.plan.disk_bytes.is_some() {
-                let _ = system("umount", &["-l", &data.to_string_lossy()]);
-            }
-            let _ = std::fs::remove_dir_all(data);
+        for member in self.members() {
+            let _ = self.leave(member);
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for member in 0..self.members.len() {
+        for member in 0..self.places.len() {
             let _ = self.kill(member);
         }
     }

@@ -11,6 +11,7 @@ use crate::checkers::coverage::Required;
 use crate::checkers::lease::Bounds;
 use crate::checkers::{Report, agreement, append, certificate, coverage, lease, set, watch, wgl};
 use crate::history::{Event, Operation, Record, WatchRecord, operations, read_lines, write_lines};
+use crate::plants::Plant;
 
 /// The checkers that depend on the workload; certificate, agreement, watch and coverage
 /// always run.
@@ -25,28 +26,6 @@ pub enum Check {
     Set,
     /// Leases.
     Lease,
-}
-
-/// Lies of the harness that make a right store look wrong. A run with one must be found invalid:
-/// that proves the way from the wire to the verdict, not only the checkers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Plant {
-    /// Reads are sent as serializable and recorded as linearizable.
-    StaleReads,
-    /// A write of unknown outcome is sent again and only the second try is recorded.
-    BlindRetry,
-    /// A resumed watch starts one revision late.
-    LateResume,
-    /// Every fiftieth acknowledged write is recorded as refused.
-    FalseRefusal,
-}
-
-impl Plant {
-    /// The plant of this name.
-    pub fn find(name: &str) -> Option<Plant> {
-        serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
-    }
 }
 
 /// `run.json`: how a run was made.
@@ -72,9 +51,9 @@ pub struct RunInfo {
     pub writes_min: i64,
     /// By how much a lease may end early, in milliseconds.
     pub lease_early_ms: u64,
-    /// The lie the harness told on purpose, to see it caught.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plant: Option<Plant>,
+    /// Faults that were planted, to see them caught.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plants: Vec<Plant>,
     /// What went wrong with the harness or the members, in words; makes the verdict unknown or
     /// invalid.
     #[serde(default)]
@@ -112,7 +91,7 @@ const SECONDS_PER_FAULT: u64 = 8;
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum LogLine {
-    Head { to: i64 },
+    Head { from: i64, to: i64 },
     Event(Event),
 }
 
@@ -122,7 +101,10 @@ enum LogLine {
 ///
 /// When the file cannot be written.
 pub fn save_log(dir: &Path, node: u32, log: &EventLog) -> Result<()> {
-    let head = [LogLine::Head { to: log.to }];
+    let head = [LogLine::Head {
+        from: log.from,
+        to: log.to,
+    }];
     let lines = head
         .into_iter()
         .chain(log.iter().cloned().map(LogLine::Event));
@@ -136,7 +118,7 @@ fn load_log(path: &Path) -> Result<EventLog> {
     let mut log = EventLog::default();
     for line in read_lines(path)? {
         match line {
-            LogLine::Head { to } => log.to = to,
+            LogLine::Head { from, to } => (log.from, log.to) = (from, to),
             LogLine::Event(event) => log.events.entry(event.revision()).or_default().push(event),
         }
     }
@@ -155,12 +137,16 @@ impl Evidence {
         let info: RunInfo = serde_json::from_slice(&text)?;
         let records: Vec<Record> = read_lines(&dir.join("history.jsonl"))?;
         let mut logs = Vec::new();
-        for node in 0..u32::try_from(info.members)? {
-            let path = dir.join(format!("events-{node}.jsonl"));
-            if path.exists() {
-                logs.push((node, load_log(&path)?));
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let node = name.strip_prefix("events-");
+            let node = node.and_then(|rest| rest.strip_suffix(".jsonl"));
+            if let Some(node) = node {
+                logs.push((node.parse()?, load_log(&path)?));
             }
         }
+        logs.sort_by_key(|(node, _)| *node);
         Ok(Evidence {
             operations: operations(&records)?,
             records,
@@ -172,7 +158,9 @@ impl Evidence {
 
     /// Runs the checkers. Those that compare with the event log say nothing when there is none.
     pub fn check(&self) -> Vec<Report> {
-        let (agreement, log) = agreement::check(&self.operations, &self.logs, self.info.members);
+        let (mut agreement, mut log) =
+            agreement::check(&self.operations, &self.logs, self.info.members);
+        agreement::recall(&mut agreement, &self.watch, &mut log);
         let mut reports = vec![self.troubles(), agreement];
         if !self.logs.is_empty() {
             reports.push(certificate::check(&self.operations, &log));

@@ -1,12 +1,14 @@
 //! Ways to hurt a cluster, each with its healing.
 
 mod disk;
+pub mod membership;
 mod partition;
 mod process;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use membership::Leaving;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -35,14 +37,32 @@ pub enum Fault {
     IsolateOne,
     /// The leader with a minority, if there is one, else alone: everybody hears only their side.
     SplitHalves,
+    /// The leader is not heard by the others, but hears them.
+    MuteLeader,
     /// One member is not heard by the others, but hears them.
-    OneWay,
+    MuteOne,
+    /// The leader does not hear the others, but they hear it.
+    DeafLeader,
+    /// One member does not hear the others, but they hear it.
+    DeafOne,
     /// The leader's links go and come many times a second.
     Flapping,
     /// One member's disk is full.
     DiskFull,
     /// One member is killed and its log ends in a half-written record.
     TornTail,
+    /// One member loses its power, and with it whatever it did not sync.
+    PowerOne,
+    /// All members lose their power at once.
+    PowerAll,
+    /// The leader hands over to another member.
+    MoveLeader,
+    /// A member that works is replaced by a new one.
+    ReplaceOne,
+    /// The leader, which works, is replaced by a new member.
+    ReplaceLeader,
+    /// A member that is dead is replaced by a new one.
+    ReplaceDead,
 }
 
 /// All faults.
@@ -56,10 +76,19 @@ pub const FAULTS: &[Fault] = &[
     Fault::IsolateLeader,
     Fault::IsolateOne,
     Fault::SplitHalves,
-    Fault::OneWay,
+    Fault::MuteLeader,
+    Fault::MuteOne,
+    Fault::DeafLeader,
+    Fault::DeafOne,
     Fault::Flapping,
     Fault::DiskFull,
     Fault::TornTail,
+    Fault::PowerOne,
+    Fault::PowerAll,
+    Fault::MoveLeader,
+    Fault::ReplaceOne,
+    Fault::ReplaceLeader,
+    Fault::ReplaceDead,
 ];
 
 impl Fault {
@@ -75,10 +104,19 @@ impl Fault {
             Fault::IsolateLeader => "isolate-leader",
             Fault::IsolateOne => "isolate-one",
             Fault::SplitHalves => "split-halves",
-            Fault::OneWay => "one-way",
+            Fault::MuteLeader => "mute-leader",
+            Fault::MuteOne => "mute-one",
+            Fault::DeafLeader => "deaf-leader",
+            Fault::DeafOne => "deaf-one",
             Fault::Flapping => "flapping",
             Fault::DiskFull => "disk-full",
             Fault::TornTail => "torn-tail",
+            Fault::PowerOne => "power-one",
+            Fault::PowerAll => "power-all",
+            Fault::MoveLeader => "move-leader",
+            Fault::ReplaceOne => "replace-one",
+            Fault::ReplaceLeader => "replace-leader",
+            Fault::ReplaceDead => "replace-dead",
         }
     }
 
@@ -89,42 +127,73 @@ impl Fault {
             Fault::IsolateLeader
                 | Fault::IsolateOne
                 | Fault::SplitHalves
-                | Fault::OneWay
+                | Fault::MuteLeader
+                | Fault::MuteOne
+                | Fault::DeafLeader
+                | Fault::DeafOne
                 | Fault::Flapping
         )
     }
 
     /// Whether members need small disks of their own.
-    pub fn needs_disks(self) -> bool {
+    pub fn needs_small_disks(self) -> bool {
         self == Fault::DiskFull
+    }
+
+    /// Whether members need disks of their own that can lose their power.
+    pub fn needs_mortal_disks(self) -> bool {
+        matches!(self, Fault::PowerOne | Fault::PowerAll)
+    }
+
+    /// Whether a place is needed where a new member can join.
+    pub fn needs_spare(self) -> bool {
+        matches!(
+            self,
+            Fault::ReplaceOne | Fault::ReplaceLeader | Fault::ReplaceDead
+        )
     }
 
     /// Strikes and says whom.
     async fn strike(self, cluster: &mut Cluster, dice: &mut Dice) -> Result<Value> {
-        let any = dice.below(cluster.size());
+        let all = cluster.members();
+        let any = *dice.pick(&all).context("a cluster without members")?;
         let leader = cluster.leader().await.unwrap_or(any);
         match self {
             Fault::KillOne => process::kill(cluster, &[any])?,
             Fault::KillLeader => process::kill(cluster, &[leader])?,
-            Fault::KillAll => {
-                let all: Vec<usize> = (0..cluster.size()).collect();
-                process::kill(cluster, &all)?;
-            }
+            Fault::KillAll => process::kill(cluster, &all)?,
             Fault::PauseOne => cluster.pause(any)?,
             Fault::PauseLeader => cluster.pause(leader)?,
             Fault::PauseMajority => process::pause_all_but(cluster, any)?,
             Fault::IsolateLeader | Fault::Flapping => partition::isolate(cluster, leader)?,
             Fault::IsolateOne => partition::isolate(cluster, any)?,
             Fault::SplitHalves => partition::split(cluster, leader)?,
-            Fault::OneWay => partition::silence(cluster, any)?,
+            Fault::MuteLeader => partition::mute(cluster, leader)?,
+            Fault::MuteOne => partition::mute(cluster, any)?,
+            Fault::DeafLeader => partition::deafen(cluster, leader)?,
+            Fault::DeafOne => partition::deafen(cluster, any)?,
             Fault::DiskFull => disk::fill(cluster, any)?,
             Fault::TornTail => disk::tear(cluster, any, dice)?,
+            Fault::PowerOne => cluster.power_off(&[any])?,
+            Fault::PowerAll => cluster.power_off(&all)?,
+            Fault::MoveLeader => membership::hand_over(cluster, any).await?,
+            Fault::ReplaceOne => membership::replace(cluster, any, Leaving::Alive).await?,
+            Fault::ReplaceLeader => membership::replace(cluster, leader, Leaving::Alive).await?,
+            Fault::ReplaceDead => membership::replace(cluster, any, Leaving::Dead).await?,
         }
         Ok(json!({ "any": any, "leader": leader }))
     }
 
+    /// Whether it is over as soon as it has struck: nothing has to be healed.
+    fn is_over(self) -> bool {
+        self.needs_spare() || self == Fault::MoveLeader
+    }
+
     /// Lets the fault last until `end`.
     async fn hold(self, cluster: &mut Cluster, dice: &mut Dice, end: Instant) -> Result<()> {
+        if self.is_over() {
+            return Ok(());
+        }
         if self != Fault::Flapping {
             sleep_until(end).await;
             return Ok(());
@@ -135,7 +204,8 @@ impl Fault {
             if cut {
                 cluster.network().heal()?;
             } else {
-                let any = dice.below(cluster.size());
+                let all = cluster.members();
+                let any = dice.pick(&all).copied().unwrap_or_default();
                 let leader = cluster.leader().await.unwrap_or(any);
                 partition::isolate(cluster, leader)?;
             }
@@ -153,7 +223,7 @@ impl Fault {
 pub async fn heal(cluster: &mut Cluster) -> Result<()> {
     cluster.resume_all()?;
     cluster.network().heal()?;
-    for member in 0..cluster.size() {
+    for member in cluster.members() {
         disk::free(cluster, member)?;
         cluster.is_up(member);
     }
@@ -182,7 +252,12 @@ pub async fn torment(
     }
     let mut turn = 0;
     loop {
-        sleep(dice.exponential(CALM).max(CALM / 3)).await;
+        let mut calm = dice.exponential(CALM).max(CALM / 3);
+        if turn == 0 {
+            // A short run too must be hurt.
+            calm = calm.min((end - Instant::now()) / 4);
+        }
+        sleep_until((Instant::now() + calm).min(end)).await;
         let Some(fault) = order.get(turn).or_else(|| dice.pick(faults)).copied() else {
             sleep_until(end).await;
             break;
@@ -198,7 +273,7 @@ pub async fn torment(
         fault.hold(cluster, dice, until).await?;
         heal(cluster).await?;
         // Trireme clears its alarm itself.
-        if fault.needs_disks() && matches!(cluster.system(), System::Etcd(_)) {
+        if fault.needs_small_disks() && matches!(cluster.system(), System::Etcd(_)) {
             disk::clear_alarms(cluster).await;
         }
         recorder.nemesis("heal", json!({ "fault": fault.name() }));

@@ -6,7 +6,8 @@
 //! - [`ops`]: what clients ask; [`history`]: what they were told, as files; [`model`]: what a
 //!   correct store would have said.
 //! - [`checkers`]: verdicts; [`evidence`]: a run's files with the checkers they are held against.
-//! - [`synthetic`] and [`mutations`]: valid histories without a store, and ways to break them.
+//! - [`synthetic`] and [`mutations`]: valid histories without a store, and ways to break them;
+//!   [`plants`]: faults for runs that must be found.
 //! - [`client`] and [`workloads`]: who asks; [`cluster`] and [`sandbox`]: who is asked, and where;
 //!   [`pki`] for their certificates; [`faults`]: what happens to them.
 //! - [`scenarios`]: the table of all that; [`run`]: one row of it.
@@ -26,6 +27,7 @@ pub mod model;
 pub mod mutations;
 pub mod ops;
 pub mod pki;
+pub mod plants;
 pub mod run;
 pub mod sandbox;
 pub mod scenarios;

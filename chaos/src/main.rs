@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chaos::checkers::Verdict;
 use chaos::cluster::{Plan, System};
-use chaos::evidence::{Evidence, Plant};
+use chaos::evidence::Evidence;
+use chaos::plants::Plant;
 use chaos::run::{Settings, run};
-use chaos::{sandbox, scenarios};
+use chaos::{plants, sandbox, scenarios};
 use clap::{Args, Parser, Subcommand};
 
 /// Hurt a cluster and check that it keeps its promises.
@@ -61,7 +62,7 @@ struct Run {
     /// Run another system instead, to find out whether the harness is right: etcd.
     #[arg(long)]
     control: Option<String>,
-    /// Arguments of a trireme member; {name} {data} {client} {peer} {cluster} {ca} {cert} {key} are filled in.
+    /// Arguments of a trireme member; {name} {data} {client} {peer} {begin} {ca} {cert} {key} are filled in.
     #[arg(long, allow_hyphen_values = true)]
     member_args: Option<String>,
     /// Number of members.
@@ -70,9 +71,9 @@ struct Run {
     /// Where evidence goes: a directory per run.
     #[arg(long, default_value = "/tmp/chaos")]
     dir: PathBuf,
-    /// Tell a lie that must be caught: stale-reads, blind-retry, late-resume, false-refusal.
-    #[arg(long, value_parser = plant)]
-    plant: Option<Plant>,
+    /// Plant faults that must be found; each is explained where it is defined (evidence.rs).
+    #[arg(long, value_delimiter = ',', value_parser = plant)]
+    plant: Vec<Plant>,
     /// Remove the evidence of valid runs.
     #[arg(long)]
     tidy: bool,
@@ -132,8 +133,10 @@ async fn run_all(options: Run) -> Result<ExitCode> {
         let plan = Plan {
             system: system.clone(),
             members: options.members,
+            spares: scenario.spares(),
             networks: scenario.needs_networks(),
-            disk_bytes: scenario.needs_disks().then_some(scenarios::DISK_BYTES),
+            disks: scenario.disks(),
+            preload: plants::library(&options.plant, &dir)?,
             dir: std::fs::canonicalize(&dir)?,
         };
         let time = Duration::from_secs(options.seconds);
@@ -142,7 +145,7 @@ async fn run_all(options: Run) -> Result<ExitCode> {
             plan,
             seed: options.seed,
             time,
-            plant: options.plant,
+            plants: options.plant.clone(),
         };
         run(settings, &dir).await.with_context(|| name.clone())?;
         let verdict = judge(&dir)?;

@@ -13,16 +13,19 @@ use crate::checkers::certificate::EventLog;
 use crate::client::{Client, Target};
 use crate::cluster::{Cluster, Plan};
 use crate::dice::Dice;
-use crate::evidence::{Plant, RunInfo, Trouble, save_log};
-use crate::faults;
+use crate::evidence::{RunInfo, Trouble, save_log};
+use crate::faults::{self, Fault};
 use crate::history::{Event, Frame, Kind, Process, Recorder, WatchSpec};
 use crate::ops::{Call, Reply};
+use crate::plants::Plant;
 use crate::scenarios::Scenario;
 use crate::workloads::watcher::Watcher;
-use crate::workloads::{Actor, Shared, Workload, drive};
+use crate::workloads::{Actor, Shared, Workload, compact, drive};
 
 /// Clients of a run.
 const CLIENTS: u64 = 8;
+/// Number of the client that compacts: no other ever gets it.
+const COMPACTOR: u64 = 1_000_000;
 /// Calls per second of all clients together, when nothing fails.
 const CALLS_PER_SECOND: u32 = 160;
 /// Time a client gives a call.
@@ -44,8 +47,8 @@ pub struct Settings {
     pub seed: u64,
     /// Time of load and faults.
     pub time: Duration,
-    /// A lie to tell.
-    pub plant: Option<Plant>,
+    /// Faults to plant.
+    pub plants: Vec<Plant>,
 }
 
 /// Runs a scenario and leaves the evidence in `dir`.
@@ -59,7 +62,7 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
         plan,
         seed,
         time,
-        plant,
+        plants,
     } = settings;
     let recorder = Recorder::create(dir)?;
     let dice = Dice::new(seed);
@@ -78,7 +81,7 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
             .collect(),
         writes_min: writes_min(scenario.workload, time),
         lease_early_ms: plan.system.lease_early_ms(),
-        plant,
+        plants: plants.clone(),
         troubles: Vec::new(),
     };
     let save = |info: &RunInfo| -> Result<()> {
@@ -90,19 +93,27 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
     // Written now too, so that a run that breaks off can be looked at.
     save(&info)?;
     let mut cluster = Cluster::start(plan).await?;
-    let shared = Shared::new(scenario.value_bytes, plant);
+    let shared = Shared::new(scenario.value_bytes, plants);
     let pause = Duration::from_secs(1) * u32::try_from(CLIENTS).unwrap_or(1) / CALLS_PER_SECOND;
-    let load = Load::start(
-        &cluster.targets(),
+    let mut load = Load::start(
+        &cluster.possible_targets(),
         scenario.workload,
         (CLIENTS, pause),
         &recorder,
         &shared,
         &dice,
     );
+    if scenario.compacts {
+        load.compact(&recorder, &shared, &dice);
+    }
     let end = Instant::now() + time;
     let mut fate = dice.fork(0xFA7E);
-    let torment = faults::torment(&mut cluster, &scenario.faults, &mut fate, &recorder, end).await;
+    let faults: &[Fault] = if shared.is_planted(Plant::IdleNemesis) {
+        &[]
+    } else {
+        &scenario.faults
+    };
+    let torment = faults::torment(&mut cluster, faults, &mut fate, &recorder, end).await;
     faults::heal(&mut cluster).await?;
     recorder.nemesis("end", serde_json::Value::Null);
     if let Err(error) = torment {
@@ -111,13 +122,16 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
             message: format!("{error:#}"),
         });
     }
-    if let Err(error) = finish(&mut cluster, &scenario, &recorder, load, dir).await {
+    if let Err(error) = finish(&mut cluster, &scenario, &recorder, &shared, load, dir).await {
         info.troubles.push(Trouble {
             of_store: true,
             message: format!("after healing: {error:#}"),
         });
     }
-    for member in 0..cluster.size() {
+    if shared.is_planted(Plant::SuddenDeath) {
+        cluster.murder(0)?;
+    }
+    for member in cluster.members() {
         cluster.is_up(member);
     }
     cluster.read_logs();
@@ -193,7 +207,7 @@ impl Load {
                     dice: dice.fork(1000 + stream),
                     recorder: recorder.clone(),
                     reached: sender,
-                    late: shared.plant == Some(Plant::LateResume),
+                    late: shared.is_planted(Plant::LateResume),
                 };
                 let watching = Watching {
                     stream,
@@ -215,6 +229,24 @@ impl Load {
     /// Sends clients and watchers to these members from now on, wherever they go next.
     pub fn go_to(&self, targets: Vec<Target>) {
         self.targets.send_replace(targets);
+    }
+
+    /// Has history compacted meanwhile, behind what the first stream has seen.
+    fn compact(&mut self, recorder: &Recorder, shared: &Arc<Shared>, dice: &Dice) {
+        let Some((first, _)) = self.watchers.first() else {
+            return;
+        };
+        let actor = Actor::new(
+            COMPACTOR,
+            CLIENTS,
+            self.targets.subscribe(),
+            CALL_TIME,
+            recorder.clone(),
+            shared.clone(),
+            dice.fork(COMPACTOR),
+        );
+        let (seen, stop) = (first.reached.clone(), self.stop_clients.subscribe());
+        self.clients.push(tokio::spawn(compact(actor, seen, stop)));
     }
 
     /// Stops the clients and waits for the calls they are in.
@@ -278,26 +310,59 @@ async fn finish(
     cluster: &mut Cluster,
     scenario: &Scenario,
     recorder: &Recorder,
+    shared: &Shared,
     mut load: Load,
     dir: &Path,
 ) -> Result<()> {
     cluster.wait_serving().await?;
     // Work goes on for a moment: recovery means that writes succeed again.
-    sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(1)).await;
     load.stop_clients().await;
     if scenario.workload == Workload::Lease {
         sleep(LEASE_TIME).await;
     }
     let targets = cluster.targets();
+    load.go_to(targets.clone());
+    let first = targets.first().context("a cluster without members")?;
+    let from = if scenario.compacts {
+        compact_all(first, recorder, &mut load).await?
+    } else {
+        1
+    };
     let last = converge(&targets, recorder, &mut load).await?;
     drop(load);
-    for target in &targets {
+    for (target, at) in targets.iter().zip(0..) {
+        // Planted faults are in the second member: the first one's word is what others are
+        // compared with.
+        let planted = |plant| at == 1 && shared.is_planted(plant);
         final_reads(target, recorder, last).await?;
-        let log = event_log(target, last).await;
-        let log = log.with_context(|| format!("history of member {}", target.node))?;
+        if planted(Plant::OldHash) {
+            tell_hash(target, recorder, last - 1, last).await?;
+        }
+        let log = event_log(target, from, last).await;
+        let mut log = log.with_context(|| format!("history of member {}", target.node))?;
+        if planted(Plant::Amnesia) {
+            log.events.pop_first();
+        }
         save_log(dir, target.node, &log)?;
     }
     Ok(())
+}
+
+/// Compacts everything that was written, and returns the revision: the first one that members
+/// still know.
+async fn compact_all(target: &Target, recorder: &Recorder, load: &mut Load) -> Result<i64> {
+    let mut client = Client::new(target.clone(), FINAL_TIME);
+    let key = "~compacted".to_owned();
+    let (_, revision) = final_call(&mut client, recorder, &Call::Delete { key }).await?;
+    // The first stream must have seen what the members are about to forget.
+    let (first, _) = load.watchers.first_mut().context("a run without streams")?;
+    let seen = first.reached.wait_for(|reached| *reached >= revision);
+    timeout(CONVERGE_TIME, seen)
+        .await
+        .context("the stream that sees everything lags")??;
+    final_call(&mut client, recorder, &Call::Compact { revision }).await?;
+    Ok(revision)
 }
 
 /// Marks the end of every watched prefix, waits until every stream has seen it, and returns
@@ -386,11 +451,24 @@ pub async fn final_reads(target: &Target, recorder: &Recorder, last: i64) -> Res
     Ok(())
 }
 
-/// Everything a member has to tell, from revision 1 up to `last`.
-async fn event_log(target: &Target, last: i64) -> Result<EventLog> {
+/// Records the hash of one revision as that of another: a planted fault.
+async fn tell_hash(target: &Target, recorder: &Recorder, of: i64, told: i64) -> Result<()> {
+    let mut client = Client::new(target.clone(), FINAL_TIME);
+    let node = Some(target.node);
+    let process = Process::Named(format!("final-{}", target.node));
+    let call = Call::Hash { revision: told };
+    recorder.invoke(&process, node, &call);
+    let answer = client.call(&Call::Hash { revision: of }).await;
+    let answer = answer.map_err(|failure| anyhow::anyhow!("{failure:?}"))?;
+    recorder.ok(&process, &call, node, &answer.reply, answer.rev);
+    Ok(())
+}
+
+/// Everything a member has to tell, from one revision up to another.
+async fn event_log(target: &Target, from: i64, last: i64) -> Result<EventLog> {
     let spec = WatchSpec {
         prefix: String::new(),
-        start: 1,
+        start: from,
         prev_kv: true,
         no_put: false,
         no_delete: false,
@@ -412,5 +490,8 @@ async fn event_log(target: &Target, last: i64) -> Result<EventLog> {
                 .map(crate::client::event_from_wire),
         );
     }
-    Ok(EventLog::new(last, events))
+    Ok(EventLog {
+        from,
+        ..EventLog::new(last, events)
+    })
 }

@@ -1,5 +1,6 @@
 //! The table of scenarios: workload by fault by checkers.
 
+use crate::cluster::Disks;
 use crate::evidence::Check;
 use crate::faults::{FAULTS, Fault};
 use crate::workloads::{WORKLOADS, Workload};
@@ -17,57 +18,59 @@ pub struct Scenario {
     pub checks: Vec<Check>,
     /// Least size of values: large where a disk is to fill.
     pub value_bytes: usize,
+    /// Whether history is compacted all the time.
+    pub compacts: bool,
 }
 
-/// tmpfs of each member where disks fill: room for preallocated logs and an emergency reserve.
-pub const DISK_BYTES: u64 = 768 << 20;
+/// Each member's disk where it has one: room for preallocated logs and an emergency reserve.
+const DISK_BYTES: u64 = 768 << 20;
 
-/// All scenarios: every workload without faults, with each fault, with `partitions`,
-/// `crashes` and with `mixed`.
+/// All scenarios: every workload, and `compaction`, without faults, with each fault, and with
+/// groups of faults: `partitions`, `crashes`, `churn` and `mixed`.
 pub fn all() -> Vec<Scenario> {
-    let single = FAULTS.iter().map(|fault| (fault.name(), vec![*fault]));
-    let named = [
-        ("none", vec![]),
-        (
-            "crashes",
-            FAULTS
-                .iter()
-                .copied()
-                .filter(|fault| is_crash(*fault))
-                .collect(),
-        ),
-        (
-            "partitions",
-            FAULTS
-                .iter()
-                .copied()
-                .filter(|fault| fault.needs_networks())
-                .collect(),
-        ),
-        (
-            "mixed",
-            FAULTS
-                .iter()
-                .copied()
-                .filter(|fault| !fault.needs_disks())
-                .collect(),
-        ),
-    ];
-    let faults: Vec<(&str, Vec<Fault>)> = single.chain(named).collect();
+    let faults = groups();
     let mut all = Vec::new();
-    for workload in WORKLOADS {
-        for (name, faults) in &faults {
-            let fills = faults.iter().any(|fault| fault.needs_disks());
-            all.push(Scenario {
-                name: format!("{}-{name}", workload.name()),
-                workload: *workload,
-                faults: faults.clone(),
-                checks: workload.checks(),
-                value_bytes: if fills { 16 << 10 } else { 0 },
-            });
+    for (name, faults) in &faults {
+        let scenario = |name: String, workload: Workload, compacts| Scenario {
+            name,
+            workload,
+            faults: faults.clone(),
+            checks: workload.checks(),
+            value_bytes: if faults.contains(&Fault::DiskFull) {
+                16 << 10
+            } else {
+                0
+            },
+            compacts,
+        };
+        for workload in WORKLOADS {
+            let name = format!("{}-{name}", workload.name());
+            all.push(scenario(name, *workload, false));
         }
+        all.push(scenario(
+            format!("compaction-{name}"),
+            Workload::Watch,
+            true,
+        ));
     }
     all
+}
+
+fn groups() -> Vec<(&'static str, Vec<Fault>)> {
+    let all = |wanted: &dyn Fn(Fault) -> bool| -> Vec<Fault> {
+        let faults = FAULTS.iter().copied();
+        faults.filter(|fault| wanted(*fault)).collect()
+    };
+    let mut groups: Vec<_> = FAULTS.iter().map(|f| (f.name(), vec![*f])).collect();
+    groups.extend([
+        ("none", vec![]),
+        ("crashes", all(&is_crash)),
+        ("partitions", all(&Fault::needs_networks)),
+        ("churn", all(&|f| f.needs_spare() || f == Fault::MoveLeader)),
+        // A disk is small or mortal.
+        ("mixed", all(&|f| !f.needs_small_disks())),
+    ]);
+    groups
 }
 
 fn is_crash(fault: Fault) -> bool {
@@ -88,14 +91,25 @@ impl Scenario {
         self.faults.iter().any(|fault| fault.needs_networks())
     }
 
-    /// Whether members need small disks.
-    pub fn needs_disks(&self) -> bool {
-        self.faults.iter().any(|fault| fault.needs_disks())
+    /// The disks that members need.
+    pub fn disks(&self) -> Disks {
+        if self.faults.iter().any(|fault| fault.needs_small_disks()) {
+            Disks::Small(DISK_BYTES)
+        } else if self.faults.iter().any(|fault| fault.needs_mortal_disks()) {
+            Disks::Mortal(DISK_BYTES)
+        } else {
+            Disks::Shared
+        }
+    }
+
+    /// Places that members need to join.
+    pub fn spares(&self) -> usize {
+        usize::from(self.faults.iter().any(|fault| fault.needs_spare()))
     }
 
     /// Whether it can run only in a sandbox.
     pub fn needs_sandbox(&self) -> bool {
-        self.needs_networks() || self.needs_disks()
+        self.needs_networks() || self.disks() != Disks::Shared
     }
 }
 
@@ -110,5 +124,7 @@ mod tests {
         assert_eq!(names.len(), all.len());
         assert!(find("register-isolate-leader").is_some_and(|s| s.needs_networks()));
         assert!(find("set-kill-all").is_some_and(|s| !s.needs_sandbox()));
+        assert!(find("compaction-partitions").is_some_and(|s| s.compacts));
+        assert!(find("append-mixed").is_some_and(|s| s.faults.len() == FAULTS.len() - 1));
     }
 }

@@ -315,7 +315,7 @@ impl Play {
                 faults: Vec::new(),
                 writes_min: 1,
                 lease_early_ms: 0,
-                plant: None,
+                plants: Vec::new(),
                 troubles: Vec::new(),
             },
             records: Vec::new(),

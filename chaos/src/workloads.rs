@@ -2,10 +2,12 @@
 
 mod actor;
 mod calls;
+mod compactor;
 mod lease;
 pub mod watcher;
 
 pub use actor::Actor;
+pub use compactor::compact;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +17,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::client::Target;
-use crate::evidence::{Check, Plant};
+use crate::evidence::Check;
+use crate::plants::Plant;
 
 /// The members that clients and watchers may go to; it changes when one is gone for good.
 pub type Targets = watch::Receiver<Vec<Target>>;
@@ -75,18 +78,23 @@ pub struct Shared {
     unique: AtomicU64,
     /// Values are padded to this many bytes.
     value_bytes: usize,
-    /// The lie that clients tell.
-    pub plant: Option<Plant>,
+    /// Faults planted into clients.
+    plants: Vec<Plant>,
 }
 
 impl Shared {
     /// For a run whose values have at least so many bytes.
-    pub fn new(value_bytes: usize, plant: Option<Plant>) -> Arc<Shared> {
+    pub fn new(value_bytes: usize, plants: impl IntoIterator<Item = Plant>) -> Arc<Shared> {
         Arc::new(Shared {
             unique: AtomicU64::new(1),
             value_bytes,
-            plant,
+            plants: plants.into_iter().collect(),
         })
+    }
+
+    /// Whether this fault was planted.
+    pub fn is_planted(&self, plant: Plant) -> bool {
+        self.plants.contains(&plant)
     }
 
     /// A number nobody else gets.

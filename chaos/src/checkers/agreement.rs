@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Report;
 use super::certificate::EventLog;
 use super::set::is_final;
-use crate::history::Operation;
+use crate::history::{Frame, Operation, WatchRecord};
 use crate::ops::{Call, Reply};
 
 /// Compares the members' logs and merges them, and compares their final hashes.
@@ -35,10 +35,10 @@ fn merge(report: &mut Report, logs: &[(u32, EventLog)], members: usize) -> Event
         return EventLog::default();
     };
     for (node, log) in &logs[1..] {
-        if log.to != merged.to {
+        if (log.from, log.to) != (merged.from, merged.to) {
             let message = format!(
-                "member {first} ends at revision {}, {node} at {}",
-                merged.to, log.to
+                "member {first} tells revisions {} to {}, {node} {} to {}",
+                merged.from, merged.to, log.from, log.to
             );
             report.invalid("members-disagree", &[], message);
         }
@@ -55,6 +55,32 @@ fn merge(report: &mut Report, logs: &[(u32, EventLog)], members: usize) -> Event
     }
     report.count("histories", i64::try_from(logs.len()).unwrap_or(i64::MAX));
     merged.clone()
+}
+
+/// Fills in what was compacted before the members told their history, from what the first stream
+/// saw when it happened: it asks for everything. Where it can be compared with the members' word,
+/// the watch checker does that; an event that it missed shows as a lost write.
+pub fn recall(report: &mut Report, watch: &[WatchRecord], log: &mut EventLog) {
+    if log.from <= 1 {
+        return;
+    }
+    for record in watch.iter().filter(|record| record.stream == 0) {
+        match &record.frame {
+            Frame::Canceled { compacted, .. } if *compacted > 0 => {
+                report.unknown("the stream that sees everything was overtaken by compaction");
+            }
+            Frame::Events(events) => {
+                for event in events.iter().filter(|e| e.revision() < log.from) {
+                    report.count("recalled", 1);
+                    let told = log.events.entry(event.revision()).or_default();
+                    if !told.iter().any(|known| known.item.key == event.item.key) {
+                        told.push(event.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn hashes(report: &mut Report, operations: &[Operation], members: usize) {

@@ -14,9 +14,11 @@ use crate::history::{Event, Operation, Outcome};
 use crate::model::{Change, State};
 use crate::ops::{Call, Item};
 
-/// The event log: everything from revision 1 up to and including `to`.
+/// The event log: everything up to and including `to`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventLog {
+    /// The first revision that members still know; above 1, history was compacted there.
+    pub from: i64,
     /// Last revision covered.
     pub to: i64,
     /// Events by revision, in the order within it.
@@ -24,9 +26,11 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// A log of events in any order of revisions; within a revision in their order.
+    /// A log of all events up to `to`, in any order of revisions; within a revision in their
+    /// order.
     pub fn new(to: i64, events: impl IntoIterator<Item = Event>) -> EventLog {
         let mut log = EventLog {
+            from: 1,
             to,
             events: BTreeMap::new(),
         };

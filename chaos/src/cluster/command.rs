@@ -20,11 +20,12 @@ pub enum System {
 /// Arguments of a Trireme member unless told otherwise.
 ///
 /// Placeholders: `{name}`, `{data}`, `{client}` and `{peer}` (the member's `host:port`),
-/// `{cluster}` (all members as `name=https://host:port`), `{ca}`, `{cert}` and `{key}` (files).
+/// `{begin}` (how it finds its cluster), `{ca}`, `{cert}` and `{key}` (files). In `{begin}`:
+/// `{founders}` and `{all}` (members as `name=https://host:port`), `{others}` (as URLs).
 const TRIREME_ARGUMENTS: &str = "store --name {name} --data-dir {data} \
     --listen-client-urls https://{client} --advertise-client-urls https://{client} \
     --listen-peer-urls https://{peer} --initial-advertise-peer-urls https://{peer} \
-    --initial-cluster {cluster} \
+    {begin} \
     --cert-file {cert} --key-file {key} --trusted-ca-file {ca} \
     --peer-cert-file {cert} --peer-key-file {key} --peer-trusted-ca-file {ca}";
 
@@ -32,7 +33,7 @@ const TRIREME_ARGUMENTS: &str = "store --name {name} --data-dir {data} \
 const ETCD_ARGUMENTS: &str = "--name {name} --data-dir {data} \
     --listen-client-urls https://{client} --advertise-client-urls https://{client} \
     --listen-peer-urls https://{peer} --initial-advertise-peer-urls https://{peer} \
-    --initial-cluster {cluster} --initial-cluster-state new \
+    {begin} \
     --cert-file {cert} --key-file {key} --trusted-ca-file {ca} --client-cert-auth \
     --peer-cert-file {cert} --peer-key-file {key} --peer-trusted-ca-file {ca} \
     --peer-client-cert-auth \
@@ -43,8 +44,12 @@ const ETCD_ARGUMENTS: &str = "--name {name} --data-dir {data} \
 pub struct Launch<'a> {
     /// Which one.
     pub member: usize,
-    /// Of how many.
-    pub members: usize,
+    /// Whether it comes to a cluster that was there before.
+    pub joins: bool,
+    /// Number of members that founded the cluster.
+    pub founders: usize,
+    /// The other members there are now.
+    pub others: Vec<usize>,
     /// Its data.
     pub data: &'a Path,
     /// Where everybody is.
@@ -127,24 +132,45 @@ impl System {
     ///
     /// When a path is not text.
     pub fn arguments(&self, launch: &Launch<'_>) -> Result<Vec<String>> {
-        let template = match self {
-            System::Etcd(_) => ETCD_ARGUMENTS,
-            System::Trireme(_, arguments) => arguments,
+        let (template, begin) = match (self, launch.joins) {
+            (System::Etcd(_), false) => (
+                ETCD_ARGUMENTS,
+                "--initial-cluster {founders} --initial-cluster-state new",
+            ),
+            (System::Etcd(_), true) => (
+                ETCD_ARGUMENTS,
+                "--initial-cluster {all} --initial-cluster-state existing",
+            ),
+            (System::Trireme(_, arguments), false) => {
+                (arguments.as_str(), "--initial-cluster {founders}")
+            }
+            // A learner that the harness gives its vote, as with etcd.
+            (System::Trireme(_, arguments), true) => {
+                (arguments.as_str(), "--join {others} --learner")
+            }
         };
         let data = launch.data.to_str().context("a path that is not text")?;
-        let peers: Vec<String> = (0..launch.members)
-            .map(|member| format!("m{member}=https://{}", launch.network.peer_address(member)))
-            .collect();
+        let url = |member: usize| format!("https://{}", launch.network.peer_address(member));
+        let named = |member: usize| format!("m{member}={}", url(member));
+        let list =
+            |members: &mut dyn Iterator<Item = String>| members.collect::<Vec<_>>().join(",");
+        let others = || launch.others.iter().copied();
+        let founders = list(&mut (0..launch.founders).map(named));
+        let all = list(&mut others().chain([launch.member]).map(named));
+        let others = list(&mut others().map(url));
         let fill = |word: &str| {
             word.replace("{name}", &format!("m{}", launch.member))
                 .replace("{data}", data)
                 .replace("{client}", &launch.network.client_address(launch.member))
                 .replace("{peer}", &launch.network.peer_address(launch.member))
-                .replace("{cluster}", &peers.join(","))
+                .replace("{founders}", &founders)
+                .replace("{all}", &all)
+                .replace("{others}", &others)
                 .replace("{ca}", &launch.tls.ca.to_string_lossy())
                 .replace("{cert}", &launch.tls.cert.to_string_lossy())
                 .replace("{key}", &launch.tls.key.to_string_lossy())
         };
-        Ok(template.split_whitespace().map(fill).collect())
+        let words = template.replace("{begin}", begin);
+        Ok(words.split_whitespace().map(fill).collect())
     }
 }

@@ -5,9 +5,8 @@ use anyhow::Result;
 use crate::cluster::Cluster;
 
 fn others(cluster: &Cluster, member: usize) -> Vec<usize> {
-    (0..cluster.size())
-        .filter(|other| *other != member)
-        .collect()
+    let members = cluster.members();
+    members.into_iter().filter(|at| *at != member).collect()
 }
 
 /// One member alone on its side.
@@ -18,20 +17,28 @@ pub(super) fn isolate(cluster: &mut Cluster, member: usize) -> Result<()> {
 
 /// A minority around `leader` on one side.
 pub(super) fn split(cluster: &mut Cluster, leader: usize) -> Result<()> {
-    let size = cluster.size();
-    let minority: Vec<usize> = (0..size.div_ceil(2) - 1)
-        .map(|at| (leader + at) % size)
-        .collect();
-    let majority: Vec<usize> = (0..size)
-        .filter(|member| !minority.contains(member))
-        .collect();
+    let mut majority = others(cluster, leader);
+    let mut minority = vec![leader];
+    while minority.len() + 2 < majority.len() {
+        minority.extend(majority.pop());
+    }
     cluster.network().cut(&minority, &majority)
 }
 
-/// The others do not hear this member.
-pub(super) fn silence(cluster: &mut Cluster, member: usize) -> Result<()> {
-    for other in others(cluster, member) {
-        cluster.network().deafen(other, member)?;
-    }
-    Ok(())
+/// The others do not hear this member; it hears them.
+pub(super) fn mute(cluster: &mut Cluster, member: usize) -> Result<()> {
+    let others = others(cluster, member);
+    let network = cluster.network();
+    others
+        .iter()
+        .try_for_each(|other| network.deafen(*other, member))
+}
+
+/// This member does not hear the others; they hear it.
+pub(super) fn deafen(cluster: &mut Cluster, member: usize) -> Result<()> {
+    let others = others(cluster, member);
+    let network = cluster.network();
+    others
+        .iter()
+        .try_for_each(|other| network.deafen(member, *other))
 }

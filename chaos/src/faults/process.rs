@@ -11,7 +11,7 @@ pub(super) fn kill(cluster: &mut Cluster, members: &[usize]) -> Result<()> {
 
 /// SIGSTOPs all members but one.
 pub(super) fn pause_all_but(cluster: &mut Cluster, spared: usize) -> Result<()> {
-    (0..cluster.size())
-        .filter(|member| *member != spared)
-        .try_for_each(|m| cluster.pause(m))
+    let members = cluster.members();
+    let paused = members.into_iter().filter(|member| *member != spared);
+    paused.into_iter().try_for_each(|m| cluster.pause(m))
 }

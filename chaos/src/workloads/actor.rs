@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, Targets};
+use super::{Shared, Targets, lease};
 use crate::client::{Answer, Client, Failure};
 use crate::dice::Dice;
-use crate::evidence::Plant;
 use crate::history::{Kind, Process, Recorder};
-use crate::ops::Call;
+use crate::ops::{Call, Reply};
+use crate::plants::Plant;
 
 /// One client. It stays with a member while that answers, so that stale members are noticed,
 /// and mostly goes elsewhere when it does not.
@@ -78,30 +78,41 @@ impl Actor {
         }
     }
 
-    /// Sends a call as it is, unless this run tells a lie.
+    /// Sends a call as it is, unless a fault was planted here.
     async fn send(&mut self, call: &Call) -> Result<Answer, Failure> {
-        match (self.shared.plant, call) {
-            (Some(Plant::StaleReads), Call::Get { key, revision, .. }) => {
-                let (key, revision) = (key.clone(), *revision);
-                self.client
-                    .call(&Call::Get {
-                        key,
-                        serializable: true,
-                        revision,
-                    })
-                    .await
+        let planted = |plant| self.shared.is_planted(plant);
+        match call {
+            Call::Get { key, revision, .. } if planted(Plant::StaleReads) => {
+                let stale = Call::Get {
+                    key: key.clone(),
+                    serializable: true,
+                    revision: *revision,
+                };
+                self.client.call(&stale).await
             }
-            (Some(Plant::BlindRetry), _) => match self.client.call(call).await {
-                Err(Failure::Unknown(_)) => {
-                    self.move_on();
-                    self.client.call(call).await
-                }
-                answered => answered,
-            },
-            (Some(Plant::FalseRefusal), Call::Put { .. }) => {
+            Call::KeepAlive { .. } if planted(Plant::DeafLessor) => Ok(Answer {
+                reply: Reply::Ttl(lease::TTL_SECONDS),
+                rev: None,
+            }),
+            Call::Grant { lease, ttl } if planted(Plant::LongLeases) && lease % 2 == 0 => {
+                let (lease, asked) = (*lease, *ttl);
+                let granted = self.client.call(&Call::Grant { lease, ttl: 60 }).await?;
+                let reply = Reply::Ttl(asked);
+                Ok(Answer { reply, ..granted })
+            }
+            Call::Put { .. } if planted(Plant::FalseRefusal) => {
                 let answered = self.client.call(call).await;
                 if answered.is_ok() && self.shared.number().is_multiple_of(50) {
                     return Err(Failure::Refused("a lie".into()));
+                }
+                answered
+            }
+            _ if planted(Plant::BlindRetry) && call.may_write() => {
+                let answered = self.client.call(call).await;
+                let lost = self.shared.number().is_multiple_of(20);
+                if lost || matches!(answered, Err(Failure::Unknown(_))) {
+                    self.move_on();
+                    return self.client.call(call).await;
                 }
                 answered
             }
@@ -110,7 +121,9 @@ impl Actor {
     }
 
     fn move_on(&mut self) {
-        if self.dice.chance(60)
+        // Whoever wants stale reads has to stay with a member that is cut off.
+        if !self.shared.is_planted(Plant::StaleReads)
+            && self.dice.chance(60)
             && let Some(target) = self.dice.pick(&self.targets.borrow())
         {
             self.client = Client::new(target.clone(), self.deadline);

@@ -66,7 +66,7 @@ pub fn check(
         faults: Vec::new(),
         writes_min: 0,
         lease_early_ms: 0,
-        plant: None,
+        plants: Vec::new(),
         troubles: Vec::new(),
     };
     let logs = places.iter().map(|place| (*place, log.clone())).collect();

@@ -1,0 +1,19 @@
+//! Members join as learners, get a vote, leave and are replaced, and leaders hand over, while
+//! clients write.
+
+use crate::harness::run;
+
+#[test]
+fn a_cluster_keeps_its_promises_while_members_come_and_go() {
+    run("append-churn", 10, 1).must_be_valid();
+}
+
+#[test]
+#[ignore = "half an hour: make soak"]
+fn soak_churn() {
+    for seed in 0..5 {
+        for workload in ["register", "append", "set", "watch", "lease", "compaction"] {
+            run(&format!("{workload}-churn"), 60, seed).must_be_valid();
+        }
+    }
+}
