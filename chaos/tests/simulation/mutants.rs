@@ -31,7 +31,7 @@ const SELDOM: u64 = 500;
 const FEW: (u64, u64) = (5, 20);
 
 /// Seeds that a bug may need.
-const SEEDS_MAX: u64 = 30;
+const SEEDS_MAX: u64 = 60;
 
 impl Mutant {
     fn plan(&self, seed: u64) -> Plan {

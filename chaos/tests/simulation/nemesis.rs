@@ -20,6 +20,8 @@ pub const CLIENTS: &str = "clients";
 /// Something to do later.
 #[derive(Debug, Clone)]
 enum Deed {
+    /// Crashes a host that is up.
+    Crash(usize),
     /// Starts a host that is down.
     Start(usize),
     /// Cuts or mends links.
@@ -209,10 +211,7 @@ impl Nemesis {
                     leader
                 };
                 let Some(at) = victim else { return };
-                self.note(format!("crash m{at}"));
-                self.crash(sim, invariants, at);
-                let pause = self.millis(1, 1500);
-                self.after(pause, Deed::Start(at));
+                self.finish(sim, invariants, Deed::Crash(at));
             }
             Fault::CrashAll => {
                 self.note("crash all".to_owned());
@@ -254,6 +253,11 @@ impl Nemesis {
                     disk.set_sync_latency_max_ms(worst);
                 }
                 self.note(format!("disk of m{at} takes up to {worst} ms"));
+                // With writes on their way to the disk.
+                if self.dice.chance(50) {
+                    let pause = self.millis(50, 400);
+                    self.after(pause, Deed::Crash(at));
+                }
                 let pause = self.millis(200, 2000);
                 self.after(pause, Deed::FastDisk(at));
             }
@@ -463,6 +467,13 @@ impl Nemesis {
 
     fn finish(&mut self, sim: &mut Sim<'_>, invariants: &mut Invariants, deed: Deed) {
         match deed {
+            Deed::Crash(at) if self.down[at] => {}
+            Deed::Crash(at) => {
+                self.note(format!("crash m{at}"));
+                self.crash(sim, invariants, at);
+                let pause = self.millis(1, 1500);
+                self.after(pause, Deed::Start(at));
+            }
             Deed::Start(at) => {
                 self.note(format!("start m{at}"));
                 self.start(sim, invariants, at);

@@ -98,13 +98,13 @@ impl Plan {
             clients: pick(&[3, 5, 8]),
             pause: millis(pick(&[20, 60, 120])),
             // Some span several blocks of a disk, which a crash can tear apart.
-            value_bytes: pick(&[0, 0, 1500]) as usize,
+            value_bytes: pick(&[0, 1500, 5000]) as usize,
             log_entries_kept: pick(&[3, 20, 1000]),
             checkpoint_log_bytes: pick(&[1 << 10, 8 << 10, 1 << 20]),
             log_segment_bytes: pick(&[4 << 10, 16 << 10, 256 << 10]),
             log_cache_bytes: pick(&[256, 4 << 10, 1 << 20]) as usize,
             ring_bytes: pick(&[2 << 10, 16 << 10, 1 << 20]) as usize,
-            torn_writes: pick(&[0, 1]) == 1,
+            torn_writes: pick(&[0, 1, 1]) == 1,
             one_stays_down: pick(&[0, 0, 1]) == 1,
             mutants: raft_store::mutants::Mutants::default(),
         };
