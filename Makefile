@@ -43,7 +43,7 @@ bench-store: setup-test ## the store against Debian's etcd, in one run on this m
 soak: setup-test ## the long repetitions, large data and endurance runs that `make test` leaves out
 	filter="$$(deploy/skips.sh)"; cargo nextest run --workspace --locked --release --profile soak --run-ignored only -E "$$filter" $(ARGS)
 	cargo build --release --locked --package trireme --package bench
-	"$$CARGO_TARGET_DIR/release/store-bench" --trireme "$$CARGO_TARGET_DIR/release/trireme" --only kill-leader,stop-leader --failovers 100
+	"$$CARGO_TARGET_DIR/release/store-bench" --trireme "$$CARGO_TARGET_DIR/release/trireme" --only kill-leader,stop-leader --rounds 1 --failovers 100
 
 .PHONY: fmt
 fmt: ## formats the source

@@ -1,6 +1,7 @@
 //! How commands reach a cluster: flags, then `TRIREME_*`, then `ETCDCTL_*`, then defaults.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use raft_store::pb::etcdserverpb::Member;
@@ -12,6 +13,9 @@ use crate::cli::Connection;
 
 /// Where a member listens by default.
 const DEFAULT_ENDPOINT: &str = "https://127.0.0.1:2379";
+
+/// How long a member that is asked how it is may take.
+const IMPATIENT: Duration = Duration::from_secs(2);
 
 /// A connection to a cluster. Its tasks end with the process.
 pub(crate) struct Client {
@@ -69,6 +73,16 @@ impl Client {
                 config.endpoints.push(url.clone());
             }
         }
+        Client::from_parts(config, self.seams.clone(), self.tasks.clone())
+    }
+
+    /// A connection that does not wait long for what is dead.
+    pub(crate) fn impatient(&self) -> Result<Client> {
+        let config = RemoteConfig {
+            connect_rounds: 1,
+            request_timeout: IMPATIENT,
+            ..self.config.clone()
+        };
         Client::from_parts(config, self.seams.clone(), self.tasks.clone())
     }
 

@@ -3,7 +3,7 @@
 //! - [`cli`]: the command line. [`run`]: the runtime that commands share, and signals.
 //! - Roles: [`store`], a member of the store; [`dev`], a cluster on this machine.
 //! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`].
-//! - [`telemetry`]: logs and traces; [`notify`]: what the service manager hears.
+//! - [`telemetry`]: logs and traces; [`notify`] and [`exit`]: what the service manager hears.
 //!
 //! It composes and nothing else: what a role does is in its crate.
 #![allow(
@@ -15,6 +15,7 @@ mod backup;
 mod cli;
 mod client;
 mod dev;
+mod exit;
 mod member;
 mod notify;
 mod output;
@@ -52,8 +53,10 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&format!("error: {}", output::chain(&error)));
-            ExitCode::FAILURE
+            if !error.is::<exit::Said>() {
+                output::complain(&format!("error: {}", output::chain(&error)));
+            }
+            ExitCode::from(exit::code(&error))
         }
     }
 }

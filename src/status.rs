@@ -1,6 +1,7 @@
 //! `trireme status`: how the members are, each asked itself.
 
 use anyhow::{Result, bail};
+use futures::future::try_join_all;
 use raft_store::pb::etcdserverpb::StatusResponse;
 use raft_store::{Error, Store};
 use serde_json::{Value, json};
@@ -17,13 +18,12 @@ struct Report {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: StatusArguments) -> Result<()> {
-    let client = Client::new(&arguments.connection)?;
-    let endpoints = endpoints(&client).await;
-    let mut reports = Vec::new();
-    for endpoint in endpoints {
+    let client = Client::new(&arguments.connection)?.impatient()?;
+    let asked = endpoints(&client).await.into_iter().map(async |endpoint| {
         let answer = client.of_one(&endpoint)?.store.status().await;
-        reports.push(Report { endpoint, answer });
-    }
+        anyhow::Ok(Report { endpoint, answer })
+    });
+    let reports = try_join_all(asked).await?;
     match arguments.output {
         Format::Table => {
             say(&table(&HEAD, &reports.iter().map(row).collect::<Vec<_>>()));

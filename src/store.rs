@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use deploy::config::values::Url;
 use deploy::config::{self, AutoCompaction, Sources, StoreConfig};
 use raft_store::consensus::raft::Timings;
@@ -13,6 +13,7 @@ use seams::Seams;
 use tokio::time::timeout;
 
 use crate::cli::StoreArguments;
+use crate::exit::{Said, Stopped};
 use crate::notify;
 use crate::output::chain;
 use crate::run::{self, Signals};
@@ -33,10 +34,13 @@ pub(crate) fn run(arguments: Box<StoreArguments>) -> Result<()> {
     let runtime = run::runtime()?;
     let done = runtime.block_on(async {
         let telemetry = Telemetry::init(&telemetry::Settings::for_store(&config))?;
-        let done = serve(&config).await;
-        if let Err(error) = &done {
-            tracing::error!("{}", chain(error));
-        }
+        let done = serve(&config).await.map_err(|error| {
+            // Why a member stopped by itself was logged when it did.
+            if !error.is::<Stopped>() {
+                tracing::error!("{}", chain(&error));
+            }
+            anyhow::Error::new(Said::new(&error))
+        });
         telemetry.shutdown();
         done
     });
@@ -46,6 +50,9 @@ pub(crate) fn run(arguments: Box<StoreArguments>) -> Result<()> {
 
 async fn serve(config: &StoreConfig) -> Result<()> {
     let mut signals = Signals::new()?;
+    if !config.join.is_empty() && !config.initial_cluster.is_empty() {
+        tracing::info!("join is set: initial-cluster is passed over");
+    }
     tracing::info!(
         version = env!("LONG_VERSION"),
         name = config.name,
@@ -60,12 +67,18 @@ async fn serve(config: &StoreConfig) -> Result<()> {
             return Ok(());
         }
     };
-    notify::ready();
+    let ready = async {
+        if member.wait_recovered().await {
+            notify::ready();
+        }
+        std::future::pending::<()>().await;
+    };
     let signal = tokio::select! {
         signal = signals.next() => signal,
+        () = ready => return Ok(()),
         // Its own tasks end only when something broke, such as the disk under the log.
         () = ended(&member) => {
-            bail!("{}", member.failure().unwrap_or("the member stopped by itself"));
+            return Err(stopped(&member).into());
         }
     };
     tracing::info!(signal, "stopping: handing leadership over, then draining");
@@ -80,6 +93,13 @@ async fn serve(config: &StoreConfig) -> Result<()> {
         signal = signals.insisted() => tracing::warn!(signal, "stopping at once"),
     }
     Ok(())
+}
+
+fn stopped(member: &Member) -> Stopped {
+    Stopped {
+        kind: member.failure_kind(),
+        reason: member.failure().unwrap_or_default().to_owned(),
+    }
 }
 
 async fn ended(member: &Member) {
@@ -117,6 +137,7 @@ fn member_config(config: &StoreConfig) -> member::Config {
             ring_bytes: as_usize(shares.events),
             log_cache_bytes: as_usize(shares.log),
             request_bytes: as_usize(config.max_request_bytes.0),
+            reserve_bytes: config.reserve_bytes.0,
             ..member::Limits::default()
         },
         auto_compaction: match config.auto_compaction() {

@@ -14,8 +14,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// Libraries that tell more at `info` than an operator wants to read.
-const QUIET: [&str; 6] = ["h2", "hyper", "hyper_util", "openraft", "rustls", "tonic"];
+/// Libraries that tell more at `info` than an operator wants to read. openraft warns of every
+/// heartbeat and vote that a dead peer does not answer: the store says so once.
+const QUIET: [(&str, &str); 6] = [
+    ("h2", "warn"),
+    ("hyper", "warn"),
+    ("hyper_util", "warn"),
+    ("openraft", "error"),
+    ("rustls", "warn"),
+    ("tonic", "warn"),
+];
 
 /// What is logged and traced, and where to.
 #[derive(Debug, Clone)]
@@ -92,12 +100,15 @@ impl Telemetry {
     }
 }
 
+/// A level alone is meant for everything; a filter that names some modules leaves the libraries
+/// quiet, unless it names them too.
 fn filter(level: &str) -> Result<EnvFilter> {
-    let text = if level == "info" {
-        let quiet = QUIET.map(|library| format!(",{library}=warn"));
-        format!("{level}{}", quiet.concat())
-    } else {
+    let bare = level.parse::<tracing::Level>().is_ok();
+    let text = if bare && level != "info" {
         level.to_string()
+    } else {
+        let quiet = QUIET.map(|(library, most)| format!("{library}={most},"));
+        format!("{}{level}", quiet.concat())
     };
     EnvFilter::try_new(text).with_context(|| format!("log-level: `{level}` is not a filter"))
 }
@@ -150,9 +161,16 @@ mod tests {
             filter("info")
                 .unwrap()
                 .to_string()
-                .contains("openraft=warn")
+                .contains("openraft=error")
         );
         assert_eq!(filter("debug").unwrap().to_string(), "debug");
+        let some = filter("info,raft_store=debug").unwrap().to_string();
+        assert!(some.contains("openraft=error"), "{some}");
+        let named = filter("info,openraft=debug").unwrap().to_string();
+        assert!(
+            named.contains("openraft=debug") && !named.contains("openraft=error"),
+            "{named}"
+        );
         assert!(filter("info,raft_store::wal=debug").is_ok());
         let error = filter("loud=very=much").unwrap_err().to_string();
         assert!(

@@ -231,7 +231,8 @@ pub async fn heal(cluster: &mut Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Strikes with faults in turn until `end`; healed when it returns.
+/// Strikes with faults in turn until `end`, `pace` times as fast as is usual; healed when it
+/// returns.
 ///
 /// # Errors
 ///
@@ -241,10 +242,11 @@ pub async fn torment(
     faults: &[Fault],
     dice: &mut Dice,
     recorder: &Recorder,
+    pace: u32,
     end: Instant,
 ) -> Result<()> {
-    const CALM: Duration = Duration::from_millis(1500);
-    const FAULT: Duration = Duration::from_millis(2500);
+    let mean_calm = Duration::from_millis(1500) / pace;
+    let mean_fault = Duration::from_millis(2500) / pace;
     // Each strikes once, in an order of the seed's, before any strikes again.
     let mut order = faults.to_vec();
     for at in (1..order.len()).rev() {
@@ -252,7 +254,7 @@ pub async fn torment(
     }
     let mut turn = 0;
     loop {
-        let mut calm = dice.exponential(CALM).max(CALM / 3);
+        let mut calm = dice.exponential(mean_calm).max(mean_calm / 3);
         if turn == 0 {
             // A short run too must be hurt.
             calm = calm.min((end - Instant::now()) / 4);
@@ -268,7 +270,7 @@ pub async fn torment(
         turn += 1;
         let whom = fault.strike(cluster, dice).await?;
         recorder.nemesis(fault.name(), whom);
-        let lasts = dice.exponential(FAULT).max(FAULT / 3);
+        let lasts = dice.exponential(mean_fault).max(mean_fault / 3);
         let until = (Instant::now() + lasts).min(end);
         fault.hold(cluster, dice, until).await?;
         heal(cluster).await?;

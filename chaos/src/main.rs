@@ -53,6 +53,9 @@ struct Run {
     /// Seconds of load and faults.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// How many times as fast as is usual faults follow each other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pace: u32,
     /// Seed of all choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -145,6 +148,7 @@ async fn run_all(options: Run) -> Result<ExitCode> {
             plan,
             seed: options.seed,
             time,
+            pace: options.pace,
             plants: options.plant.clone(),
         };
         run(settings, &dir).await.with_context(|| name.clone())?;

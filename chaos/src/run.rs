@@ -47,6 +47,8 @@ pub struct Settings {
     pub seed: u64,
     /// Time of load and faults.
     pub time: Duration,
+    /// How many times as fast as is usual faults follow each other; at least 1.
+    pub pace: u32,
     /// Faults to plant.
     pub plants: Vec<Plant>,
 }
@@ -62,6 +64,7 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
         plan,
         seed,
         time,
+        pace,
         plants,
     } = settings;
     let recorder = Recorder::create(dir)?;
@@ -113,7 +116,7 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
     } else {
         &scenario.faults
     };
-    let torment = faults::torment(&mut cluster, faults, &mut fate, &recorder, end).await;
+    let torment = faults::torment(&mut cluster, faults, &mut fate, &recorder, pace, end).await;
     faults::heal(&mut cluster).await?;
     recorder.nemesis("end", serde_json::Value::Null);
     if let Err(error) = torment {

@@ -6,7 +6,7 @@
 //! - [`types`]: the type configuration and the conversions to log records and messages.
 //! - [`log_store`]: the Raft log on the write-ahead log; [`state_machine`]: the applied state.
 //! - [`network`]: what a member sends to its peers; [`peer_server`]: what it answers;
-//!   [`traffic`]: how much of it.
+//!   `traffic`: how much of it; `reach`: what the log says of peers that do not answer.
 //! - [`snapshot`]: checkpoints as directories, and their resumable transfer.
 //! - [`raft`]: the handle that the member uses: propose, read barrier, membership, leadership.
 
@@ -17,6 +17,7 @@ pub mod network;
 pub mod peer_server;
 pub mod peers;
 pub mod raft;
+mod reach;
 mod read_index;
 pub mod runtime;
 pub mod snapshot;

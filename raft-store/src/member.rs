@@ -2,17 +2,21 @@
 //!
 //! - [`config`]: what it is started with; [`identity`]: who it is; [`format`]: both as backups
 //!   see them.
-//! - [`start`]: opening the directory, joining or founding a cluster, listening.
+//! - [`start`]: opening the directory, listening; [`joining`] and [`founding`] a cluster.
 //! - [`store`]: the in-process [`crate::Store`].
 //! - [`lessor`]: the leader's clock over leases; [`membership`]: changes of the membership.
 //! - [`upkeep`]: what a member does by itself: expiry, compaction, garbage, checkpoints, hashes;
 //!   [`space`]: room on the disk and within the quota; [`probe`]: the speed of the disk.
-//! - [`fatal`]: why a member stops by itself; [`measured`]: what it takes and counts.
+//! - [`fatal`]: why a member stops by itself; [`belonging`]: whether it is still a member;
+//!   [`measured`]: what it takes and counts.
 
+mod belonging;
 pub mod config;
 mod fatal;
 pub mod format;
+mod founding;
 pub mod identity;
+mod joining;
 pub mod lessor;
 mod measured;
 pub mod membership;
@@ -37,6 +41,7 @@ use thiserror::Error;
 use tokio::sync::{Mutex, RwLock, watch};
 
 pub use config::Config;
+pub use fatal::FailureKind;
 pub use identity::Identity;
 
 use crate::consensus::raft::Consensus;
@@ -88,6 +93,8 @@ struct Inner {
     leader: watch::Receiver<Option<u64>>,
     /// Set when this member's data was found to differ from the others'.
     quarantined: AtomicBool,
+    /// Why the member stopped by itself, where that is known to be more than a passing trouble.
+    failure_kind: std::sync::OnceLock<FailureKind>,
     /// Set while the disk has so little room that writes are refused.
     disk_short: AtomicBool,
     peer_addresses: Vec<SocketAddr>,
@@ -124,6 +131,15 @@ pub enum StartError {
     /// The cluster refused the member or could not be reached.
     #[error("{0}")]
     Cluster(String),
+    /// Another process uses the data directory.
+    #[error("{0}")]
+    InUse(String),
+    /// The data directory cannot be used as it is.
+    #[error("{0}")]
+    Directory(String),
+    /// The member was removed from its cluster.
+    #[error("{0}")]
+    Removed(String),
 }
 
 impl StartError {
@@ -132,6 +148,28 @@ impl StartError {
             action,
             path: path.display().to_string(),
             source,
+        }
+    }
+
+    /// What kind of trouble it is.
+    pub fn kind(&self) -> FailureKind {
+        use crate::engine::EngineError;
+        use crate::wal::WalError;
+        match self {
+            Self::Config(_) | Self::Tls(_) => FailureKind::Settings,
+            Self::Io { .. } | Self::Cluster(_) | Self::InUse(_) => FailureKind::Passing,
+            Self::Wal(WalError::Corrupt { .. } | WalError::Newer { .. }) => FailureKind::Directory,
+            Self::Wal(_) => FailureKind::Passing,
+            Self::Engine(EngineError::Corrupt { .. }) | Self::Directory(_) => {
+                FailureKind::Directory
+            }
+            Self::Engine(EngineError::Rocks { message, .. })
+                if message.starts_with("Corruption") =>
+            {
+                FailureKind::Directory
+            }
+            Self::Engine(_) => FailureKind::Passing,
+            Self::Removed(_) => FailureKind::Removed,
         }
     }
 }
@@ -355,6 +393,13 @@ impl Member {
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::NoLeader),
         }
+    }
+
+    /// Waits, for as long as it takes, until the member serves what it had: its state covers
+    /// everything that it served before it was last stopped. Yields whether that came to be.
+    pub async fn wait_recovered(&self) -> bool {
+        let mut recovered = self.0.recovered.clone();
+        recovered.wait_for(|done| *done).await.is_ok()
     }
 
     /// Why the member stopped by itself, with what to do about it. It has ended its tasks then:

@@ -98,6 +98,10 @@ pub struct Metrics {
     pub peer_send_failures: Family<To, Counter>,
     /// Seconds per round trip to a peer.
     pub peer_round_trip: Family<To, Histogram, fn() -> Histogram>,
+    /// Connections of this member to a peer; etcd counts a peer as one.
+    pub active_peers: Family<Between, Gauge>,
+    /// How often the last connection to a peer ended.
+    pub disconnected_peers: Family<Between, Counter>,
     /// Snapshots sent to a peer.
     pub snapshots_sent: Family<To, Gauge>,
     /// Snapshots that could not be sent to a peer.
@@ -120,6 +124,26 @@ pub struct To {
 pub struct From {
     /// The peer's member ID in hexadecimal.
     pub From: String,
+}
+
+/// The labels of what is between this member and a peer: member IDs in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(non_snake_case, reason = "etcd's label names")]
+pub struct Between {
+    /// This member.
+    pub Local: String,
+    /// The peer.
+    pub Remote: String,
+}
+
+impl Between {
+    /// The labels for two member IDs.
+    pub fn new(local: u64, remote: u64) -> Between {
+        Between {
+            Local: format!("{local:x}"),
+            Remote: format!("{remote:x}"),
+        }
+    }
 }
 
 /// The labels of a certificate reload.
@@ -331,6 +355,16 @@ impl Metrics {
                 "etcd_network_peer_sent_failures",
                 "Messages that could not be sent to peers",
             ),
+            active_peers: family(
+                &mut r,
+                "etcd_network_active_peers",
+                "Peers that this member has a connection to",
+            ),
+            disconnected_peers: family(
+                &mut r,
+                "etcd_network_disconnected_peers",
+                "Last connections to peers that ended",
+            ),
             snapshots_sent: family(
                 &mut r,
                 "etcd_network_snapshot_send_success",
@@ -362,7 +396,7 @@ impl Metrics {
 
 impl View {
     fn register(&self, r: &mut Registry) {
-        let gauges: [(&str, &str, i64); 13] = [
+        let gauges: [(&str, &str, i64); 14] = [
             (
                 "etcd_server_has_leader",
                 "Whether a leader is known",
@@ -391,6 +425,11 @@ impl View {
             (
                 "etcd_mvcc_db_total_size_in_bytes",
                 "Bytes of the database on disk",
+                self.db_bytes,
+            ),
+            (
+                "etcd_debugging_mvcc_db_total_size_in_bytes",
+                "The same, under its former name",
                 self.db_bytes,
             ),
             (
@@ -533,7 +572,41 @@ mod tests {
         metrics.wal_fsync.observe(0.0003);
         metrics.leader_changes.inc();
         metrics.grpc.start(0);
-        metrics.grpc.finish(0, tonic::Code::Ok);
+        let took = std::time::Duration::from_millis(3);
+        metrics.grpc.finish(0, tonic::Code::Ok, took);
+        metrics.grpc.called_by(Some(b"3.4"), CallKind::Unary);
+        metrics.grpc.called_by(Some(b"3.4"), CallKind::BidiStream);
+        metrics.grpc.called_by(None, CallKind::Unary);
+        for n in 0..100 {
+            let silly = format!("0.{n}");
+            metrics
+                .grpc
+                .called_by(Some(silly.as_bytes()), CallKind::Unary);
+        }
+        metrics.grpc.name(&[MethodName {
+            service: "etcdserverpb.KV",
+            method: "Range",
+            kind: CallKind::Unary,
+        }]);
+        drop(
+            metrics
+                .peer_round_trip
+                .get_or_create(&To { To: "2a".into() }),
+        );
+        drop(
+            metrics
+                .peer_received_bytes
+                .get_or_create(&From { From: "2a".into() }),
+        );
+        drop(
+            metrics
+                .peer_send_failures
+                .get_or_create(&To { To: "2a".into() }),
+        );
+        metrics
+            .active_peers
+            .get_or_create(&Between::new(1, 2))
+            .set(1);
         metrics
             .peer_sent_bytes
             .get_or_create(&To { To: "2a".into() })
@@ -575,6 +648,57 @@ mod tests {
                 "{line} is missing in\n{page}"
             );
         }
+    }
+
+    /// What the alerts and the dashboard of etcd's monitoring mixin ask for.
+    #[test]
+    fn every_name_of_the_mixin_is_there() {
+        let page = page();
+        for name in [
+            "etcd_disk_backend_commit_duration_seconds_bucket",
+            "etcd_disk_wal_fsync_duration_seconds_bucket",
+            "etcd_mvcc_db_total_size_in_bytes",
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "etcd_network_client_grpc_received_bytes_total",
+            "etcd_network_client_grpc_sent_bytes_total",
+            "etcd_network_peer_received_bytes_total",
+            "etcd_network_peer_round_trip_time_seconds_bucket",
+            "etcd_network_peer_sent_bytes_total",
+            "etcd_network_peer_sent_failures_total",
+            "etcd_server_has_leader",
+            "etcd_server_leader_changes_seen_total",
+            "etcd_server_proposals_applied_total",
+            "etcd_server_proposals_committed_total",
+            "etcd_server_proposals_failed_total",
+            "etcd_server_proposals_pending",
+            "etcd_server_quota_backend_bytes",
+            "grpc_server_handled_total",
+            "grpc_server_handling_seconds_bucket",
+            "grpc_server_started_total",
+            "process_resident_memory_bytes",
+            // Older dashboards.
+            "etcd_debugging_mvcc_db_total_size_in_bytes",
+            "etcd_network_active_peers",
+            "etcd_server_client_requests_total",
+            "etcd_server_version",
+            "etcd_cluster_version",
+        ] {
+            let told = |line: &str| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            assert!(page.lines().any(told), "{name} is missing in\n{page}");
+        }
+        for line in [
+            "grpc_server_handling_seconds_count{grpc_service=\"etcdserverpb.KV\",\
+             grpc_method=\"Range\",grpc_type=\"unary\"} 1",
+            "etcd_server_client_requests_total{type=\"stream\",client_api_version=\"3.4\"} 1",
+            "etcd_network_active_peers{Local=\"1\",Remote=\"2\"} 1",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line}: {page}");
+        }
+        let versions = page.matches("client_api_version=").count();
+        assert!(versions <= 18, "bounded, whatever clients say: {versions}");
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct RemoteConfig {
     pub connect_timeout: Duration,
     /// Longest time for a call with all its retries.
     pub request_timeout: Duration,
+    /// A call fails before its time is up when nothing could be connected to in so many rounds over
+    /// all endpoints in a row.
+    pub connect_rounds: usize,
     /// A connection that was silent for this long is probed.
     pub probe_interval: Duration,
     /// A probe without an answer for this long ends the connection.
@@ -68,6 +71,7 @@ impl RemoteConfig {
             connect_timeout: Duration::from_millis(1500),
             // Above the server's own limit of 7 s, so that its answer is heard.
             request_timeout: Duration::from_secs(10),
+            connect_rounds: usize::MAX,
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_secs(1),
             watch_patience: Duration::from_secs(30),

@@ -1,6 +1,6 @@
 //! The etcd v3 services over gRPC and HTTP, on one port.
 //!
-//! - [`listen`] accepts connections, [`tls`] protects them.
+//! - [`listen`] accepts connections, [`tls`] protects them, `authority` lets old clients in.
 //! - `grpc` frames calls; `kv`, `lease`, `cluster`, `maintenance`, `health` and [`watch`] answer
 //!   them from a [`Member`]; `http` answers the plain paths.
 //! - [`status`] turns errors into gRPC statuses and back.
@@ -8,6 +8,7 @@
 //! A request is validated where it is carried out, in the member, because the in-process `Store`
 //! needs the same checks; here are only the checks that belong to the transport.
 
+mod authority;
 mod cluster;
 pub(crate) mod driven;
 mod grpc;
@@ -31,6 +32,7 @@ use futures::Stream;
 use hyper::body::Incoming;
 use prost::Message;
 use seams::{Seams, Tasks};
+use tokio::time::timeout_at;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic_prost::ProstCodec;
@@ -40,7 +42,7 @@ use crate::error::Error;
 use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::pb::etcdserverpb::SnapshotRequest;
-use grpc::{Answer, Method};
+use grpc::{Answer, Call, Method};
 use listen::{Handler, Security};
 use watch::{WatchConfig, WatchParts, WatchService};
 
@@ -175,20 +177,20 @@ impl Handler for HttpOnly {
 
 /// Answers a unary call by `$call(server, message)`.
 macro_rules! unary {
-    ($server:ident, $method:ident, $request:ident, $call:path) => {{
+    ($server:ident, $begun:ident, $request:ident, $call:path) => {{
         let result = match $server.read($request).await {
             Ok((message, _)) => $call($server, message)
                 .await
                 .map_err(|e| status::status(&e)),
             Err(status) => Err(status),
         };
-        Answer::unary(result, $method, &$server.metrics.grpc)
+        Answer::unary(result, $begun, &$server.metrics.grpc)
     }};
 }
 
 /// Answers a write by `$call(server, message, audit stamp)`, if it is not too large.
 macro_rules! write {
-    ($server:ident, $method:ident, $request:ident, $call:path) => {{
+    ($server:ident, $begun:ident, $request:ident, $call:path) => {{
         let audit = audit($request.headers());
         let result = match $server.read($request).await {
             Ok((_, len)) if len > $server.options.max_request_bytes => {
@@ -199,7 +201,7 @@ macro_rules! write {
                 .map_err(|e| status::status(&e)),
             Err(status) => Err(status),
         };
-        Answer::unary(result, $method, &$server.metrics.grpc)
+        Answer::unary(result, $begun, &$server.metrics.grpc)
     }};
 }
 
@@ -208,44 +210,59 @@ impl Inner {
         let Some(method) = Method::of(request.uri().path()) else {
             return Box::pin(http::answer(self, &request)).await;
         };
-        self.metrics.grpc.start(method as usize);
+        let call = Call::begin(method, request.headers(), &self.metrics.grpc);
         if let Err(error) = self.admit(method, request.headers()) {
-            return Answer::error(status::status(&error), method, &self.metrics.grpc);
+            return Answer::error(status::status(&error), call, &self.metrics.grpc);
         }
-        match method {
-            Method::Range => unary!(self, method, request, kv::range),
-            Method::Put => write!(self, method, request, kv::put),
-            Method::DeleteRange => write!(self, method, request, kv::delete_range),
-            Method::Txn => write!(self, method, request, kv::txn),
-            // Boxed, so that the future of the calls above stays small.
-            _ => Box::pin(self.answer_seldom(method, request)).await,
+        let answer = std::pin::pin!(self.answer_call(call, request));
+        match call.deadline {
+            None => answer.await,
+            // What the client has given up need not be finished; a write may have happened.
+            Some(deadline) => match timeout_at(deadline, answer).await {
+                Ok(response) => response,
+                Err(_) => {
+                    let late = Status::deadline_exceeded("context deadline exceeded");
+                    Answer::error(late, call, &self.metrics.grpc)
+                }
+            },
         }
     }
 
-    async fn answer_seldom(&self, method: Method, request: Request<Incoming>) -> Response<Answer> {
+    async fn answer_call(&self, call: Call, request: Request<Incoming>) -> Response<Answer> {
+        match call.method {
+            Method::Range => unary!(self, call, request, kv::range),
+            Method::Put => write!(self, call, request, kv::put),
+            Method::DeleteRange => write!(self, call, request, kv::delete_range),
+            Method::Txn => write!(self, call, request, kv::txn),
+            // Boxed, so that the future of the calls above stays small.
+            _ => Box::pin(self.answer_seldom(call, request)).await,
+        }
+    }
+
+    async fn answer_seldom(&self, call: Call, request: Request<Incoming>) -> Response<Answer> {
         use Method as M;
-        match method {
-            M::Compact => unary!(self, method, request, kv::compact),
-            M::LeaseGrant => unary!(self, method, request, lease::grant),
-            M::LeaseRevoke => unary!(self, method, request, lease::revoke),
-            M::LeaseTimeToLive => unary!(self, method, request, lease::time_to_live),
-            M::LeaseLeases => unary!(self, method, request, lease::leases),
-            M::MemberAdd => unary!(self, method, request, cluster::add),
-            M::MemberRemove => unary!(self, method, request, cluster::remove),
-            M::MemberUpdate => unary!(self, method, request, cluster::update),
-            M::MemberList => unary!(self, method, request, cluster::list),
-            M::MemberPromote => unary!(self, method, request, cluster::promote),
-            M::Alarm => unary!(self, method, request, maintenance::alarm),
-            M::Status => unary!(self, method, request, maintenance::status_call),
-            M::Defragment => unary!(self, method, request, maintenance::defragment),
-            M::Hash => unary!(self, method, request, maintenance::hash),
-            M::HashKv => unary!(self, method, request, maintenance::hash_kv),
-            M::MoveLeader => unary!(self, method, request, maintenance::move_leader),
-            M::Downgrade => unary!(self, method, request, maintenance::downgrade),
-            M::HealthCheck => unary!(self, method, request, health::check),
+        match call.method {
+            M::Compact => unary!(self, call, request, kv::compact),
+            M::LeaseGrant => unary!(self, call, request, lease::grant),
+            M::LeaseRevoke => unary!(self, call, request, lease::revoke),
+            M::LeaseTimeToLive => unary!(self, call, request, lease::time_to_live),
+            M::LeaseLeases => unary!(self, call, request, lease::leases),
+            M::MemberAdd => unary!(self, call, request, cluster::add),
+            M::MemberRemove => unary!(self, call, request, cluster::remove),
+            M::MemberUpdate => unary!(self, call, request, cluster::update),
+            M::MemberList => unary!(self, call, request, cluster::list),
+            M::MemberPromote => unary!(self, call, request, cluster::promote),
+            M::Alarm => unary!(self, call, request, maintenance::alarm),
+            M::Status => unary!(self, call, request, maintenance::status_call),
+            M::Defragment => unary!(self, call, request, maintenance::defragment),
+            M::Hash => unary!(self, call, request, maintenance::hash),
+            M::HashKv => unary!(self, call, request, maintenance::hash_kv),
+            M::MoveLeader => unary!(self, call, request, maintenance::move_leader),
+            M::Downgrade => unary!(self, call, request, maintenance::downgrade),
+            M::HealthCheck => unary!(self, call, request, health::check),
             _ => {
-                let response = self.answer_stream(method, request).await;
-                Answer::stream(response, method, &self.metrics.grpc)
+                let response = self.answer_stream(call.method, request).await;
+                Answer::stream(response, call, &self.metrics.grpc)
             }
         }
     }

@@ -3,7 +3,11 @@
 
 mod support;
 
-use raft_store::pb::etcdserverpb::{LeaseGrantRequest, LeaseTimeToLiveRequest, WatchCreateRequest};
+use raft_store::pb::etcdserverpb::{
+    LeaseGrantRequest, LeaseTimeToLiveRequest, MemberAddRequest, WatchCreateRequest,
+};
+use raft_store::pb::peer::peer_client::PeerClient;
+use raft_store::pb::peer::{MemberChange, member_change::Change};
 use raft_store::{Error, Store, WatchItem};
 use support::{Cluster, eventually, get, put};
 
@@ -141,6 +145,32 @@ async fn members_join_are_promoted_and_removed() {
     assert_eq!(left.len(), 3);
     cluster.stop(joined).await;
     put(cluster.member(0), "b", "2").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addition_that_is_asked_for_twice_adds_one_member() {
+    let cluster = Cluster::start(1).await;
+    let channel = tonic::transport::Endpoint::from_shared(cluster.peer_url(0)).unwrap();
+    let peer = PeerClient::new(channel.connect().await.unwrap());
+    let add = |request, url: &str| {
+        let change = MemberChange {
+            change: Some(Change::Add(MemberAddRequest {
+                peer_ur_ls: vec![url.to_owned()],
+                is_learner: true,
+            })),
+            request,
+        };
+        let mut peer = peer.clone();
+        async move { peer.change_members(change).await }
+    };
+    let url = "http://127.0.0.1:9";
+    let first = add(77, url).await.unwrap().into_inner();
+    // The answer was lost, say.
+    let second = add(77, url).await.unwrap().into_inner();
+    assert_eq!(first.id, second.id);
+    assert_eq!(second.members.len(), 2);
+    let another = add(78, url).await.unwrap_err();
+    assert!(another.message().contains("Peer URLs already exists"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

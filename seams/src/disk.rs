@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -199,7 +199,9 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
+        // Whatever is written through here holds what its readers may be forbidden to see.
         let file = fs::OpenOptions::new()
+            .mode(0o600)
             .read(how.read)
             .write(how.write)
             .create(how.create)
@@ -210,7 +212,10 @@ impl Disk for RealDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {

@@ -117,6 +117,9 @@ struct StoreFlags {
     /// Live bytes from which on writes are refused [default: 16GiB]
     #[arg(long, value_name = "SIZE", help_heading = "Tuning")]
     quota_backend_bytes: Option<String>,
+    /// Disk kept in reserve, given up when the rest is used [default: 256MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Tuning")]
+    reserve_bytes: Option<String>,
     /// What the retention counts: periodic or revision [default: periodic]
     #[arg(long, value_name = "MODE", help_heading = "Tuning")]
     auto_compaction_mode: Option<String>,

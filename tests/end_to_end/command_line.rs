@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::{must, refused, text, trireme};
 
@@ -109,12 +111,19 @@ fn plain_text_stays_on_this_machine() {
 
 #[test]
 fn a_cluster_that_is_not_there_is_said_to_be_unreachable() {
-    let nowhere = ["--endpoints", "http://127.0.0.1:1"];
-    let complaint = refused(&[&["status"], &nowhere[..]].concat());
-    assert!(
-        complaint.contains("1 of 1 members are not well"),
-        "{complaint}"
-    );
+    // One that refuses connections, and one that answers nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    for (nowhere, bound) in [("http://127.0.0.1:1", 2), (&*silent, 5)] {
+        let begun = Instant::now();
+        let complaint = refused(&["status", "--endpoints", nowhere]);
+        assert!(
+            complaint.contains("1 of 1 members are not well"),
+            "{complaint}"
+        );
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(bound), "{nowhere}: {took:?}");
+    }
     let dir = tempfile::tempdir().unwrap();
     let complaint = refused(&["dev", "status", "--data", dir.path().to_str().unwrap()]);
     assert!(complaint.contains("no cluster runs"), "{complaint}");

@@ -78,10 +78,10 @@ impl Run {
 
     /// Does it, and fails with what the checkers say unless all of them are content.
     #[track_caller]
-    pub(crate) fn must_be_valid(self) {
+    pub(crate) fn must_be_valid(self) -> Outcome {
         let outcome = self.outcome();
         let valid = outcome.code == Some(0);
-        outcome.must(valid, "every checker is content");
+        outcome.must(valid, "every checker is content")
     }
 }
 
@@ -94,6 +94,15 @@ impl Outcome {
             report.verdict == verdict && (anomaly.is_empty() || report.has(anomaly))
         });
         self.must(holds, &format!("{checker} says {verdict} {anomaly}"))
+    }
+
+    /// Fails unless each of these faults struck.
+    #[track_caller]
+    pub(crate) fn must_have_met(self, faults: &[&str]) {
+        let report = self.reports.iter().find(|r| r.checker == "coverage");
+        let met = |fault: &&str| report.is_some_and(|report| report.counts.contains_key(*fault));
+        let holds = faults.iter().all(met);
+        self.must(holds, &format!("each of {faults:?} strikes"));
     }
 
     #[track_caller]

@@ -39,9 +39,9 @@ fn cluster_that_compacts_while_members_are_cut_off() {
 }
 
 #[test]
-#[ignore = "an hour: make soak"]
+#[ignore = "forty minutes: make soak"]
 fn soak_partitions() {
-    for seed in 0..5 {
+    for seed in 0..3 {
         for workload in ["register", "append", "set", "watch", "lease", "compaction"] {
             run(&format!("{workload}-partitions"), 60, seed).must_be_valid();
             run(&format!("{workload}-partitions"), 60, seed)
@@ -52,9 +52,9 @@ fn soak_partitions() {
 }
 
 #[test]
-#[ignore = "half an hour: make soak"]
+#[ignore = "twenty minutes: make soak"]
 fn soak_needs_loops_everything() {
-    for seed in 0..5 {
+    for seed in 0..3 {
         for workload in ["register", "append", "set", "watch", "lease", "compaction"] {
             run(&format!("{workload}-mixed"), 60, seed).must_be_valid();
         }

@@ -43,6 +43,7 @@ pub struct StoreConfig {
     #[serde(with = "text")]
     pub initial_cluster_token: String,
     /// Peer URLs of a running cluster to join; passed over once the data directory holds a member.
+    /// Wins over `initial-cluster`.
     #[serde(with = "texts")]
     pub join: Vec<Url>,
     /// With `join`: stay a learner instead of becoming a voter when caught up. Default: false.
@@ -75,6 +76,10 @@ pub struct StoreConfig {
     /// Live bytes from which on writes are refused. Default: 16 GiB.
     #[serde(with = "text")]
     pub quota_backend_bytes: ByteSize,
+    /// Disk kept in reserve, to be given up when the rest is used; at most 1/16 of what is free.
+    /// Default: 256 MiB.
+    #[serde(with = "text")]
+    pub reserve_bytes: ByteSize,
     /// What the retention counts. Default: periodic.
     #[serde(with = "text")]
     pub auto_compaction_mode: CompactionMode,
@@ -139,6 +144,7 @@ impl Default for StoreConfig {
             heartbeat_interval: Span::from_millis(50),
             election_timeout: Span::from_millis(300),
             quota_backend_bytes: ByteSize::mib(16 * 1024),
+            reserve_bytes: ByteSize::mib(256),
             auto_compaction_mode: CompactionMode::Periodic,
             auto_compaction_retention: "0".into(),
             memory_budget: ByteSize::mib(224),
@@ -277,13 +283,8 @@ impl StoreConfig {
             );
         }
         if !self.join.is_empty() {
-            if !self.initial_cluster.is_empty() {
-                found.add(
-                    "join",
-                    "joining a running cluster and founding one exclude each other: remove join \
-                     or initial-cluster",
-                );
-            }
+            // Joining wins: it is what an operator asks for on top of the file that founded the
+            // cluster, and a founder whose disk was lost must not found anything.
             return;
         }
         if self.learner {

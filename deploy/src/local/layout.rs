@@ -349,8 +349,8 @@ impl Layout {
     /// The contents of `etcdctl.env`.
     ///
     /// Without TLS the names are there with empty values, so that sourcing the file also clears
-    /// what another cluster's file has set; and endpoints have no scheme, because etcdctl 3.4 sends
-    /// one along as part of the host's name, which no HTTP/2 server but Go's puts up with.
+    /// what another cluster's file has set; and endpoints have no scheme, which etcdctl 3.4 would
+    /// send along as part of the host's name (our servers put up with that, few others do).
     fn etcdctl_env(&self) -> String {
         let endpoint = |n| match self.client_url(n) {
             url if url.secure => url.to_string(),

@@ -1,7 +1,8 @@
 //! What a member sends to its peers on behalf of Raft.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
 use super::peers::{Client, Peers};
+use super::reach::{self, Reach};
 use super::snapshot::{SnapshotDir, chunks, offer};
 use super::types::{
     LogId, Node, TypeConfig, Vote, entry_to_pb, log_id_from_pb, log_id_to_pb, vote_from_pb,
@@ -50,6 +52,54 @@ pub struct Network {
     peers: Peers,
     from: u64,
     metrics: Arc<Metrics>,
+    reach: Arc<Reach>,
+    acknowledged: Arc<Acknowledged>,
+}
+
+/// What each peer has acknowledged to this leadership, as its vote and the index.
+///
+/// A peer that denies it later has lost log entries that a majority may have been counted with.
+/// openraft would take its answer for a bug and panic: it is told that the peer is unreachable,
+/// and the peer, which finds out by itself, stops.
+#[derive(Default)]
+struct Acknowledged(Mutex<BTreeMap<u64, (Vote, u64)>>);
+
+impl Acknowledged {
+    fn note(&self, target: u64, vote: Vote, last: Option<&LogId>) {
+        let Some(last) = last else { return };
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers.entry(target).or_insert((vote, last.index));
+        if peer.0 == vote {
+            peer.1 = peer.1.max(last.index);
+        } else {
+            *peer = (vote, last.index);
+        }
+    }
+
+    /// Passes an answer on, unless the peer denies what it had acknowledged.
+    fn check(
+        &self,
+        target: u64,
+        vote: Vote,
+        answer: StreamAppendResult<TypeConfig>,
+    ) -> Rpc<StreamAppendResult<TypeConfig>> {
+        match &answer {
+            Ok(last) => self.note(target, vote, last.as_ref()),
+            Err(StreamAppendError::Conflict(at)) => {
+                let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let had = peers.get(&target).filter(|(to, _)| *to == vote);
+                if let Some((_, had)) = had.filter(|(_, had)| *had >= at.index) {
+                    let text = format!(
+                        "it denies entry {} of the log, although it acknowledged all up to {had}",
+                        at.index
+                    );
+                    return Err(RPCError::Unreachable(Unreachable::from_string(text)));
+                }
+            }
+            Err(StreamAppendError::HigherVote(_)) => {}
+        }
+        Ok(answer)
+    }
 }
 
 impl Network {
@@ -59,6 +109,8 @@ impl Network {
             peers,
             from,
             metrics,
+            reach: Arc::default(),
+            acknowledged: Arc::default(),
         }
     }
 
@@ -66,8 +118,11 @@ impl Network {
         Link {
             from: self.from,
             target,
+            name: reach::name_of(target, node),
             heartbeat,
             client: self.peers.client(target, node),
+            reach: self.reach.clone(),
+            acknowledged: self.acknowledged.clone(),
             figures: Figures::new(&self.metrics, target, heartbeat),
         }
     }
@@ -90,9 +145,12 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub struct Link {
     from: u64,
     target: u64,
+    name: String,
     heartbeat: bool,
     client: Client,
     figures: Figures,
+    reach: Arc<Reach>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 /// What is counted about one link.
@@ -152,7 +210,16 @@ impl Link {
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Rpc<T> {
         let begun = Instant::now();
+        // Heartbeats alone go to a peer all the time.
+        let noted = self
+            .heartbeat
+            .then(|| self.reach.call(self.target, &self.name));
         let answer = timeout(limit, call).await;
+        match (noted, &answer) {
+            (Some(call), Ok(Ok(_))) => call.answered(),
+            (Some(call), Ok(Err(status))) => call.failed(status),
+            (_, _) => {}
+        }
         self.figures
             .called(matches!(answer, Ok(Ok(_))), begun.elapsed());
         match answer {
@@ -222,11 +289,13 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let mut client = self.client.clone();
+        let vote = request.vote;
         let call = client.heartbeat(append_to_pb(request));
         let reply = self
             .within(RPCTypes::AppendEntries, option.hard_ttl(), call)
             .await?;
-        Ok(match append_result(reply)? {
+        let result = append_result(reply)?;
+        Ok(match self.acknowledged.check(self.target, vote, result)? {
             Ok(last) => AppendEntriesResponse::PartialSuccess(last),
             Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
             Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
@@ -251,6 +320,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             let Some(first) = input.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
             };
+            let vote = first.vote;
             let input = stream::iter([first]).chain(input);
             let sent = Arc::new(AtomicU64::new(0));
             let counter = sent.clone();
@@ -266,11 +336,13 @@ impl RaftNetworkV2<TypeConfig> for Link {
                     client.append(requests),
                 )
                 .await?;
+            let (target, acknowledged) = (self.target, self.acknowledged.clone());
             let answers = stream::unfold(Some((replies, 0)), move |state| {
-                let sent = sent.clone();
+                let (sent, acknowledged) = (sent.clone(), acknowledged.clone());
                 async move {
                     let (mut replies, received) = state?;
                     let answer = next_reply(&mut replies, &sent, received).await?;
+                    let answer = answer.and_then(|result| acknowledged.check(target, vote, result));
                     let next = match &answer {
                         Ok(Ok(_)) => Some((replies, received + 1)),
                         _ => None,
@@ -312,6 +384,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let client = self.client.clone();
+        let last = snapshot.meta.last_log_id;
         let sending = send_snapshot(client, vote, snapshot);
         let begun = Instant::now();
         tokio::select! {
@@ -319,11 +392,17 @@ impl RaftNetworkV2<TypeConfig> for Link {
                 self.figures.snapshots[usize::from(sent.is_ok())].inc();
                 self.figures.snapshot_time.observe_duration(begun.elapsed());
                 match sent {
-                Ok(reply) => Ok(SnapshotResponse::new(vote_from_pb(reply.vote))),
-                Err(status) => Err(match failed_snapshot(&status) {
-                    RPCError::Unreachable(error) => StreamingError::Unreachable(error),
-                    _ => StreamingError::Network(NetworkError::new(&status)),
-                }),
+                    Ok(reply) => {
+                        let granted = vote_from_pb(reply.vote);
+                        if granted == vote {
+                            self.acknowledged.note(self.target, vote, last.as_ref());
+                        }
+                        Ok(SnapshotResponse::new(granted))
+                    }
+                    Err(status) => Err(match failed_snapshot(&status) {
+                        RPCError::Unreachable(error) => StreamingError::Unreachable(error),
+                        _ => StreamingError::Network(NetworkError::new(&status)),
+                    }),
                 }
             },
             closed = cancel => Err(StreamingError::Closed(closed)),

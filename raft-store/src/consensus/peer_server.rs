@@ -27,6 +27,7 @@ use super::types::{
 use crate::error::Error;
 use crate::pb::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    Member as PbMember,
 };
 use crate::pb::peer::peer_server::Peer;
 use crate::pb::peer::{self, append_reply, transfer_leader_reply};
@@ -53,6 +54,10 @@ pub trait Local: Send + Sync + 'static {
         &self,
         change: peer::MemberChange,
     ) -> crate::Result<peer::MemberChangeReply>;
+    /// The members as a quorum has agreed on them.
+    async fn confirmed_members(&self) -> crate::Result<Vec<PbMember>>;
+    /// This member's log lacks an entry that it had acknowledged: it must not go on.
+    fn lost_log(&self, entry: u64);
 }
 
 /// The peer service of one member.
@@ -224,6 +229,19 @@ impl Peer for PeerService {
             .await
             .map_err(stopped)?;
         let result = response.into_stream_result(prev, last.or(prev));
+        match &result {
+            Ok(_) => self.consensus.hear(),
+            // A heartbeat names the last entry that this member has acknowledged to that leader,
+            // which must have been on its disk.
+            Err(StreamAppendError::Conflict(at)) => {
+                self.local.lost_log(at.index);
+                return Err(Status::data_loss(format!(
+                    "entry {} of the log, which was acknowledged, is lost",
+                    at.index
+                )));
+            }
+            Err(StreamAppendError::HigherVote(_)) => {}
+        }
         Ok(Response::new(append_to_pb(result)))
     }
 
@@ -440,15 +458,24 @@ impl Peer for PeerService {
 
     async fn describe(
         &self,
-        _: Request<peer::DescribeRequest>,
+        request: Request<peer::DescribeRequest>,
     ) -> Result<Response<peer::DescribeReply>, Status> {
-        let reply = self.consensus.view(|metrics| peer::DescribeReply {
+        let confirmed = if request.get_ref().confirmed_for == self.cluster_id {
+            let members = self.local.confirmed_members().await;
+            Some(members.map_err(|error| status(&error))?)
+        } else {
+            None
+        };
+        let mut reply = self.consensus.view(|metrics| peer::DescribeReply {
             cluster_id: self.cluster_id,
             member_id: self.consensus.id,
             members: members_of(metrics.membership_config.membership()),
             leader: metrics.current_leader.unwrap_or(0),
             format: FORMAT,
         });
+        if let Some(members) = confirmed {
+            reply.members = members;
+        }
         Ok(Response::new(reply))
     }
 }

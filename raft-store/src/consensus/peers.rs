@@ -65,7 +65,8 @@ impl Interceptor for Address {
 pub struct Peers {
     cluster_id: u64,
     dial: Dial,
-    metrics: Option<Arc<Metrics>>,
+    /// Where is counted, on behalf of which member.
+    metrics: Option<(Arc<Metrics>, u64)>,
 }
 
 impl Peers {
@@ -78,10 +79,10 @@ impl Peers {
         }
     }
 
-    /// Counts the bytes of connections to named members.
-    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+    /// Counts the connections of a member to named members.
+    pub fn counted(self, metrics: Arc<Metrics>, local: u64) -> Self {
         Self {
-            metrics: Some(metrics),
+            metrics: Some((metrics, local)),
             ..self
         }
     }
@@ -98,7 +99,9 @@ impl Peers {
             target: target.map(hexadecimal),
         };
         let dial = match (&self.metrics, target) {
-            (Some(metrics), Some(target)) => traffic::counted(self.dial.clone(), metrics, target),
+            (Some((metrics, local)), Some(target)) => {
+                traffic::counted(self.dial.clone(), metrics, *local, target)
+            }
             _ => self.dial.clone(),
         };
         PeerClient::with_interceptor(channel(&dial, urls), address)

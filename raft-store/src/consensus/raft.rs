@@ -70,6 +70,8 @@ pub struct Consensus {
     pub(crate) timings: Timings,
     proposals: mpsc::Sender<forward::Proposal>,
     barriers: mpsc::Sender<oneshot::Sender<Result<u64>>>,
+    /// When a leader was last heard.
+    heard: Arc<Mutex<Instant>>,
     #[cfg(feature = "mutants")]
     pub(crate) mutants: crate::mutants::Mutants,
     /// The connection to the leader, with whom it leads to.
@@ -138,6 +140,7 @@ impl Consensus {
             timings: parts.timings,
             proposals,
             barriers,
+            heard: Arc::new(Mutex::new(Instant::now())),
             #[cfg(feature = "mutants")]
             mutants: parts.mutants,
             link: Arc::default(),
@@ -171,6 +174,17 @@ impl Consensus {
     /// The current term.
     pub fn term(&self) -> u64 {
         self.view(|metrics| metrics.current_term)
+    }
+
+    /// Notes that a leader was heard.
+    pub(crate) fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// For how long no leader was heard; counted from the start at first.
+    pub(crate) fn silence(&self) -> Duration {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.elapsed()
     }
 
     /// The deadline of a request that begins now.

@@ -1,4 +1,4 @@
-//! Counts the bytes of connections to peers, inside of TLS.
+//! Counts the connections to peers, and their bytes inside of TLS.
 //!
 //! Each member counts the connections that it made: what it sent on them, and what came back.
 
@@ -8,14 +8,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use seams::BoxedStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::peers::Dial;
-use crate::metrics::{From as Sender, Metrics, To};
+use crate::metrics::{Between, From as Sender, Metrics, To};
 
-/// Dials as `dial` does, and counts towards a member.
-pub(super) fn counted(dial: Dial, metrics: &Metrics, target: u64) -> Dial {
+/// Dials as `dial` does on behalf of a member, and counts towards another.
+pub(super) fn counted(dial: Dial, metrics: &Metrics, local: u64, target: u64) -> Dial {
+    let between = Between::new(local, target);
+    let links = Links {
+        active: metrics.active_peers.get_or_create(&between).clone(),
+        ended: metrics.disconnected_peers.get_or_create(&between).clone(),
+    };
     let name = format!("{target:x}");
     let to = To { To: name.clone() };
     let from = Sender { From: name };
@@ -23,10 +29,13 @@ pub(super) fn counted(dial: Dial, metrics: &Metrics, target: u64) -> Dial {
     let received = metrics.peer_received_bytes.get_or_create(&from).clone();
     Arc::new(move |url| {
         let (dialing, sent, received) = (dial(url), sent.clone(), received.clone());
+        let links = links.clone();
         Box::pin(async move {
             let stream = dialing.await?;
+            links.active.inc();
             Ok(Box::new(Counted {
                 stream,
+                links,
                 sent,
                 received,
             }) as BoxedStream)
@@ -34,10 +43,26 @@ pub(super) fn counted(dial: Dial, metrics: &Metrics, target: u64) -> Dial {
     })
 }
 
+/// The connections to one member, of all clients together.
+#[derive(Clone)]
+struct Links {
+    active: Gauge,
+    ended: Counter,
+}
+
 struct Counted {
     stream: BoxedStream,
+    links: Links,
     sent: Counter,
     received: Counter,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.links.active.dec() == 1 {
+            self.links.ended.inc();
+        }
+    }
 }
 
 impl AsyncRead for Counted {

@@ -42,6 +42,8 @@ pub struct Node {
     pub client_urls: Vec<String>,
     /// A learner that becomes a voter by itself once it has caught up.
     pub promote: bool,
+    /// The request that added it; 0 for founders.
+    pub added_by: u64,
 }
 
 openraft::declare_raft_types!(
@@ -146,6 +148,7 @@ pub(crate) fn membership_to_pb(membership: &Membership) -> log::Membership {
                 peer_urls: node.peer_urls.clone(),
                 client_urls: node.client_urls.clone(),
                 promote: node.promote,
+                added_by: node.added_by,
             })
             .collect(),
     }
@@ -163,6 +166,7 @@ pub(crate) fn membership_from_pb(membership: &log::Membership) -> io::Result<Mem
             peer_urls: node.peer_urls.clone(),
             client_urls: node.client_urls.clone(),
             promote: node.promote,
+            added_by: node.added_by,
         };
         (node.id, value)
     });

@@ -10,9 +10,71 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use seams::Tasks;
 
+use super::Member;
+use super::identity::{Identity, Retired};
 use crate::consensus::raft::Consensus;
 use crate::consensus::types::TypeConfig;
 use crate::wal::Wal;
+
+/// What kind of trouble keeps a member from running: what a service manager may do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It may pass: another start may succeed.
+    Passing,
+    /// The settings cannot work.
+    Settings,
+    /// The data directory cannot be used as it is: it is damaged, of another cluster, or of a
+    /// format that this program does not know.
+    Directory,
+    /// The cluster has removed the member.
+    Removed,
+}
+
+impl Member {
+    /// What kind of trouble made the member stop by itself.
+    pub fn failure_kind(&self) -> FailureKind {
+        *self.0.failure_kind.get().unwrap_or(&FailureKind::Passing)
+    }
+
+    /// Ends this member's identity: it stops now, and its directory refuses to start again.
+    pub(super) fn retire(&self, why: Retired) {
+        let kind = match why {
+            Retired::Removed => FailureKind::Removed,
+            Retired::LostLog { .. } => FailureKind::Directory,
+        };
+        if self.0.failure_kind.set(kind).is_err() {
+            return;
+        }
+        let identity = Identity {
+            retired: Some(why),
+            ..self.0.identity.clone()
+        };
+        let dir = &self.config().data_dir;
+        if let Err(error) = identity.save(self.seams().disk.as_ref(), dir) {
+            tracing::warn!(%error, "could not note that this member's identity has ended");
+        }
+        self.tasks().fail(identity.ended(dir).unwrap_or_default());
+    }
+
+    /// Stops, because the peers belong to another cluster now.
+    pub(super) fn is_foreign(&self, cluster: u64) {
+        if self.0.failure_kind.set(FailureKind::Directory).is_err() {
+            return;
+        }
+        self.tasks().fail(self.foreign(cluster));
+    }
+
+    /// That a peer is of another cluster, and what to do.
+    pub(super) fn foreign(&self, cluster: u64) -> String {
+        let (dir, own) = (self.config().data_dir.display(), self.cluster_id());
+        format!(
+            "member {} belongs to another cluster ({own:x}) than those at its peers' addresses now \
+             ({cluster:x}). If the cluster was recovered without it, empty {dir} and start it with \
+             --join",
+            self.name()
+        )
+    }
+}
 
 /// Fails the tasks once Raft or the writer of the log has stopped although nobody asked it to.
 pub(super) fn watch(

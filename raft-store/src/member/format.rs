@@ -31,6 +31,7 @@ impl MemberFormat for MemberFiles {
             name: identity.name.clone(),
             // Its log begins when it starts.
             has_log: false,
+            retired: None,
             founders: identity.members.iter().map(founder).collect(),
         }
         .encode()
@@ -58,6 +59,7 @@ impl MemberFormat for MemberFiles {
             peer_urls: member.peer_urls.clone(),
             client_urls: Vec::new(),
             promote: false,
+            added_by: 0,
         };
         let voters = log::Voters {
             ids: members.iter().map(|member| member.id).collect(),

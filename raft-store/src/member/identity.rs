@@ -32,6 +32,23 @@ pub struct Identity {
     /// The founding members of the cluster, empty for one that joined later.
     #[serde(default)]
     pub founders: Vec<Founder>,
+    /// Why the member must not come back under this identity, if it must not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Retired>,
+}
+
+/// The end of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retired {
+    /// The cluster removed the member. It may have decided much without it since.
+    Removed,
+    /// The log lacks what the member had acknowledged: with its vote, a leader could be elected
+    /// who lacks it as well.
+    LostLog {
+        /// The first entry that is known to be missing.
+        entry: u64,
+    },
 }
 
 /// A founding member.
@@ -90,6 +107,7 @@ impl Identity {
             name: name.to_owned(),
             has_log: false,
             founders,
+            retired: None,
         })
     }
 
@@ -104,7 +122,7 @@ impl Identity {
             .map_err(|error| StartError::io("read", &path, error))?;
         Self::decode(&bytes)
             .map(Some)
-            .map_err(|reason| StartError::Config(format!("{}: {reason}", path.display())))
+            .map_err(|reason| StartError::Directory(format!("{}: {reason}", path.display())))
     }
 
     /// Writes the identity of a data directory.
@@ -112,6 +130,24 @@ impl Identity {
         let path = data_dir.join(IDENTITY_FILE);
         disk.write_atomic(&path, &self.encode())
             .map_err(|error| StartError::io("write", &path, error))
+    }
+
+    /// Why the data in `data_dir` may not be used, with what to do, once the identity has ended.
+    pub fn ended(&self, data_dir: &Path) -> Option<String> {
+        let (name, id, dir) = (&self.name, self.member_id, data_dir.display());
+        let again = format!("empty {dir} and start it with --join");
+        Some(match self.retired? {
+            Retired::Removed => format!(
+                "member {name} ({id:x}) was removed from its cluster and serves nothing more. To let \
+                 this machine in again, {again}"
+            ),
+            Retired::LostLog { entry } => format!(
+                "member {name} ({id:x}) lost its log from entry {entry} or before, which it had \
+                 acknowledged: the disk lost data, or it is an old copy. It must not vote any more. \
+                 Nothing is lost while a majority of the members runs. Remove it with `trireme member \
+                 remove {id:x}`, {again}"
+            ),
+        })
     }
 
     /// The contents of the identity file.
@@ -166,6 +202,16 @@ mod tests {
     fn an_identity_survives_its_file() {
         let identity = Identity::founding("a", &members(), "t").unwrap();
         assert_eq!(Identity::decode(&identity.encode()).unwrap(), identity);
+        let ended = Identity {
+            retired: Some(Retired::LostLog { entry: 7 }),
+            ..identity.clone()
+        };
+        assert_eq!(Identity::decode(&ended.encode()).unwrap(), ended);
+        let why = ended.ended(Path::new("/data")).unwrap();
+        assert!(
+            why.contains("entry 7") && why.contains("empty /data"),
+            "{why}"
+        );
         let newer = Identity {
             format: FORMAT + 1,
             ..identity

@@ -92,21 +92,22 @@ impl Lessor {
         self.lock().expired(now, limit)
     }
 
-    /// What every lease has left, for the record of the leadership of `term`: in seconds, at least
-    /// 1, and rounded up, for a new leader ends no lease early.
-    pub fn checkpoint(&self, term: u64, now: Instant) -> Vec<Granted> {
+    /// What the leases have left, for the record of the leadership of `term`, of those that have
+    /// more than `interval` left: in seconds, rounded up, for a new leader ends no lease early. The
+    /// others are over, or renewed, before it would matter.
+    pub fn checkpoint(&self, term: u64, now: Instant, interval: Duration) -> Vec<Granted> {
         let mut state = self.lock();
         if state.term != term {
             return Vec::new();
         }
+        let long = state.queue.iter().rev();
+        let long = long.take_while(|(at, _)| at.saturating_duration_since(now) > interval);
         let left = |at: &Instant| {
             let left = at.saturating_duration_since(now);
             (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
         };
-        let leases: Vec<Granted> = state
-            .expiry
-            .iter()
-            .map(|(id, at)| (*id, i64::try_from(left(at)).unwrap_or(i64::MAX)))
+        let leases: Vec<Granted> = long
+            .map(|(at, id)| (*id, i64::try_from(left(at)).unwrap_or(i64::MAX)))
             .collect();
         state.record_pending |= !leases.is_empty();
         leases
@@ -230,12 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn only_leases_that_outlive_the_interval_are_checkpointed() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, 10), (8, 300), (9, 301), (10, 900)], start);
+        let interval = Duration::from_secs(300);
+        assert_eq!(lessor.checkpoint(1, start, interval), [(10, 900), (9, 301)]);
+        let later = start + Duration::from_secs(590);
+        assert_eq!(lessor.checkpoint(1, later, interval), [(10, 310)]);
+    }
+
+    #[test]
     fn an_endless_lease_does_not_overflow() {
         let lessor = Lessor::default();
         let start = Instant::now();
         lessor.sync(1, &[(7, i64::MAX)], start);
         assert!(lessor.expired(start, 10).is_empty());
-        assert!(lessor.checkpoint(1, start)[0].1 > 0);
+        assert!(lessor.checkpoint(1, start, Duration::ZERO)[0].1 > 0);
     }
 
     #[test]
@@ -243,10 +255,16 @@ mod tests {
         let lessor = Lessor::default();
         let start = Instant::now();
         lessor.sync(1, &[(7, 10), (8, 1)], start);
-        assert_eq!(lessor.checkpoint(1, start), [(7, 10), (8, 1)]);
+        assert_eq!(
+            lessor.checkpoint(1, start, Duration::ZERO),
+            [(7, 10), (8, 1)]
+        );
         let later = start + Duration::from_millis(1200);
-        assert_eq!(lessor.checkpoint(1, later), [(7, 9), (8, 1)]);
-        assert!(lessor.checkpoint(2, later).is_empty(), "another term");
+        assert_eq!(lessor.checkpoint(1, later, Duration::ZERO), [(7, 9)]);
+        assert!(
+            lessor.checkpoint(2, later, Duration::ZERO).is_empty(),
+            "another term"
+        );
     }
 
     #[test]
@@ -254,16 +272,16 @@ mod tests {
         let lessor = Lessor::default();
         let start = Instant::now();
         lessor.sync(1, &[], start);
-        assert!(lessor.checkpoint(1, start).is_empty());
+        assert!(lessor.checkpoint(1, start, Duration::ZERO).is_empty());
         assert!(!lessor.is_record_pending(1), "nothing to record");
         lessor.sync(1, &[(7, 10)], start);
-        assert!(!lessor.checkpoint(1, start).is_empty());
+        assert!(!lessor.checkpoint(1, start, Duration::ZERO).is_empty());
         assert!(lessor.is_record_pending(1));
         lessor.recorded(2);
         assert!(lessor.is_record_pending(1), "another term's");
         lessor.recorded(1);
         assert!(!lessor.is_record_pending(1));
-        assert!(!lessor.checkpoint(1, start).is_empty());
+        assert!(!lessor.checkpoint(1, start, Duration::ZERO).is_empty());
         lessor.sync(2, &[(7, 10)], start);
         assert!(
             !lessor.is_record_pending(2),

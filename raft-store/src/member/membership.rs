@@ -94,11 +94,12 @@ impl Member {
         self.transfer_to(target).await
     }
 
-    /// Has the leader carry out a change. A change that may have happened is not repeated blindly:
-    /// each of them is harmless to ask for twice but `Add`, which would find its URLs taken.
+    /// Has the leader carry out a change. Each of them is harmless to ask for twice; for `Add` its
+    /// number sees to that.
     async fn request_change(&self, change: Change) -> Result<MemberChangeReply> {
         let change = MemberChange {
             change: Some(change),
+            request: self.seams().rng.next_u64().max(1),
         };
         self.on_leader(
             || self.change_membership(change.clone()),
@@ -149,11 +150,12 @@ impl Member {
         if !self.is_leader() {
             return Err(Error::LeaderChanged);
         }
+        let request = change.request;
         let change = change
             .change
             .ok_or_else(|| Error::InvalidArgument("an empty membership change".to_owned()))?;
         let id = match change {
-            Change::Add(add) => self.add(add).await?,
+            Change::Add(add) => self.add(add, request).await?,
             Change::Remove(remove) => self.remove(remove.id).await?,
             Change::Update(update) => self.update(update).await?,
             Change::Promote(promote) => self.promote(promote.id, true).await?,
@@ -169,8 +171,16 @@ impl Member {
         })
     }
 
-    async fn add(&self, add: MemberAddRequest) -> Result<u64> {
+    async fn add(&self, add: MemberAddRequest, request: u64) -> Result<u64> {
         check_urls(&add.peer_ur_ls)?;
+        // An earlier attempt was carried out, although its answer was lost.
+        let membership = self.membership();
+        let mut added = membership
+            .nodes()
+            .filter(|(_, node)| node.added_by == request);
+        if let Some((id, _)) = added.next().filter(|_| request != 0) {
+            return Ok(*id);
+        }
         check_urls_free(&self.membership(), None, &add.peer_ur_ls)?;
         let id = match self
             .propose(
@@ -185,6 +195,7 @@ impl Member {
         let node = Node {
             peer_urls: add.peer_ur_ls,
             promote: !add.is_learner,
+            added_by: request,
             ..Node::default()
         };
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true)
@@ -251,6 +262,7 @@ impl Member {
             client_urls: member.client_ur_ls,
             peer_urls,
             promote: node.promote,
+            added_by: node.added_by,
         };
         self.set_node(member.id, node).await
     }
@@ -405,7 +417,8 @@ impl Member {
             if *id != self.id() {
                 let node = membership.get_node(id)?;
                 let mut client = self.consensus().peers.client(*id, node);
-                let answer = timeout(PROBE_TIMEOUT, client.describe(DescribeRequest {})).await;
+                let answer =
+                    timeout(PROBE_TIMEOUT, client.describe(DescribeRequest::default())).await;
                 let there = answer.ok()?.ok()?.into_inner();
                 // The address may have passed to another member, even of another cluster.
                 if (there.cluster_id, there.member_id) != (self.cluster_id(), *id) {

@@ -2,16 +2,19 @@
 
 use std::sync::{Arc, OnceLock};
 
+use openraft::LogIdOptionExt;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::Member;
+use super::identity::Retired;
 use crate::consensus::peer_server::Local;
 use crate::consensus::peers::Client;
 use crate::consensus::raft::Pause;
+use crate::consensus::types::members_of;
 use crate::error::{Error, Result};
 use crate::pb::etcdserverpb::{
-    LeaseKeepAliveResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    LeaseKeepAliveResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member as PbMember,
 };
 use crate::pb::peer;
 use crate::server::status;
@@ -83,6 +86,24 @@ impl Local for Member {
     async fn change_members(&self, change: peer::MemberChange) -> Result<peer::MemberChangeReply> {
         self.change_membership(change).await
     }
+
+    async fn confirmed_members(&self) -> Result<Vec<PbMember>> {
+        self.read_barrier().await?;
+        let (members, at) = self.consensus().view(|metrics| {
+            let membership = &metrics.membership_config;
+            let at = membership.log_id().index();
+            (members_of(membership.membership()), at)
+        });
+        // What the log says after that may yet be taken back.
+        if at > self.0.mvcc.applied().map(|at| at.index) {
+            return Err(Error::Unhealthy);
+        }
+        Ok(members)
+    }
+
+    fn lost_log(&self, entry: u64) {
+        self.retire(Retired::LostLog { entry });
+    }
 }
 
 impl Member {
@@ -119,5 +140,16 @@ impl Local for Late {
 
     async fn change_members(&self, change: peer::MemberChange) -> Result<peer::MemberChangeReply> {
         self.member()?.change_members(change).await
+    }
+
+    async fn confirmed_members(&self) -> Result<Vec<PbMember>> {
+        self.member()?.confirmed_members().await
+    }
+
+    fn lost_log(&self, entry: u64) {
+        // Heartbeats go on: it will be found again.
+        if let Ok(member) = self.member() {
+            member.lost_log(entry);
+        }
     }
 }

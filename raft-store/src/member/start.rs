@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -11,27 +10,22 @@ use openraft::LogIdOptionExt;
 use openraft::async_runtime::WatchReceiver;
 use seams::{Seams, Tasks};
 use tokio::sync::{Mutex, RwLock, watch};
-use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::config::{Config, Start};
-use super::identity::{IDENTITY_FILE, Identity};
+use super::identity::{Identity, Retired};
 use super::lessor::Lessor;
-use super::{Inner, Member, StartError, fatal, measured, probe, space, upkeep};
+use super::{Inner, Member, StartError, fatal, founding, joining, measured, probe, space, upkeep};
 use crate::consensus::databases::Databases;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::peer_server::PeerService;
 use crate::consensus::peers::{Dial, Peers};
 use crate::consensus::raft::{Consensus, Metrics as RaftMetrics, Parts};
 use crate::consensus::state_machine::StateMachine;
-use crate::consensus::types::Node;
 use crate::engine::{OpenEngine, RocksConfig, RocksEngine};
-use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::mvcc::{Mvcc, MvccConfig};
-use crate::pb::etcdserverpb::MemberAddRequest;
 use crate::pb::peer::peer_server::PeerServer;
-use crate::pb::peer::{DescribeRequest, MemberChange, member_change::Change};
 use crate::server::listen::{Handler, Security, listen};
 use crate::server::tls::{ClientTls, ServerTls};
 use crate::server::watch::WatchConfig;
@@ -45,14 +39,6 @@ pub const WAL_DIR: &str = "wal";
 pub const LOCK_FILE: &str = "LOCK";
 const SNAPSHOTS_DIR: &str = "snapshots";
 
-/// How long a founding member looks for its peers before it founds the cluster without hearing
-/// from all of them.
-const FOUNDING_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a joining member keeps asking to be added.
-const JOIN_PATIENCE: Duration = Duration::from_secs(60);
-/// One question to a peer, and the pause between two rounds of questions.
-const ASK_TIMEOUT: Duration = Duration::from_secs(2);
-const ASK_PAUSE: Duration = Duration::from_millis(100);
 /// Messages between members: the largest append and its envelope.
 const PEER_MESSAGE_MAX: usize = 64 << 20;
 
@@ -98,7 +84,7 @@ async fn start(
         .map_err(|error| StartError::io("create", &data_dir, error))?;
     let lock_path = data_dir.join(LOCK_FILE);
     let lock = disk.lock(&lock_path).map_err(|error| {
-        StartError::Config(format!(
+        StartError::InUse(format!(
             "{} is in use by another process ({error}): stop that one first",
             data_dir.display()
         ))
@@ -112,13 +98,28 @@ async fn start(
     let security = PeerSecurity::load(&config, &seams, &metrics, &tasks)?;
     let dial = dialer(&seams, security.client.clone());
     let mut identity = match Identity::load(disk.as_ref(), &data_dir)? {
-        Some(identity) => identity,
+        Some(identity) => {
+            if matches!(config.start, Start::Join { .. }) {
+                tracing::info!(
+                    member = %format_args!("{:x}", identity.member_id),
+                    "the data directory holds a member already: join is passed over"
+                );
+            }
+            identity
+        }
         None => {
-            let identity = new_identity(&config, &dial).await?;
+            let identity = joining::new_identity(&config, seams.rng.as_ref(), &dial).await?;
             identity.save(disk.as_ref(), &data_dir)?;
             identity
         }
     };
+
+    if let Some(why) = identity.ended(&data_dir) {
+        return Err(match identity.retired {
+            Some(Retired::Removed) => StartError::Removed(why),
+            _ => StartError::Directory(why),
+        });
+    }
 
     let databases = Databases::new(&data_dir, disk.clone());
     let io = |action, error| StartError::io(action, &data_dir, error);
@@ -136,12 +137,7 @@ async fn start(
     )?;
     let log_bytes = Arc::new(AtomicU64::new(0));
     if identity.has_log && !disk.exists(&data_dir.join(WAL_DIR)) {
-        return Err(StartError::Config(format!(
-            "the log of member {:x} is missing from {}: without it the member must not vote. Remove \
-             the member from the cluster, empty the directory, and start it again with --join",
-            identity.member_id,
-            data_dir.display()
-        )));
+        return Err(log_is_missing(&identity, &data_dir));
     }
     let free = disk
         .free_bytes(&data_dir)
@@ -153,6 +149,11 @@ async fn start(
     };
     let wal_dir = data_dir.join(WAL_DIR);
     let (wal, recovered) = Wal::open(&wal_dir, &seams, &log_tasks, wal_config)?;
+    let empty = recovered.vote.is_none() && recovered.last.is_none() && recovered.purged.is_none();
+    // Entry 0 is in a restored database too, which has had no log yet.
+    if empty && mvcc.applied().is_some_and(|at| at.index > 0) {
+        return Err(log_is_missing(&identity, &data_dir));
+    }
     if !identity.has_log {
         identity.has_log = true;
         identity.save(disk.as_ref(), &data_dir)?;
@@ -188,7 +189,7 @@ async fn start(
         log: LogStore::new(wal.clone()),
         state_machine,
         mvcc: mvcc.clone(),
-        peers: Peers::new(identity.cluster_id, dial).counted(metrics.clone()),
+        peers: Peers::new(identity.cluster_id, dial).counted(metrics.clone(), identity.member_id),
         metrics: metrics.clone(),
         timings: config.timings.clone(),
         log_entries_kept: config.limits.log_entries_kept,
@@ -225,6 +226,7 @@ async fn start(
         recovered,
         leader,
         quarantined: AtomicBool::new(false),
+        failure_kind: OnceLock::new(),
         disk_short: AtomicBool::new(false),
         peer_addresses: Vec::new(),
         client_addresses: OnceLock::new(),
@@ -237,11 +239,20 @@ async fn start(
     let member = Member(Arc::new(inner));
     // From here on peers are answered.
     let _ = slot.set(member.clone());
-    found(&member, &admitted).await?;
+    founding::found(&member, &admitted).await?;
     upkeep::start(&member);
     let addresses = listen_for_clients(&member).await?;
     let _ = member.0.client_addresses.set(addresses);
     Ok(member)
+}
+
+fn log_is_missing(identity: &Identity, data_dir: &Path) -> StartError {
+    StartError::Directory(format!(
+        "the log of member {:x} is missing from {}: without it the member must not vote. Remove \
+         the member from the cluster, empty the directory, and start it again with --join",
+        identity.member_id,
+        data_dir.display()
+    ))
 }
 
 /// TLS between members.
@@ -307,106 +318,6 @@ fn dialer(seams: &Seams, tls: Option<ClientTls>) -> Dial {
                 ))),
             }
         })
-    })
-}
-
-async fn new_identity(config: &Config, dial: &Dial) -> Result<Identity, StartError> {
-    match &config.start {
-        Start::New { members, token } => Identity::founding(&config.name, members, token),
-        Start::Join { peers, learner } => join(config, peers, *learner, dial).await,
-    }
-}
-
-/// Asks a running cluster to add this member, and learns its identity from the answer.
-async fn join(
-    config: &Config,
-    peers: &[String],
-    learner: bool,
-    dial: &Dial,
-) -> Result<Identity, StartError> {
-    let mut last = "no peer URL was given".to_owned();
-    let asking = timeout(JOIN_PATIENCE, async {
-        loop {
-            for url in peers {
-                match ask_to_join(config, url, learner, dial).await {
-                    Ok(identity) => return Ok(identity),
-                    Err(Refusal::Final(reason)) => return Err(StartError::Cluster(reason)),
-                    Err(Refusal::Passing(reason)) => last = format!("{url}: {reason}"),
-                }
-            }
-            sleep(ASK_PAUSE * 5).await;
-        }
-    });
-    match asking.await {
-        Ok(answer) => answer,
-        Err(_) => Err(StartError::Cluster(format!(
-            "could not join the cluster within {JOIN_PATIENCE:?}; last answer: {last}"
-        ))),
-    }
-}
-
-enum Refusal {
-    Passing(String),
-    Final(String),
-}
-
-async fn ask_to_join(
-    config: &Config,
-    url: &str,
-    learner: bool,
-    dial: &Dial,
-) -> Result<Identity, Refusal> {
-    let passing = |error: tonic::Status| Refusal::Passing(error.message().to_owned());
-    let anyone = Peers::new(0, dial.clone());
-    let mut client = anyone.client_of_urls(None, &[url.to_owned()]);
-    let described = client.describe(DescribeRequest {}).await.map_err(passing)?;
-    let described = described.into_inner();
-    // An earlier attempt may have been carried out although its answer was lost: a member with
-    // our URLs that never started is us.
-    let own = described
-        .members
-        .iter()
-        .find(|member| member.peer_ur_ls == config.advertise_peer && member.name.is_empty());
-    let member_id = match own {
-        Some(member) => member.id,
-        None => {
-            let leader = described
-                .members
-                .iter()
-                .find(|member| member.id == described.leader)
-                .ok_or_else(|| Refusal::Passing(Error::NoLeader.to_string()))?;
-            let mut leader = anyone.client_of_urls(None, &leader.peer_ur_ls);
-            let add = MemberAddRequest {
-                peer_ur_ls: config.advertise_peer.clone(),
-                is_learner: learner,
-            };
-            let change = MemberChange {
-                change: Some(Change::Add(add)),
-            };
-            match leader.change_members(change).await {
-                Ok(reply) => reply.into_inner().id,
-                Err(status) => {
-                    let error = crate::server::status::error(&status);
-                    return Err(match error {
-                        Error::PeerUrlExists => Refusal::Final(format!(
-                            "another member has the peer URLs {:?}: remove it first if it is a \
-                             former self of this one",
-                            config.advertise_peer
-                        )),
-                        Error::MemberBadUrls => Refusal::Final(error.to_string()),
-                        error => Refusal::Passing(error.to_string()),
-                    });
-                }
-            }
-        }
-    };
-    Ok(Identity {
-        format: super::identity::FORMAT,
-        cluster_id: described.cluster_id,
-        member_id,
-        name: config.name.clone(),
-        has_log: false,
-        founders: Vec::new(),
     })
 }
 
@@ -599,104 +510,4 @@ async fn listen_for_clients(member: &Member) -> Result<Vec<std::net::SocketAddr>
         bound.map_err(|error| io(address, error))?;
     }
     Ok(addresses)
-}
-
-/// Founds the cluster, unless it exists. Every founding member does this with the same
-/// membership, so that it does not matter who is first.
-async fn found(member: &Member, admitted: &AtomicBool) -> Result<(), StartError> {
-    let identity = &member.0.identity;
-    let raft = &member.consensus().raft;
-    let stopped = |error: &dyn std::fmt::Display| StartError::Cluster(error.to_string());
-    let initialized = raft
-        .is_initialized()
-        .await
-        .map_err(|error| stopped(&error))?;
-    if initialized || identity.founders.is_empty() {
-        admitted.store(true, Ordering::Release);
-        return Ok(());
-    }
-    refuse_wiped(member).await?;
-    admitted.store(true, Ordering::Release);
-    let nodes: std::collections::BTreeMap<u64, Node> = identity
-        .founders
-        .iter()
-        .map(|founder| {
-            let node = Node {
-                name: founder.name.clone(),
-                peer_urls: founder.peer_urls.clone(),
-                ..Node::default()
-            };
-            (founder.id, node)
-        })
-        .collect();
-    match raft.initialize(nodes).await {
-        Ok(()) => Ok(()),
-        // A peer was faster: its log reached this member in between.
-        Err(_) if raft.is_initialized().await.unwrap_or(false) => Ok(()),
-        Err(error) => Err(stopped(&error)),
-    }
-}
-
-/// A founding member with an empty log asks the others whether it has been here before: if its
-/// disk was lost, it must not come back under its old identity, because it would vote as if it
-/// had never acknowledged anything.
-async fn refuse_wiped(member: &Member) -> Result<(), StartError> {
-    #[cfg(feature = "mutants")]
-    if member.config().mutants.wiped_member_keeps_identity {
-        return Ok(());
-    }
-    let identity = &member.0.identity;
-    let others = identity.founders.iter();
-    let mut silent: Vec<_> = others.filter(|founder| founder.id != member.id()).collect();
-    let asking = timeout(FOUNDING_PATIENCE, async {
-        loop {
-            let mut still_silent = Vec::new();
-            for founder in silent {
-                match was_here_before(member, &founder.peer_urls).await {
-                    Some(true) => return Err(wiped(member)?),
-                    Some(false) => {}
-                    None => still_silent.push(founder),
-                }
-            }
-            if still_silent.is_empty() {
-                return Ok(());
-            }
-            silent = still_silent;
-            sleep(ASK_PAUSE).await;
-        }
-    });
-    match asking.await {
-        Ok(answer) => answer,
-        Err(_) => {
-            tracing::warn!("not all founding members answered: going on without them");
-            Ok(())
-        }
-    }
-}
-
-/// Whether a peer knows that this member has served; `None` when the peer does not answer.
-async fn was_here_before(member: &Member, peer_urls: &[String]) -> Option<bool> {
-    let mut client = member.consensus().peers.client_of_urls(None, peer_urls);
-    let answer = timeout(ASK_TIMEOUT, client.describe(DescribeRequest {})).await;
-    let described = answer.ok()?.ok()?.into_inner();
-    // Only a member that has started publishes its client URLs.
-    let own = described
-        .members
-        .iter()
-        .find(|known| known.id == member.id());
-    Some(own.is_some_and(|own| !own.client_ur_ls.is_empty()))
-}
-
-fn wiped(member: &Member) -> Result<StartError, StartError> {
-    // The directory holds nothing of value: without an identity it can join anew.
-    let path = member.config().data_dir.join(IDENTITY_FILE);
-    let removed = member.seams().disk.remove_file(&path);
-    removed.map_err(|error| StartError::io("remove", &path, error))?;
-    Ok(StartError::Cluster(format!(
-        "member {} has been part of this cluster before, but {} holds no log: its disk was lost. \
-         Remove it with `trireme member remove {:x}` and start it again with --join",
-        member.name(),
-        member.config().data_dir.display(),
-        member.id()
-    )))
 }

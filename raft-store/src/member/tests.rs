@@ -8,11 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use support::{Cluster, eventually, get, put};
+use tokio::time::timeout;
+use tonic::transport::Endpoint;
 
 use super::Member;
 use crate::error::Error;
-use crate::pb::etcdserverpb::RangeRequest;
+use crate::pb::etcdserverpb::watch_client::WatchClient;
+use crate::pb::etcdserverpb::watch_request::RequestUnion;
+use crate::pb::etcdserverpb::{RangeRequest, WatchCreateRequest, WatchRequest};
 use crate::store::Store;
 
 #[path = "../../tests/support/mod.rs"]
@@ -29,6 +34,14 @@ async fn refuses(member: Member) {
         matches!(member.range(request).await, Err(Error::Corrupt)).then_some(())
     })
     .await;
+}
+
+fn all_keys() -> WatchCreateRequest {
+    WatchCreateRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        ..Default::default()
+    }
 }
 
 /// Garbles the data of the leader or a follower, while writes go on.
@@ -56,8 +69,38 @@ async fn wrong_data_is_replaced(of_leader: bool) {
         }
     });
     let watched = tokio::spawn(refuses(cluster.member(wrong).clone()));
+    // Watches begun before are cut, in the process and over the wire.
+    let mut inside = cluster.member(wrong).watch(all_keys()).await.unwrap();
+    let address = cluster.member(wrong).client_addresses()[0];
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut client = WatchClient::new(endpoint.connect().await.unwrap());
+    let create = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(all_keys())),
+    };
+    let requests = futures::stream::iter([create]).chain(futures::stream::pending());
+    let mut outside = client.watch(requests).await.unwrap().into_inner();
+    let cut = tokio::spawn(async move {
+        let inside = async {
+            loop {
+                if let Err(error) = inside.next().await {
+                    return error;
+                }
+            }
+        };
+        let outside = async {
+            loop {
+                if let Err(status) = outside.message().await {
+                    return status.message().to_owned();
+                }
+            }
+        };
+        tokio::join!(inside, outside)
+    });
     cluster.member(wrong).mvcc().garble();
     watched.await.unwrap();
+    let (inside, outside) = timeout(support::PATIENCE, cut).await.unwrap().unwrap();
+    assert_eq!(inside, Error::Corrupt);
+    assert_eq!(outside, Error::Corrupt.to_string());
     eventually("the member to serve again", || async {
         get(cluster.member(wrong), "k0").await.ok().flatten()
     })

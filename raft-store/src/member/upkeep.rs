@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::config::AutoCompaction;
-use super::{Member, space};
+use super::{Member, belonging, space};
 use crate::consensus::snapshot::{Incoming, meta_of};
 use crate::error::Error;
 use crate::pb::etcdserverpb::{CompactionRequest, Member as PbMember};
@@ -74,6 +74,7 @@ pub(super) fn start(member: &Member) {
     tasks.core("auto compaction", member.clone().compact_by_itself());
     tasks.core("garbage", member.clone().collect_garbage());
     tasks.core("room", space::watch(member.clone()));
+    tasks.core("belonging", belonging::watch(member.clone()));
 }
 
 /// Runs `work` after each `period` until the member stops.
@@ -179,7 +180,7 @@ impl Member {
         let leases: Vec<Remaining> = self
             .0
             .lessor
-            .checkpoint(term, now)
+            .checkpoint(term, now, self.0.config.lease_checkpoint_interval)
             .into_iter()
             .map(|(id, remaining_ttl)| Remaining { id, remaining_ttl })
             .collect();
@@ -254,6 +255,7 @@ impl Member {
             "this member's data differs from the others': it serves nothing until it has theirs"
         );
         self.0.quarantined.store(true, Ordering::Release);
+        self.0.hub.suspend();
         self.hand_over().await;
         let peers = self.members_now();
         for peer in peers.iter().filter(|member| member.id != self.id()) {
@@ -261,6 +263,7 @@ impl Member {
                 Ok(()) => {
                     tracing::info!(peer = %format_args!("{:x}", peer.id), "fetched the data anew");
                     self.0.quarantined.store(false, Ordering::Release);
+                    self.0.hub.resume();
                     return;
                 }
                 Err(error) => {

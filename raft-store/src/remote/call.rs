@@ -89,6 +89,11 @@ impl Inner {
     {
         let deadline = Instant::now() + self.config.request_timeout;
         let mut last: Option<Failure> = None;
+        let unsent_max = self
+            .config
+            .connect_rounds
+            .saturating_mul(self.endpoints.len());
+        let mut unsent = 0;
         for attempt in 1.. {
             let index = self.current.load(Relaxed);
             let failure = match timeout_at(deadline, self.call_once(index, &call)).await {
@@ -101,7 +106,11 @@ impl Inner {
             if failure.leaves_endpoint() {
                 self.leave(index);
             }
-            if !failure.is_retried(retry) {
+            unsent = match failure {
+                Failure::Unsent(_) => unsent + 1,
+                Failure::Lost | Failure::Refused(_) => 0,
+            };
+            if !failure.is_retried(retry) || unsent >= unsent_max {
                 return Err(failure.into_error());
             }
             last = Some(failure);

@@ -8,18 +8,73 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use prost::Message;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::metrics::{CallKind, GrpcMetrics, MethodName};
 
 /// Flag byte and length of a message.
 const PREFIX_BYTES: usize = 5;
+/// One call: of which method, since when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    begun: Instant,
+    /// What the client waits for at most.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Call {
+    /// A call that begins now; counts it.
+    pub(super) fn begin(method: Method, headers: &HeaderMap, metrics: &GrpcMetrics) -> Call {
+        let begun = Instant::now();
+        metrics.start(method as usize);
+        let version = headers.get(API_VERSION).map(HeaderValue::as_bytes);
+        metrics.called_by(version, METHOD_NAMES[method as usize].kind);
+        let patience = headers.get(TIMEOUT).and_then(timeout_of);
+        Call {
+            method,
+            begun,
+            deadline: patience.and_then(|patience| begun.checked_add(patience)),
+        }
+    }
+
+    fn finish(&self, code: Code, metrics: &GrpcMetrics) {
+        metrics.finish(self.method as usize, code, self.begun.elapsed());
+    }
+}
+
+/// The header by which clients say how long they wait.
+const TIMEOUT: &str = "grpc-timeout";
+/// The header by which etcd's clients say which version they are.
+const API_VERSION: &str = "client-api-version";
+
+/// Up to eight digits and a unit.
+fn timeout_of(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
 /// What etcd allows a message to exceed the request limit by, for the envelope.
 const ENVELOPE_BYTES: usize = 512 << 10;
 
@@ -200,26 +255,26 @@ impl Answer {
     /// The answer of a unary call; counts it.
     pub(super) fn unary(
         result: Result<impl Message, Status>,
-        method: Method,
+        call: Call,
         metrics: &GrpcMetrics,
     ) -> Response<Answer> {
         match result {
             Ok(message) => {
                 let bytes = frame(&message);
                 metrics.sent(bytes.len());
-                metrics.finish(method as usize, Code::Ok);
+                call.finish(Code::Ok, metrics);
                 let mut response = Response::new(Answer::Message(Some(bytes)));
                 let grpc = HeaderValue::from_static("application/grpc");
                 response.headers_mut().insert(CONTENT_TYPE, grpc);
                 response
             }
-            Err(status) => Answer::error(status, method, metrics),
+            Err(status) => Answer::error(status, call, metrics),
         }
     }
 
     /// The answer of a call that failed before it had a message to send; counts it.
-    pub(super) fn error(status: Status, method: Method, metrics: &GrpcMetrics) -> Response<Answer> {
-        metrics.finish(method as usize, status.code());
+    pub(super) fn error(status: Status, call: Call, metrics: &GrpcMetrics) -> Response<Answer> {
+        call.finish(status.code(), metrics);
         status
             .into_http::<tonic::body::Body>()
             .map(|_| Answer::Empty)
@@ -228,14 +283,14 @@ impl Answer {
     /// The answer of a streaming call, from tonic; counts it when it ends.
     pub(super) fn stream(
         response: Response<tonic::body::Body>,
-        method: Method,
+        call: Call,
         metrics: &Arc<GrpcMetrics>,
     ) -> Response<Answer> {
         // A call that failed at once carries its status in the headers.
         let code = response.headers().get("grpc-status").map(code_of);
         let mut counted = Counted {
             body: None,
-            method,
+            call,
             metrics: metrics.clone(),
             code,
         };
@@ -305,7 +360,7 @@ impl Body for Answer {
 /// A stream's body that counts bytes and, when it ends or is dropped, the call.
 pub(super) struct Counted {
     body: Option<tonic::body::Body>,
-    method: Method,
+    call: Call,
     metrics: Arc<GrpcMetrics>,
     code: Option<Code>,
 }
@@ -334,8 +389,8 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         // Dropped before it ended: the client went away.
-        self.metrics
-            .finish(self.method as usize, self.code.unwrap_or(Code::Cancelled));
+        let code = self.code.unwrap_or(Code::Cancelled);
+        self.call.finish(code, &self.metrics);
     }
 }
 
@@ -412,6 +467,17 @@ mod tests {
             .await
             .unwrap();
         assert!(read.is_empty());
+    }
+
+    #[test]
+    fn timeouts_have_eight_digits_and_a_unit() {
+        let read = |text: &'static str| timeout_of(&HeaderValue::from_static(text));
+        assert_eq!(read("4999873u"), Some(Duration::from_micros(4_999_873)));
+        assert_eq!(read("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(read("1H"), Some(Duration::from_secs(3600)));
+        for bad in ["", "S", "5", "123456789S", "-1S", "+1S", "1s"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use hyper_util::server::conn::auto;
 use seams::{BoxedStream, Listener, Net, Tasks};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::authority::Lenient;
 use super::driven::{Calls, Driven};
 use super::tls::ServerTls;
 
@@ -140,7 +141,7 @@ async fn serve(
             }
         },
         Security::PlainLoopback | Security::PlainAnywhere => {
-            serve_http(stream, &tasks, handler).await
+            serve_http(Lenient::new(stream), &tasks, handler).await
         }
     };
     if let Err(error) = result {

@@ -111,6 +111,9 @@ impl WatchService {
         if self.parts.hub.is_stopped() {
             return Err(status::status(&Error::Stopped));
         }
+        if self.parts.hub.is_suspended() {
+            return Err(status::status(&Error::Corrupt));
+        }
         let leader = match requires_leader(&request) {
             false => None,
             true => {

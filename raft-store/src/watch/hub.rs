@@ -39,6 +39,9 @@ struct Shared {
     /// Every revision up to here has been looked up, and the bells it concerns are marked.
     dispatched: AtomicI64,
     stopped: AtomicBool,
+    suspended: AtomicBool,
+    /// How often all streams were ended at once.
+    cuts: AtomicU64,
     watchers: AtomicU64,
     history_reads: AtomicU64,
     lagging: AtomicU64,
@@ -126,6 +129,8 @@ impl WatchHub {
             tasks: tasks.clone(),
             index: Mutex::default(),
             stopped: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
+            cuts: AtomicU64::new(0),
             watchers: AtomicU64::new(0),
             history_reads: AtomicU64::new(0),
             lagging: AtomicU64::new(0),
@@ -161,6 +166,38 @@ impl WatchHub {
     /// Whether the member is stopping.
     pub fn is_stopped(&self) -> bool {
         self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    /// Ends all streams, because what they were told may be wrong, and takes no new ones until
+    /// [`resume`](Self::resume).
+    pub fn suspend(&self) {
+        self.shared.suspended.store(true, Ordering::Release);
+        self.shared.cuts.fetch_add(1, Ordering::AcqRel);
+        self.shared
+            .index()
+            .bells
+            .values()
+            .for_each(|bell| bell.ring());
+    }
+
+    /// Takes streams again.
+    pub fn resume(&self) {
+        self.shared.suspended.store(false, Ordering::Release);
+    }
+
+    /// Whether no streams are taken.
+    pub fn is_suspended(&self) -> bool {
+        self.shared.suspended.load(Ordering::Acquire)
+    }
+
+    /// What a stream remembers from its beginning; see [`is_cut`](Self::is_cut).
+    pub(crate) fn cuts(&self) -> u64 {
+        self.shared.cuts.load(Ordering::Acquire)
+    }
+
+    /// Whether a stream was ended since it began.
+    pub(crate) fn is_cut(&self, began: u64) -> bool {
+        self.is_suspended() || self.cuts() != began
     }
 
     /// Figures for metrics.

@@ -72,6 +72,8 @@ impl Default for LocalOptions {
 
 /// A watch inside the process.
 pub struct LocalWatch {
+    /// See [`WatchHub::is_cut`].
+    cuts: u64,
     cursor: Cursor,
     range: KeyRange,
     kinds: Kinds,
@@ -103,6 +105,10 @@ impl WatchHub {
         };
         #[cfg(feature = "mutants")]
         let start = start + i64::from(request.start_revision > 0 && self.mutants().drop_on_resume);
+        let cuts = self.cuts();
+        if self.is_suspended() {
+            return Err(Error::Corrupt);
+        }
         let mut cursor = Cursor::new(self.join());
         cursor.start(&range, start);
         self.count_watcher();
@@ -110,6 +116,7 @@ impl WatchHub {
             .progress_notify
             .then(|| Instant::now() + options.progress_interval);
         Ok(LocalWatch {
+            cuts,
             cursor,
             range,
             kinds: Kinds::of(request),
@@ -222,6 +229,9 @@ impl WatchStream for LocalWatch {
         loop {
             if self.hub().is_stopped() {
                 return Err(Error::Stopped);
+            }
+            if self.hub().is_cut(self.cuts) {
+                return Err(Error::Corrupt);
             }
             let (item, asleep) = match self.cursor.step(BATCH_BYTES) {
                 Step::Revisions(revisions) => (self.select(&revisions)?, false),

@@ -1,6 +1,7 @@
 //! Backups of a cluster over mTLS, restored into another; etcd's own files, imported.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -112,6 +113,9 @@ fn a_backup_is_checked_and_restored_into_clusters_of_any_size() {
     let name = file.to_str().unwrap();
     let saved = must(&["backup", "save", name, "--data", cluster.data()]);
     assert!(saved.contains(&format!("saved to {name}")), "{saved}");
+    // Secrets are in there: nobody else reads it.
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     let one = etcdctl.at(&etcdctl.endpoints()[1]);
     one.must(&["snapshot", "save", snapshot.to_str().unwrap()]);
     for file in [&file, &snapshot] {

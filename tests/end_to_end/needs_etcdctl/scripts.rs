@@ -4,7 +4,30 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Dev, alive, must, refused, signal, until};
+use crate::support::{Dev, Etcdctl, alive, must, port_base, refused, signal, until};
+
+#[test]
+fn etcdctl_may_name_plain_endpoints_by_url() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = port_base();
+    let options = ["--masters", "1", "--insecure", "--port-base"];
+    let cluster = Dev::start(dir.path(), &[&options[..], &[&base.to_string()]].concat());
+    let url = format!("http://127.0.0.1:{}", base + 10);
+    let etcdctl = Etcdctl::plain(&url);
+    etcdctl.must(&["put", "a", "b"]);
+    assert_eq!(etcdctl.get("a"), "b");
+    // Of these calls etcdctl 3.4 makes the URL the authority.
+    for call in [
+        &["endpoint", "status"][..],
+        &["endpoint", "hashkv"],
+        &["alarm", "list"],
+        &["defrag"],
+        &["snapshot", "save", dir.path().join("s").to_str().unwrap()],
+    ] {
+        etcdctl.must(call);
+    }
+    cluster.stop();
+}
 
 #[test]
 fn the_files_for_scripts_are_as_promised() {

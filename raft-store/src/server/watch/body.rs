@@ -78,6 +78,9 @@ impl WatchBody {
         if self.session.is_stopped() {
             return Err(status::status(&Error::Stopped));
         }
+        if self.session.is_cut() {
+            return Err(status::status(&Error::Corrupt));
+        }
         if let Some(lost) = &mut self.leader_lost
             && lost.as_mut().poll(&mut cx).is_ready()
         {

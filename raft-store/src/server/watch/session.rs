@@ -33,6 +33,8 @@ type Reading = Pin<Box<dyn Future<Output = Result<Past>> + Send>>;
 /// One stream's watchers and what they wait for.
 pub(super) struct Session {
     parts: Arc<WatchParts>,
+    /// See [`WatchHub::is_cut`].
+    cuts: u64,
     cursor: Cursor,
     specs: BTreeMap<i64, Spec>,
     next_id: i64,
@@ -55,6 +57,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(parts: Arc<WatchParts>) -> Session {
         Session {
+            cuts: parts.hub.cuts(),
             cursor: Cursor::new(parts.hub.join()),
             parts,
             specs: BTreeMap::new(),
@@ -80,6 +83,11 @@ impl Session {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.hub().is_stopped()
+    }
+
+    /// Whether the member's data was found wrong since the stream began.
+    pub(super) fn is_cut(&self) -> bool {
+        self.hub().is_cut(self.cuts)
     }
 
     /// Answers one request.
