@@ -1,7 +1,23 @@
 //! API machinery: what every side of the Kubernetes API must agree on, without IO and without async.
 //!
-//! It holds the schema table of built-in kinds, schema-directed documents, the codecs (JSON, YAML,
-//! protobuf), patches and server-side apply, selectors, quantities, names and `Status`.
-//!
 //! It leaves serving to `apiserver`, reaching a server to `client`, and what an object makes happen
-//! to `controllers`, `scheduler` and `node`.
+//! to `controllers`, `scheduler` and `node`. In reading order:
+//!
+//! - [`schema`]: what every kind consists of, and [`mod@resources`]: how kinds are served
+//! - [`doc`]: documents, JSON-like trees, and [`values`]: scalars with a notation of their own
+//! - [`mod@conform`] makes a document conform to a type, as Go's typed round trip would
+//! - [`codec`]: JSON, YAML and protobuf
+//! - [`patch`]: JSON patch, merge patch, strategic merge patch
+//! - [`selector`]: label and field selectors; [`name`]: what things may be called
+//! - [`field`]: errors about fields
+
+pub mod codec;
+pub mod conform;
+pub mod doc;
+pub mod field;
+pub mod name;
+pub mod patch;
+pub mod resources;
+pub mod schema;
+pub mod selector;
+pub mod values;

@@ -93,6 +93,9 @@ pub trait Engine: Send + Sync + 'static {
         keys: &[(Space, &[u8])],
     ) -> Result<Vec<Option<Bytes>>, EngineError>;
 
+    /// Whether writes are held up now because the disk does not keep up.
+    fn is_congested(&self) -> bool;
+
     /// Bytes on disk, and those in memory that become files with the next flush.
     fn disk_bytes(&self) -> u64;
 }

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use seams::{Seams, Tasks};
 use thiserror::Error;
-use tokio::sync::{Mutex, RwLock, watch};
+use tokio::sync::{Mutex, RwLock, Semaphore, watch};
 
 pub use config::Config;
 pub use fatal::FailureKind;
@@ -97,6 +97,8 @@ struct Inner {
     failure_kind: std::sync::OnceLock<FailureKind>,
     /// Set while the disk has so little room that writes are refused.
     disk_short: AtomicBool,
+    /// What bounds the memory that long ranges take together.
+    long_ranges: Semaphore,
     peer_addresses: Vec<SocketAddr>,
     client_addresses: std::sync::OnceLock<Vec<SocketAddr>>,
     /// Held for as long as the member lives.

@@ -18,7 +18,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -60,6 +60,12 @@ mod write;
 
 /// Lease events that a lessor may lag behind before it has to read all leases anew.
 const LEASE_EVENTS: usize = 4096;
+
+/// Commands of this size together are applied within a millisecond or two.
+const APPLY_AT_ONCE_BYTES: usize = 128 << 10;
+
+/// So many keys are read within a millisecond or two.
+const LONG_RANGE_KEYS: usize = 512;
 
 /// How a store is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,19 +286,35 @@ impl Mvcc {
         Ok(outcomes)
     }
 
+    /// Whether [`apply`](Mvcc::apply) may take long, for what the entries do or because the disk
+    /// does not keep up: it blocks its thread meanwhile.
+    pub fn is_long(&self, entries: &[(LogPosition, Entry)]) -> bool {
+        let mut bytes = 0;
+        let mut light = |entry: &Entry| match entry {
+            Entry::Command(command) => {
+                bytes += command.len();
+                bytes <= APPLY_AT_ONCE_BYTES && check::is_light(command.clone())
+            }
+            Entry::Blank | Entry::Membership(_) => true,
+        };
+        !entries.iter().all(|(_, entry)| light(entry)) || self.load().engine.is_congested()
+    }
+
     /// Goes on with another engine: a snapshot was installed. Readers under way finish with the
     /// old one; watchers take what they miss from the new one.
-    pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<(), EngineError> {
+    ///
+    /// Yields the engine that was replaced: readers may still hold it.
+    pub fn replace(&self, engine: Arc<dyn Engine>) -> Result<Weak<dyn Engine>, EngineError> {
         let state = Published::load(engine)?;
         let mut writer = self.writer();
         *writer = Writer::new(&state);
         *self.flushed_lock() = state.record.applied;
         let revision = state.record.revision;
-        self.0.published.store(Arc::new(state));
+        let replaced = self.0.published.swap(Arc::new(state));
         self.0.ring.reset(revision);
         let _ = self.0.leases.send(LeaseEvent::Replaced);
         self.announce(&writer);
-        Ok(())
+        Ok(Arc::downgrade(&replaced.engine))
     }
 
     /// Makes what is applied durable; returns the position up to which it is.
@@ -441,6 +463,16 @@ impl Mvcc {
         }
         let (state, _pin) = self.pinned(request.revision)?;
         range::range(&*state, request).map_err(history::fatal)
+    }
+
+    /// Whether a range takes so many keys that reading them holds up other requests of a thread.
+    pub fn is_long_range(&self, request: &RangeRequest) -> bool {
+        let limited = (1..=LONG_RANGE_KEYS as i64).contains(&request.limit);
+        if request.range_end.is_empty() || request.count_only || limited {
+            return false;
+        }
+        let span = span::Span::new(&request.key, &request.range_end);
+        span.count(&self.load().index) > LONG_RANGE_KEYS
     }
 
     /// Reads a long range in chunks of about `chunk_bytes`, all at one revision.

@@ -17,6 +17,7 @@ mod http;
 mod kv;
 mod lease;
 pub mod listen;
+mod listing;
 mod maintenance;
 pub mod status;
 pub mod tls;
@@ -230,7 +231,15 @@ impl Inner {
 
     async fn answer_call(&self, call: Call, request: Request<Incoming>) -> Response<Answer> {
         match call.method {
-            Method::Range => unary!(self, call, request, kv::range),
+            Method::Range => {
+                let result = match self.read(request).await {
+                    Ok((message, _)) => kv::range(self, message)
+                        .await
+                        .map_err(|e| status::status(&e)),
+                    Err(status) => Err(status),
+                };
+                Answer::range(result, call, &self.metrics.grpc)
+            }
             Method::Put => write!(self, call, request, kv::put),
             Method::DeleteRange => write!(self, call, request, kv::delete_range),
             Method::Txn => write!(self, call, request, kv::txn),

@@ -112,6 +112,13 @@ async fn a_member_that_was_away_catches_up_from_the_log_and_from_a_snapshot() {
     cluster.converge().await;
     let read = get(cluster.member(away), "last").await.unwrap();
     assert_eq!(read.as_deref(), Some("one"));
+    // The database that the snapshot took the place of does not wait for a restart to go.
+    let databases = cluster.dir.path().join(format!("m{away}/db"));
+    eventually("one database", || async {
+        let entries = std::fs::read_dir(&databases).ok()?.flatten();
+        (entries.filter(|entry| entry.path().is_dir()).count() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@
 mod backend;
 #[path = "contract/compaction.rs"]
 mod compaction;
+#[path = "support/etcd.rs"]
+mod debian;
 #[path = "contract/errors.rs"]
 mod errors;
 #[path = "contract/etcd.rs"]

@@ -3,13 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::client::Client;
-use crate::cluster::{Cluster, System, newest_file};
+use crate::cluster::{Cluster, System};
 use crate::dice::Dice;
 
 const BALLAST: &str = "ballast";
@@ -61,6 +61,23 @@ pub(super) fn tear(cluster: &mut Cluster, member: usize, dice: &mut Dice) -> Res
         System::Etcd(_) => tear_etcd(&log),
         System::Trireme(..) => tear_with_garbage(&log, dice),
     }
+}
+
+/// The newest file below `dir` whose name ends with `suffix`, by name.
+fn newest_file(dir: &Path, suffix: &str) -> Option<PathBuf> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).ok()?.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.to_string_lossy().ends_with(suffix) {
+                found.push(path);
+            }
+        }
+    }
+    found.into_iter().max()
 }
 
 /// Place behind the last byte that is not zero: logs are preallocated with zeros.

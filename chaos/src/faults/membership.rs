@@ -43,6 +43,27 @@ pub(super) async fn replace(cluster: &mut Cluster, leaving: usize, how: Leaving)
     Ok(())
 }
 
+/// The same, but the leader is killed while the newcomer catches up, and is back only when that
+/// has its vote.
+pub(super) async fn replace_amid_crash(cluster: &mut Cluster, leaving: usize) -> Result<()> {
+    let place = cluster.spare().context("no place for another member")?;
+    let leaving_id = cluster.id(leaving).await?;
+    let leader = cluster.leader().await.context("nobody leads")?;
+    let end = Instant::now() + CHANGE_TIME;
+    let url = format!("https://{}", cluster.network().peer_address(place));
+    let mut others = cluster.members();
+    others.retain(|at| *at != leader);
+    add(cluster, &others, &url, end).await?;
+    cluster.join(place)?;
+    cluster.kill(leader)?;
+    promote(cluster, &others, &url, end).await?;
+    cluster.start_member(leader)?;
+    let mut others = cluster.members();
+    others.retain(|at| *at != leaving);
+    remove(cluster, &others, leaving_id).await?;
+    cluster.leave(leaving)
+}
+
 /// Adds a member at a free place, as a learner, and gives it its vote `within` this time. Only
 /// `others` are asked for it.
 ///

@@ -10,9 +10,10 @@ fn a_cluster_keeps_its_promises_while_members_come_and_go() {
         "replace-one",
         "replace-leader",
         "replace-dead",
+        "replace-amid-crash",
     ];
-    run("append-churn", 10, 1)
-        .with(&["--pace", "2"])
+    run("append-churn", 8, 1)
+        .with(&["--pace", "3"])
         .must_be_valid()
         .must_have_met(&changes);
 }

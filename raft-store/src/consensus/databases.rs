@@ -79,6 +79,12 @@ impl Databases {
             .write_atomic(&self.root.join(POINTER), name.as_bytes())
     }
 
+    /// Removes a database that was replaced and is open no more.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir_all(path)?;
+        self.disk.sync_dir(&self.root)
+    }
+
     /// Removes what is not live. Call it only while no other database is open.
     pub fn sweep(&self) -> io::Result<()> {
         self.disk.create_dir_all(&self.root)?;
@@ -115,6 +121,8 @@ mod tests {
                 assert!(disk.exists(path), "{} in round {round}", path.display());
             }
         }
+        databases.remove(&adopted[1]).unwrap();
+        assert!(!disk.exists(&adopted[1]) && disk.exists(&adopted[2]));
         databases.sweep().unwrap();
         assert!(!disk.exists(&adopted[0]) && disk.exists(&adopted[2]));
     }

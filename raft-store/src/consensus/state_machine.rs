@@ -3,14 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use seams::{Disk, Tasks};
 use tokio::sync::RwLock;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::databases::Databases;
 use super::snapshot::SnapshotDir;
@@ -18,13 +19,17 @@ use super::types::{
     LogId, SnapshotMeta, StoredMembership, TypeConfig, decode_membership, encode_membership,
     log_id, position,
 };
-use crate::engine::OpenEngine;
+use crate::engine::{Engine, EngineError, OpenEngine};
 use crate::error::Error;
 use crate::metrics::{Metrics, SLOW_APPLY_SECONDS};
-use crate::mvcc::{self, Mvcc};
+use crate::mvcc::{self, Mvcc, Outcome};
+use crate::position::LogPosition;
 
 /// Entries applied in one engine batch. Bounds the time until the first of them is answered.
 const APPLY_BATCH_MAX: usize = 1024;
+
+/// Between two looks whether a replaced database is still read.
+const CLOSE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
 
@@ -85,6 +90,18 @@ impl StateMachine {
         }
     }
 
+    /// Applies entries: here, if that is quickly done. Raft and its heartbeats may share the thread.
+    async fn apply_batch(
+        &self,
+        entries: Vec<(LogPosition, mvcc::Entry)>,
+    ) -> Result<Vec<Outcome>, EngineError> {
+        if !self.mvcc.is_long(&entries) {
+            return self.mvcc.apply(entries);
+        }
+        let mvcc = self.mvcc.clone();
+        self.tasks.blocking(move || mvcc.apply(entries)).await
+    }
+
     /// Makes a checkpoint of the state as it is now, and keeps it as the current snapshot.
     pub(crate) fn checkpoint(&self) -> io::Result<Snapshot> {
         self.disk.create_dir_all(&self.snapshots)?;
@@ -136,10 +153,32 @@ impl StateMachine {
                 path.display()
             )));
         }
+        let former = self.databases.live()?;
         self.databases.make_live(&path)?;
-        self.mvcc.replace(engine).map_err(io::Error::other)?;
+        let replaced = self.mvcc.replace(engine).map_err(io::Error::other)?;
+        self.tasks.spawn(
+            "removal of a database",
+            self.clone().remove_once_closed(former, replaced),
+        );
         self.checkpoint()?;
         Ok(())
+    }
+
+    /// Removes a database that was replaced, once nobody reads it any more. What is left when the
+    /// member stops is swept at its next start.
+    async fn remove_once_closed(self, path: PathBuf, engine: Weak<dyn Engine>) {
+        let mut closed = false;
+        // It closes its files after its last reader let go: a pause more.
+        while !std::mem::replace(&mut closed, engine.strong_count() == 0) {
+            tokio::select! {
+                () = self.tasks.cancelled() => return,
+                () = sleep(CLOSE_PAUSE) => {}
+            }
+        }
+        match self.databases.remove(&path) {
+            Ok(()) => tracing::info!(path = %path.display(), "removed a replaced database"),
+            Err(error) => tracing::warn!(%error, "could not remove a replaced database"),
+        }
     }
 
     /// Replaces this member's data by a peer's, which must be at least as new. `fetch` gets the
@@ -206,7 +245,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responders.push(responder);
             }
             let begun = Instant::now();
-            let outcomes = self.mvcc.apply(input).map_err(io::Error::other)?;
+            let outcomes = self.apply_batch(input).await.map_err(io::Error::other)?;
             let took = begun.elapsed();
             self.metrics.apply.observe_duration(took);
             if took.as_secs_f64() > SLOW_APPLY_SECONDS {

@@ -113,6 +113,10 @@ impl Engine for MemoryEngine {
         Ok(keys.iter().map(value).collect())
     }
 
+    fn is_congested(&self) -> bool {
+        false
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.dumped.load(Ordering::Relaxed)
     }

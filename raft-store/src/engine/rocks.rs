@@ -136,6 +136,16 @@ impl Engine for RocksEngine {
         values
     }
 
+    fn is_congested(&self) -> bool {
+        // Of the whole database, whichever family is asked.
+        let slow = [
+            properties::IS_WRITE_STOPPED,
+            properties::ACTUAL_DELAYED_WRITE_RATE,
+        ];
+        slow.into_iter()
+            .any(|sign| matches!(self.db.property_int_value(sign), Ok(Some(1..))))
+    }
+
     fn disk_bytes(&self) -> u64 {
         // What is in memory yet becomes files with the next flush.
         let sizes = [

@@ -84,16 +84,24 @@ pub(super) fn watch(
     tasks: &Tasks,
     log_tasks: &Tasks,
 ) {
-    let mut raft = consensus.raft.metrics();
+    let raft = consensus.raft.metrics();
+    // Changes rarely, unlike the whole metrics, and closes with them.
+    let mut signs = consensus.raft.server_metrics();
     let (wal, data_dir, owner) = (wal.clone(), data_dir.to_owned(), tasks.clone());
     let (id, log_tasks) = (consensus.id, log_tasks.clone());
     tasks.core("raft's health", async move {
+        let mut ended = false;
         loop {
             if let Some(reason) = log_tasks.failure() {
                 return owner.fail(reason);
             }
-            let state = raft.borrow_and_update().running_state.clone();
+            let state = raft.borrow_watched().running_state.clone();
             match state {
+                Ok(()) if ended => {
+                    // It ended without a word.
+                    let fatal = Fatal::Panicked;
+                    return owner.fail(reason(&fatal, wal.failed(), &data_dir, id));
+                }
                 Ok(()) => {}
                 // The end of an orderly shutdown.
                 Err(Fatal::Stopped) => return,
@@ -103,7 +111,7 @@ pub(super) fn watch(
                 biased;
                 () = owner.cancelled() => return,
                 () = log_tasks.cancelled(), if !log_tasks.is_cancelled() => {}
-                changed = raft.changed() => if changed.is_err() { return },
+                changed = signs.changed() => ended = changed.is_err(),
             }
         }
     });

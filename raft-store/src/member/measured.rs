@@ -62,6 +62,10 @@ impl Engine for Measured {
         self.engine.checkpoint(dir, keys)
     }
 
+    fn is_congested(&self) -> bool {
+        self.engine.is_congested()
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.engine.disk_bytes()
     }

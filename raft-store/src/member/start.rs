@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use openraft::LogIdOptionExt;
 use openraft::async_runtime::WatchReceiver;
 use seams::{Seams, Tasks};
-use tokio::sync::{Mutex, RwLock, watch};
+use tokio::sync::{Mutex, RwLock, Semaphore, watch};
 use tower_service::Service;
 
 use super::config::{Config, Start};
@@ -228,6 +228,7 @@ async fn start(
         quarantined: AtomicBool::new(false),
         failure_kind: OnceLock::new(),
         disk_short: AtomicBool::new(false),
+        long_ranges: Semaphore::new(super::store::LONG_RANGES_MAX),
         peer_addresses: Vec::new(),
         client_addresses: OnceLock::new(),
         _lock: lock,
@@ -358,7 +359,8 @@ fn follow_leader(
     tasks: &Tasks,
 ) -> watch::Receiver<Option<u64>> {
     let (sender, receiver) = watch::channel(None);
-    let mut raft = consensus.raft.metrics();
+    // Unlike the whole metrics these change seldom: following them does not cost a wake-up per entry.
+    let mut raft = consensus.raft.server_metrics();
     let (metrics, cancelled) = (metrics.clone(), tasks.clone());
     tasks.core("leader", async move {
         loop {

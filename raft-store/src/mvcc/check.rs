@@ -6,6 +6,9 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use bytes::Bytes;
+use prost::Message;
+
 use super::span::{End, Span};
 use crate::error::{Error, Result};
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -13,6 +16,8 @@ use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
+use crate::pb::log::Command;
+use crate::pb::log::command::Op;
 
 /// Operations (or compares) of a transaction at most, added up along a path of nested ones.
 pub const MAX_TXN_OPS: usize = 128;
@@ -94,6 +99,29 @@ pub(super) fn has_put(request: &TxnRequest) -> bool {
         Some(Request::RequestTxn(nested)) => has_put(nested),
         _ => false,
     })
+}
+
+/// Whether a command costs about as much as its size says: it neither reads nor changes a range of
+/// keys, of which there may be millions. Commands that do not decode are not light either.
+pub(crate) fn is_light(command: Bytes) -> bool {
+    match Command::decode(command).map(|command| command.op) {
+        Ok(Some(Op::DeleteRange(request))) => request.range_end.is_empty(),
+        Ok(Some(Op::Txn(request))) => is_light_txn(&request),
+        Ok(Some(Op::LeaseRevoke(_)) | None) | Err(_) => false,
+        Ok(Some(_)) => true,
+    }
+}
+
+fn is_light_txn(request: &TxnRequest) -> bool {
+    let mut ops = request.success.iter().chain(&request.failure);
+    let points = request.compare.iter().all(|c| c.range_end.is_empty());
+    points
+        && ops.all(|op| match &op.request {
+            Some(Request::RequestRange(range)) => range.range_end.is_empty(),
+            Some(Request::RequestDeleteRange(delete)) => delete.range_end.is_empty(),
+            Some(Request::RequestTxn(nested)) => is_light_txn(nested),
+            Some(Request::RequestPut(_)) | None => true,
+        })
 }
 
 /// Whether any range of a transaction reads at a revision of its own choice.
@@ -270,6 +298,35 @@ mod tests {
         assert_eq!(check_txn(&txn(vec![], vec![inner(127)], vec![])), Ok(false));
         let over = txn(vec![], vec![inner(128)], vec![]);
         assert_eq!(check_txn(&over), Err(Error::TooManyOps));
+    }
+
+    #[test]
+    fn commands_over_ranges_are_not_light() {
+        let light = |op| {
+            let command = Command {
+                op: Some(op),
+                ..Command::default()
+            };
+            is_light(command.encode_to_vec().into())
+        };
+        let ops = |ops: Vec<RequestOp>| light(Op::Txn(txn(vec![], ops, vec![])));
+        assert!(light(Op::Put(PutRequest::default())));
+        assert!(ops(vec![put("a", "1"), get("a", ""), delete("b", "")]));
+        assert!(!ops(vec![put("a", "1"), get("a", "b")]));
+        assert!(!ops(vec![nested(txn(
+            vec![],
+            vec![],
+            vec![delete("a", "b")]
+        ))]));
+        let delete_range = |end: &str| DeleteRangeRequest {
+            key: "a".into(),
+            range_end: end.to_owned().into(),
+            prev_kv: false,
+        };
+        assert!(light(Op::DeleteRange(delete_range(""))));
+        assert!(!light(Op::DeleteRange(delete_range("b"))));
+        assert!(!light(Op::LeaseRevoke(Default::default())));
+        assert!(!is_light(Bytes::from_static(b"nonsense")));
     }
 
     #[test]

@@ -18,10 +18,12 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::listing::Listing;
 use crate::metrics::{CallKind, GrpcMetrics, MethodName};
+use crate::pb::etcdserverpb::RangeResponse;
 
 /// Flag byte and length of a message.
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 /// One call: of which method, since when.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
@@ -241,6 +243,8 @@ fn frame(message: &impl Message) -> Bytes {
 pub(super) enum Answer {
     /// A unary call's message, then the trailers of success.
     Message(Option<Bytes>),
+    /// A long list of keys, likewise.
+    Listing(Listing),
     /// Only trailers are left.
     Trailers,
     /// Nothing (any more): an error is told in the headers alone.
@@ -261,15 +265,36 @@ impl Answer {
         match result {
             Ok(message) => {
                 let bytes = frame(&message);
-                metrics.sent(bytes.len());
-                call.finish(Code::Ok, metrics);
-                let mut response = Response::new(Answer::Message(Some(bytes)));
-                let grpc = HeaderValue::from_static("application/grpc");
-                response.headers_mut().insert(CONTENT_TYPE, grpc);
-                response
+                let len = bytes.len();
+                Answer::success(Answer::Message(Some(bytes)), len, call, metrics)
             }
             Err(status) => Answer::error(status, call, metrics),
         }
+    }
+
+    /// The answer of a range call, which may be a long list; counts it.
+    pub(super) fn range(
+        result: Result<RangeResponse, Status>,
+        call: Call,
+        metrics: &GrpcMetrics,
+    ) -> Response<Answer> {
+        match result {
+            Ok(list) if Listing::is_long(&list) => {
+                let listing = Listing::new(list);
+                let len = listing.len();
+                Answer::success(Answer::Listing(listing), len, call, metrics)
+            }
+            result => Answer::unary(result, call, metrics),
+        }
+    }
+
+    fn success(body: Answer, len: usize, call: Call, metrics: &GrpcMetrics) -> Response<Answer> {
+        metrics.sent(len);
+        call.finish(Code::Ok, metrics);
+        let mut response = Response::new(body);
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        response
     }
 
     /// The answer of a call that failed before it had a message to send; counts it.
@@ -328,6 +353,13 @@ impl Body for Answer {
                 let data = bytes.take();
                 *self = Answer::Trailers;
                 Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+            }
+            Answer::Listing(listing) => {
+                let piece = listing.next();
+                if listing.is_done() {
+                    *self = Answer::Trailers;
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Answer::Trailers => {
                 *self = Answer::Empty;

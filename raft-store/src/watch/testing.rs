@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::event::{Change, History, Revision};
 use super::range::KeyRange;
@@ -33,7 +34,55 @@ struct State {
 /// One operation: a key with its new value, or `None` to delete it.
 pub(crate) type Op = (&'static str, Option<Vec<u8>>);
 
+/// One random step of the store.
+#[derive(Debug, Clone)]
+pub(crate) enum StoreStep {
+    Write(Vec<Op>),
+    /// Readers see it before it is published, with the next write.
+    Apply(Vec<Op>),
+    Install(Vec<Vec<Op>>),
+    /// Compacts so many revisions below the current one.
+    Compact(i64),
+}
+
+/// Ranges over the keys of [`store_step`]: single keys, prefixes, open ends.
+pub(crate) const RANGES: [(&str, &str); 6] = [
+    ("a", ""),
+    ("b", ""),
+    ("b/", "b0"),
+    ("b", "\0"),
+    ("\0", "\0"),
+    ("", "b/2"),
+];
+
+/// Operations on distinct keys.
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let key = prop::sample::select(vec!["a", "b", "b/1", "b/2", "c"]);
+    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..60));
+    prop::collection::btree_map(key, value, 1..4).prop_map(|ops| ops.into_iter().collect())
+}
+
+/// Steps of the store, mostly writes.
+pub(crate) fn store_step() -> impl Strategy<Value = StoreStep> {
+    prop_oneof![
+        8 => ops().prop_map(StoreStep::Write),
+        2 => ops().prop_map(StoreStep::Apply),
+        1 => prop::collection::vec(ops(), 0..6).prop_map(StoreStep::Install),
+        1 => (0i64..20).prop_map(StoreStep::Compact),
+    ]
+}
+
 impl TestStore {
+    /// Takes a step.
+    pub(crate) fn take(&self, step: &StoreStep) {
+        match step {
+            StoreStep::Write(ops) => drop(self.write(ops)),
+            StoreStep::Apply(ops) => drop(self.apply(ops)),
+            StoreStep::Install(writes) => self.install(writes),
+            StoreStep::Compact(back) => self.compact((self.current_revision() - back).max(1)),
+        }
+    }
+
     pub(crate) fn new(ring_bytes: usize) -> Arc<TestStore> {
         let ring = Arc::new(EventRing::new(ring_bytes));
         ring.reset(1);

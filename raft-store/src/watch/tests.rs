@@ -10,7 +10,7 @@ use seams::{Tasks, Threads};
 use tokio::time::timeout;
 
 use super::local::{LocalOptions, LocalWatch};
-use super::testing::{Op, TestStore};
+use super::testing::{RANGES, StoreStep, TestStore, store_step};
 use super::{History, KeyRange, LeaderWatch, WatchHub};
 use crate::error::Error;
 use crate::pb::etcdserverpb::WatchCreateRequest;
@@ -269,12 +269,7 @@ async fn nothing_is_lost_between_threads() {
 /// One step of the random test.
 #[derive(Debug, Clone)]
 enum Do {
-    Write(Vec<Op>),
-    /// Readers see it before it is published, with the next write.
-    Apply(Vec<Op>),
-    Install(Vec<Vec<Op>>),
-    /// Compacts so many revisions below the current one.
-    Compact(i64),
+    Store(StoreStep),
     /// Lets the dispatcher run.
     Dispatch,
     /// Opens a watch so many revisions before (or after) the current one; 0 is from now.
@@ -284,42 +279,10 @@ enum Do {
     Progress(usize),
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let key = prop::sample::select(vec!["a", "b", "b/1", "b/2", "c"]);
-    (
-        key,
-        prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..40)),
-    )
-}
-
-/// Operations on distinct keys.
-fn ops() -> impl Strategy<Value = Vec<Op>> {
-    prop::collection::btree_map(
-        prop::sample::select(vec!["a", "b", "b/1", "b/2", "c"]),
-        op(),
-        1..4,
-    )
-    .prop_map(|ops| {
-        ops.into_iter()
-            .map(|(key, (_, value))| (key, value))
-            .collect()
-    })
-}
-
 fn steps() -> impl Strategy<Value = Vec<Do>> {
-    let ranges = vec![
-        ("a", ""),
-        ("b", ""),
-        ("b/", "b0"),
-        ("b", "\0"),
-        ("\0", "\0"),
-        ("", "b/2"),
-    ];
+    let ranges = RANGES.to_vec();
     let step = prop_oneof![
-        8 => ops().prop_map(Do::Write),
-        2 => ops().prop_map(Do::Apply),
-        1 => prop::collection::vec(ops(), 0..6).prop_map(Do::Install),
-        1 => (0i64..20).prop_map(Do::Compact),
+        12 => store_step().prop_map(Do::Store),
         4 => Just(Do::Dispatch),
         2 => (prop::sample::select(ranges), -5i64..20).prop_map(|((k, e), b)| Do::Open(k, e, b)),
         5 => (0usize..8, 1usize..4).prop_map(|(w, n)| Do::Take(w, n)),
@@ -398,10 +361,7 @@ async fn run(steps: Vec<Do>, ring_bytes: usize) {
     let mut all: Vec<Seen> = Vec::new();
     for step in steps {
         match step {
-            Do::Write(ops) => drop(store.write(&ops)),
-            Do::Apply(ops) => drop(store.apply(&ops)),
-            Do::Install(writes) => store.install(&writes),
-            Do::Compact(back) => store.compact((store.current_revision() - back).max(1)),
+            Do::Store(step) => store.take(&step),
             Do::Dispatch => settle().await,
             Do::Open(key, end, back) => {
                 let start = (store.current_revision() - back).max(0);

@@ -5,7 +5,9 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Dev, Etcdctl, Members, must, refused, signal, until};
+use crate::support::{
+    Dev, Etcdctl, Members, Talk, must, port_base, refused, signal, trireme, until,
+};
 
 /// Runs a member with the certificates of master-1, which hold for every loopback address.
 fn run(members: &mut Members, cluster: &Path, name: &str, port: u16, further: &[&str]) {
@@ -106,6 +108,41 @@ fn one_command_joins_and_one_replaces() {
     // Its directory is of no use any more.
     let removed = etcdctl.at(&url(base + 40));
     assert!(!removed.succeeds(&["put", "a", "b", "--command-timeout", "2s"]));
+    cluster.stop();
+}
+
+#[test]
+fn a_replacement_waits_for_the_new_member_and_removes_the_old_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let base = port_base();
+    let dir = temporary.path().join("cluster");
+    let options = ["--insecure", "--port-base", &base.to_string()];
+    let cluster = Dev::start(&dir, &options);
+    let list = || must(&["member", "list", "--data", cluster.data()]);
+    let has = |name: &str, role: &str| {
+        list()
+            .lines()
+            .any(|line| line.contains(name) && line.contains(role))
+    };
+    assert_eq!(list().lines().count(), 4);
+    assert_eq!(list().matches("leader").count(), 1);
+    let status = || must(&["status", "--data", cluster.data()]);
+    assert_eq!(status().lines().count(), 4);
+
+    let peer = |master: u16| format!("http://127.0.0.1:{}", base + 10 * master + 1);
+    let replace = ["member", "replace", "master-3", &peer(5), "--data"];
+    let mut replacing = trireme(&replace);
+    let replacing = Talk::start({
+        replacing.arg(cluster.data());
+        replacing
+    });
+    replacing.read_to("waiting");
+    let mut members = Members::default();
+    let home = temporary.path().join("five");
+    members.run_plain("five", &home, base + 50, &["--join", &peer(1)]);
+    assert!(replacing.ended().success());
+    assert!(has("five", "") && !has("master-3", ""), "{}", list());
+    assert_eq!(status().lines().count(), 4);
     cluster.stop();
 }
 

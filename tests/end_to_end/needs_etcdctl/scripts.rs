@@ -1,10 +1,44 @@
-//! The contract of `trireme dev` for scripts, beyond what `tests/dev_cluster.rs` shows.
+//! The contract of `trireme dev` for scripts.
 
 use std::fs;
 
 use nix::sys::signal::Signal;
 
 use crate::support::{Dev, Etcdctl, alive, must, port_base, refused, signal, until};
+
+#[test]
+fn a_dev_cluster_keeps_the_contract_for_scripts() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("cluster");
+    let base = port_base().to_string();
+    let options = ["--masters", "3", "--port-base", base.as_str()];
+    let cluster = Dev::start(&dir, &options);
+    let etcdctl = cluster.etcdctl();
+    etcdctl.must(&["put", "hello", "world"]);
+    etcdctl.must(&["endpoint", "health"]);
+
+    // A killed master stays down, and the others go on.
+    signal(cluster.pid(1).unwrap(), Signal::SIGKILL);
+    until("the pid file goes", || cluster.pid(1).is_none());
+    until("the others write", || {
+        etcdctl.succeeds(&["put", "still", "here"])
+    });
+    assert_eq!(cluster.pid(1), None);
+
+    // It comes back on request.
+    must(&["dev", "start", "master-1", "--data", cluster.data()]);
+    until("all are well again", || {
+        etcdctl.succeeds(&["endpoint", "health"])
+    });
+
+    // SIGTERM stops everything, and the same command resumes it with its data.
+    let pids: Vec<u32> = (1..=3).map(|n| cluster.pid(n).unwrap()).collect();
+    cluster.stop();
+    assert!(!pids.iter().any(|pid| alive(*pid)));
+    let cluster = Dev::start(&dir, &options);
+    assert_eq!(cluster.etcdctl().get("still"), "here");
+    cluster.stop();
+}
 
 #[test]
 fn etcdctl_may_name_plain_endpoints_by_url() {

@@ -5,82 +5,35 @@
 )]
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use prost::Message;
 
 use super::*;
 use crate::pb::etcdserverpb::RangeResponse;
 
-/// A single-member etcd in a directory of its own, killed when dropped.
-struct Etcd {
-    home: TempDir,
-    endpoint: String,
-    process: Child,
-}
+#[path = "../../../../tests/support/etcd.rs"]
+mod debian;
+
+/// An etcd that is worked with by etcdctl.
+struct Etcd(debian::Etcd);
 
 impl Etcd {
     /// None, with a message, when the machine has no etcd.
     fn start() -> Option<Etcd> {
-        if !["etcd", "etcdctl"]
-            .iter()
-            .all(|name| Path::new("/usr/bin").join(name).exists())
-        {
+        if !debian::Etcd::is_installed() || !Path::new("/usr/bin/etcdctl").exists() {
             eprintln!("SKIPPED: needs Debian's etcd-server and etcd-client");
             return None;
         }
-        let home = tempfile::tempdir().unwrap();
-        // Two free ports; they are taken a moment later.
-        let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [client, peer] = listeners.map(|l| format!("http://{}", l.local_addr().unwrap()));
-        let process = Command::new("/usr/bin/etcd")
-            .arg("--data-dir")
-            .arg(home.path().join("data"))
-            .args([
-                "--listen-client-urls",
-                &client,
-                "--advertise-client-urls",
-                &client,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-            ])
-            .args(["--initial-cluster", &format!("default={peer}")])
-            .args(["--log-level", "error", "--unsafe-no-fsync"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let etcd = Etcd {
-            home,
-            endpoint: client,
-            process,
-        };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !etcd
-            .command(&["endpoint", "health"])
-            .output()
-            .unwrap()
-            .status
-            .success()
-        {
-            assert!(Instant::now() < deadline, "etcd did not become healthy");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(etcd)
+        Some(Etcd(debian::Etcd::start(&["--unsafe-no-fsync"])))
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("/usr/bin/etcdctl");
         command
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.endpoint])
+            .args(["--endpoints", &self.0.endpoint])
             .args(args);
         command
     }
@@ -121,23 +74,9 @@ impl Etcd {
     }
 
     fn snapshot(&self) -> std::path::PathBuf {
-        let path = self.home.path().join("x.snapshot");
+        let path = self.0.home.path().join("x.snapshot");
         self.run(&["snapshot", "save", path.to_str().unwrap()]);
         path
-    }
-
-    /// Stops it in good order, so that its database file is complete.
-    fn stop(&mut self) -> std::path::PathBuf {
-        let id = self.process.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
-        self.process.wait().unwrap();
-        self.home.path().join("data/member/snap/db")
     }
 
     /// Puts, transactions, overwrites, deletes, re-creations, leases, large values, compaction.
@@ -184,13 +123,6 @@ impl Etcd {
     }
 }
 
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn assert_same(path: &Path, hashed: bool, dump: &RangeResponse, leases: &[(i64, i64)]) {
     let mut snapshot = EtcdSnapshot::open(&Seams::real(), path, &mut quiet).unwrap();
     let report = snapshot.report().clone();
@@ -229,7 +161,7 @@ fn an_etcd_comes_over_whole() {
     let damaged = EtcdSnapshot::open(&Seams::real(), &snapshot, &mut quiet);
     assert!(matches!(damaged, Err(BackupError::EtcdDamaged { .. })));
 
-    let database = etcd.stop();
+    let database = etcd.0.stop();
     assert_same(&database, false, &dump, &leases);
 }
 
@@ -265,5 +197,5 @@ fn a_worn_etcd_comes_over_whole() {
     }
     let dump = etcd.dump();
     assert_same(&etcd.snapshot(), true, &dump, &[]);
-    assert_same(&etcd.stop(), false, &dump, &[]);
+    assert_same(&etcd.0.stop(), false, &dump, &[]);
 }

@@ -19,16 +19,12 @@ use crate::pb::etcdserverpb::{
 };
 use crate::pb::mvccpb::Event;
 use crate::pb::mvccpb::event::EventType;
-use crate::watch::testing::{Op, TestStore};
+use crate::watch::testing::{RANGES, StoreStep, TestStore, store_step};
 use crate::watch::{History, KeyRange, WatchHub};
 
 #[derive(Debug, Clone)]
 enum Do {
-    Write(Vec<Op>),
-    /// Readers see it before it is published, with the next write.
-    Apply(Vec<Op>),
-    Install(Vec<Vec<Op>>),
-    Compact(i64),
+    Store(StoreStep),
     /// Lets the dispatcher run.
     Dispatch,
     Create(WatchCreateRequest, i64),
@@ -38,21 +34,8 @@ enum Do {
     Take(usize),
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let key = prop::sample::select(vec!["a", "b", "b/1", "b/2", "c"]);
-    let value = prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..60));
-    prop::collection::btree_map(key, value, 1..4).prop_map(|ops| ops.into_iter().collect())
-}
-
 fn create() -> impl Strategy<Value = WatchCreateRequest> {
-    let ranges = vec![
-        ("a", ""),
-        ("b", ""),
-        ("b/", "b0"),
-        ("b", "\0"),
-        ("\0", "\0"),
-        ("", "b/2"),
-    ];
+    let ranges = RANGES.to_vec();
     let filters = prop::collection::vec(prop::sample::select(vec![0, 1]), 0..2);
     (prop::sample::select(ranges), filters, any::<[bool; 2]>()).prop_map(
         |((key, end), filters, [prev_kv, fragment])| WatchCreateRequest {
@@ -68,10 +51,7 @@ fn create() -> impl Strategy<Value = WatchCreateRequest> {
 
 fn steps() -> impl Strategy<Value = Vec<Do>> {
     let step = prop_oneof![
-        8 => ops().prop_map(Do::Write),
-        2 => ops().prop_map(Do::Apply),
-        1 => prop::collection::vec(ops(), 0..6).prop_map(Do::Install),
-        1 => (0i64..20).prop_map(Do::Compact),
+        12 => store_step().prop_map(Do::Store),
         4 => Just(Do::Dispatch),
         3 => (create(), -5i64..20).prop_map(|(request, back)| Do::Create(request, back)),
         1 => (0i64..10).prop_map(Do::Cancel),
@@ -244,10 +224,7 @@ async fn go(mut run: Run, steps: Vec<Do>) {
     for step in steps {
         let store = run.store.clone();
         match step {
-            Do::Write(ops) => drop(store.write(&ops)),
-            Do::Apply(ops) => drop(store.apply(&ops)),
-            Do::Install(writes) => store.install(&writes),
-            Do::Compact(back) => store.compact((store.current_revision() - back).max(1)),
+            Do::Store(step) => store.take(&step),
             Do::Dispatch => settle().await,
             Do::Create(request, back) => {
                 let start_revision = (store.current_revision() - back).max(0);
@@ -339,7 +316,7 @@ mod planted {
             key: Bytes::from_static(b"a"),
             ..WatchCreateRequest::default()
         };
-        let write = || Do::Write(vec![("a", Some(b"x".to_vec()))]);
+        let write = || Do::Store(StoreStep::Write(vec![("a", Some(b"x".to_vec()))]));
         let steps = vec![write(), Do::Create(watch, 0), write(), Do::Progress];
         go(run, steps).await;
     }

@@ -1,0 +1,8 @@
+//! Scalars with a notation of their own, each with one canonical form.
+
+pub mod base64;
+pub mod duration;
+pub mod quantity;
+pub mod time;
+
+pub use quantity::Quantity;
