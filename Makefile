@@ -26,6 +26,9 @@ test: setup-test ## everything that must hold before a change is merged
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --doc --locked --quiet
+	@# Tests are built with the planted bugs of raft-store: the binary is built without.
+	cargo check --locked --package trireme
+	! cargo tree --locked --edges normal,features --package trireme --invert raft-store | grep mutants
 	filter="$$(deploy/skips.sh)"; cargo nextest run --workspace --locked -E "$$filter" $(ARGS)
 
 .PHONY: bench

@@ -8,10 +8,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use api::apply::FieldManager;
 use api::codec::{Encoding, Incoming, json, protobuf};
 use api::conform::{Unknown, conform};
 use api::doc::Doc;
-use api::schema;
+use api::patch;
+use api::schema::{self, Type};
 
 const POD: &str = include_str!("../testdata/pod.json");
 
@@ -55,6 +57,43 @@ fn main() {
     let twin = doc.clone();
     measure("compare", || doc == twin);
     measure("clone", || doc.clone());
+    writes(&doc, schema);
+}
+
+/// What a write does besides decoding and encoding.
+fn writes(doc: &Doc, schema: &'static Type) {
+    let change = Doc::literal(
+        r#"{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"api","image":"x:2"}]}}"#,
+    );
+    measure("strategic merge patch", || {
+        let mut copy = doc.clone();
+        patch::strategic::apply(&mut copy, change.root(), schema).expect("a patch");
+        conform(&mut copy, schema, Unknown::Keep).expect("a pod");
+        copy
+    });
+    let fields = FieldManager {
+        schema,
+        api_version: "v1",
+        kind: "Pod",
+        subresource: "",
+        reset: None,
+        now: "2026-03-01T11:00:00Z",
+    };
+    let mut changed = doc.clone();
+    patch::strategic::apply(&mut changed, change.root(), schema).expect("a patch");
+    measure("track an update", || {
+        let mut new = changed.clone();
+        fields.update(doc, &mut new, "kubectl");
+        new
+    });
+    let mut config = change.clone();
+    config.set_path(&["apiVersion"], "v1");
+    config.set_path(&["kind"], "Pod");
+    measure("server-side apply", || {
+        fields
+            .apply(doc, &config, "one", true)
+            .expect("a configuration")
+    });
 }
 
 fn written(doc: &Doc) -> Vec<u8> {

@@ -16,7 +16,7 @@ mod literal;
 pub use edit::New;
 
 /// A tree of JSON values.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Doc {
     pub(crate) cells: Vec<Cell>,
     pub(crate) text: String,

@@ -9,15 +9,20 @@
 //! - [`codec`]: JSON, YAML and protobuf
 //! - [`patch`]: JSON patch, merge patch, strategic merge patch
 //! - [`selector`]: label and field selectors; [`name`]: what things may be called
-//! - [`field`]: errors about fields
+//! - [`field`]: errors about fields; [`status`]: errors as clients see them
+//! - [`page`]: resource versions and continue tokens
+//! - [`mod@apply`]: server-side apply and the ownership of fields
 
+pub mod apply;
 pub mod codec;
 pub mod conform;
 pub mod doc;
 pub mod field;
 pub mod name;
+pub mod page;
 pub mod patch;
 pub mod resources;
 pub mod schema;
 pub mod selector;
+pub mod status;
 pub mod values;

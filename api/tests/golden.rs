@@ -4,7 +4,7 @@
 mod support;
 
 use api::codec::protobuf::{self, Envelope};
-use api::codec::{Encoding, Incoming, json};
+use api::codec::{Encoding, Incoming, json, yaml};
 use api::conform::{Unknown, conform};
 
 #[test]
@@ -50,6 +50,15 @@ fn yaml_equals_json() {
         assert!(strict.is_empty(), "{}: {strict:?}", fixture.name);
         let want = json::parse(fixture.read("json")).unwrap().to_string();
         similar(&fixture.name, &doc.to_string(), &want);
+    }
+}
+
+#[test]
+fn yaml_is_written_byte_for_byte() {
+    for fixture in support::fixtures() {
+        let doc = json::parse(fixture.read("json")).unwrap();
+        let want = String::from_utf8(fixture.read("yaml")).unwrap();
+        similar(&fixture.name, &yaml::write(doc.root()), &want);
     }
 }
 

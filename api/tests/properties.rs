@@ -2,11 +2,12 @@
 
 mod support;
 
+use api::apply::FieldManager;
 use api::codec::{Encoding, Incoming, json, protobuf, yaml};
 use api::conform::{Unknown, conform};
-use api::doc::Doc;
+use api::doc::{Doc, New};
 use api::patch;
-use api::schema::{Kind, Type, kinds};
+use api::schema::{Kind, Shape, Type, kinds};
 use support::generate::{Generator, Random};
 
 /// The kinds whose group and version are one.
@@ -37,6 +38,9 @@ fn survives(mut doc: Doc, schema: &Type, name: &str) {
     assert_eq!(from_json, stored, "{name}");
     let from_yaml = decoded(stored.clone().into_bytes(), Encoding::Yaml, schema).to_string();
     assert_eq!(Doc::literal(&from_yaml), Doc::literal(&stored), "{name}");
+    let as_yaml = yaml::write(doc.root());
+    let from_yaml = decoded(as_yaml.clone().into_bytes(), Encoding::Yaml, schema);
+    assert_eq!(from_yaml, Doc::literal(&stored), "{name}: {as_yaml}");
     if !schema.proto.is_empty() {
         let mut message = Vec::new();
         protobuf::encode_enveloped(&doc, schema, &mut message);
@@ -140,6 +144,62 @@ fn mutated_objects_are_answered() {
 }
 
 #[test]
+fn any_text_survives_yaml() {
+    let mut random = Random(0x7e47);
+    let pieces = [
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "a",
+        "b c",
+        "- ",
+        "-",
+        "#",
+        ": ",
+        ":",
+        "'",
+        "\"",
+        "\\",
+        "?",
+        "{",
+        "]",
+        "<<",
+        "yes",
+        "1",
+        ".5",
+        "0x1",
+        "~",
+        "null",
+        "é",
+        "\u{2028}",
+        "\u{85}",
+        "\u{0}",
+        "|",
+        ">",
+        "%",
+        "@",
+        "---",
+        "word word word word word word word word word word word word word word word word word",
+    ];
+    for _ in 0..20_000 {
+        let text: String = (0..random.below(6))
+            .map(|_| pieces[random.below(pieces.len())])
+            .collect();
+        let mut doc = Doc::new();
+        let top = doc.top();
+        doc.set(top, &text, &*text);
+        let list = doc.list(top, "list");
+        doc.push(list, &*text);
+        let written = yaml::write(doc.root());
+        let (again, _) =
+            yaml::parse(written.as_bytes()).unwrap_or_else(|e| panic!("{e}: {text:?}\n{written}"));
+        assert_eq!(again, doc, "{text:?}\n{written}");
+    }
+}
+
+#[test]
 fn mutated_yaml_is_answered() {
     let sample = b"a: &x {b: [1, 'two', \"3\\n\"], c: !!str 4}\n<<: *x\nd: |\n  text\n  more\n? e\n: f\n---\ng: >-\n folded\n";
     let mut random = Random(0xbead);
@@ -195,6 +255,92 @@ fn patches_that_say_what_is_there_change_nothing() {
         let whole = Doc::literal(&format!(r#"[{{"op":"replace","path":"","value":{doc}}}]"#));
         patch::json::apply(&mut copied, whole.root()).unwrap();
         assert_eq!(copied, doc, "{}", kind.kind);
+    }
+}
+
+/// The kinds that are stored, with a manager of their fields.
+fn with_fields(kind: &Kind, version: &str, work: impl FnOnce(&FieldManager<'_>)) {
+    let is_object = kind
+        .schema
+        .field("metadata")
+        .is_some_and(|field| match &field.shape {
+            Shape::Struct(schema) => schema.name == "ObjectMeta",
+            _ => false,
+        });
+    if is_object {
+        work(&FieldManager {
+            schema: kind.schema,
+            api_version: version,
+            kind: kind.kind,
+            subresource: "",
+            reset: None,
+            now: "2026-01-01T00:00:00Z",
+        });
+    }
+}
+
+fn empty(schema: &Type) -> Doc {
+    let mut doc = Doc::new();
+    conform(&mut doc, schema, Unknown::Drop).unwrap_or_else(|error| panic!("{error}"));
+    doc
+}
+
+#[test]
+fn applying_twice_is_applying_once_and_applying_nothing_takes_it_back() {
+    let mut applied = 0;
+    for (kind, version) in all() {
+        for seed in 1..6 {
+            let mut generator = Generator::new(seed * 31, seed == 1);
+            let mut config = generator.object(kind.schema, &version, kind.kind);
+            config.set_path(&["metadata", "managedFields"], New::Null);
+            // A list's keys have to be all there to say the same before and after.
+            conform(&mut config, kind.schema, Unknown::Drop).unwrap();
+            with_fields(kind, &version, |fields| {
+                // Made-up lists may have the same element twice, which is refused.
+                let Ok(once) = fields.apply(&empty(kind.schema), &config, "one", false) else {
+                    return;
+                };
+                applied += 1;
+                let twice = fields.apply(&once, &config, "one", false).unwrap();
+                assert_eq!(twice, once, "{} seed {seed}", kind.kind);
+                let other = fields.apply(&once, &config, "two", false).unwrap();
+                let mut nothing = Doc::new();
+                nothing.set_path(&["apiVersion"], &*version);
+                let kept = fields.apply(&other, &nothing, "one", false).unwrap();
+                let without = |doc: &Doc| {
+                    let mut doc = doc.clone();
+                    doc.set_path(&["metadata", "managedFields"], New::Null);
+                    doc
+                };
+                assert_eq!(without(&kept), without(&once), "{} seed {seed}", kind.kind);
+            });
+        }
+    }
+    assert!(applied > 100, "{applied}");
+}
+
+#[test]
+fn mutated_configurations_are_answered() {
+    let mut random = Random(0xabcd);
+    for (kind, version) in all() {
+        let mut generator = Generator::new(5, false);
+        let config = generator
+            .object(kind.schema, &version, kind.kind)
+            .to_string();
+        let mut live = Generator::new(6, false).object(kind.schema, &version, kind.kind);
+        conform(&mut live, kind.schema, Unknown::Drop).unwrap();
+        for _ in 0..10 {
+            let Ok(config) = patch::read(mutated(config.as_bytes(), &mut random)) else {
+                continue;
+            };
+            with_fields(kind, &version, |fields| {
+                let _ = fields.apply(&live, &config, "one", true);
+                let mut new = config.clone();
+                if conform(&mut new, kind.schema, Unknown::Drop).is_ok() {
+                    fields.update(&live, &mut new, "two");
+                }
+            });
+        }
     }
 }
 

@@ -96,7 +96,7 @@ pub async fn run(settings: Settings, dir: &Path) -> Result<()> {
         &dice,
     );
     if scenario.compacts {
-        load.compact(&cluster.possible_targets(), &recorder, &shared, &dice);
+        load.compact(&recorder, &shared, &dice);
     }
     let end = Instant::now() + time;
     let mut fate = dice.fork(0xFA7E);

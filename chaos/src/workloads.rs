@@ -16,8 +16,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::client::Target;
 use crate::evidence::Check;
 use crate::plants::Plant;
+
+/// The members that clients and watchers may go to; it changes when one is gone for good.
+pub type Targets = watch::Receiver<Vec<Target>>;
 
 /// A workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use seams::{Seams, Tasks};
 use thiserror::Error;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, RwLock, Semaphore, watch};
 
 pub use config::Config;
 pub use fatal::FailureKind;
@@ -85,6 +85,9 @@ struct Inner {
     peer_urls_told: AtomicBool,
     /// One change of the membership at a time.
     membership_gate: Mutex<()>,
+    /// Held for writing while the remaining times of leases are recorded, for reading while a
+    /// lease is renewed: what is recorded must not be older than a renewal.
+    lease_gate: RwLock<()>,
     /// Set once the state covers everything that this member served before it was last stopped.
     recovered: watch::Receiver<bool>,
     leader: watch::Receiver<Option<u64>>,
@@ -194,6 +197,8 @@ pub struct Standing {
     pub committed: Option<LogPosition>,
     /// What it has applied.
     pub applied: Option<LogPosition>,
+    /// Whether it is between two memberships: as long as that lasts, majorities of both decide.
+    pub is_joint: bool,
     /// Why Raft has stopped, if it has.
     pub failure: Option<String>,
 }
@@ -308,6 +313,12 @@ impl Member {
             last_log: metrics.last_log_index,
             committed: metrics.local_committed.as_ref().map(position),
             applied: metrics.last_applied.as_ref().map(position),
+            is_joint: metrics
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .len()
+                > 1,
             failure: metrics
                 .running_state
                 .as_ref()

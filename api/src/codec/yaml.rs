@@ -1,7 +1,8 @@
-//! YAML to documents, as upstream reads it: the scalars of YAML 1.1 (`yes` is a boolean, `0777` is
+//! YAML to documents and back, as upstream reads and writes it: the scalars of YAML 1.1 (`yes` is a boolean, `0777` is
 //! octal), merge keys, one document, keys sorted.
 
 mod scalar;
+mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -9,6 +10,7 @@ use std::fmt;
 use saphyr_parser::{Event, Parser, Span, Tag};
 
 use scalar::Resolved;
+pub use write::write;
 
 use crate::codec::json::MAX_DEPTH;
 use crate::conform::Strict;

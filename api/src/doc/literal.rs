@@ -21,7 +21,13 @@ impl Doc {
 
 impl fmt::Display for Doc {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.root().fmt(out)
+        fmt::Display::fmt(&self.root(), out)
+    }
+}
+
+impl fmt::Debug for Doc {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.root(), out)
     }
 }
 

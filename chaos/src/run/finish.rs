@@ -41,6 +41,7 @@ pub(super) async fn finish(
         sleep(LEASE_TIME).await;
     }
     let targets = cluster.targets();
+    load.go_to(targets.clone());
     let first = targets.first().context("a cluster without members")?;
     let from = if scenario.compacts {
         compact_all(first, recorder, &mut load).await?

@@ -24,6 +24,7 @@ const CALL_TIME: Duration = Duration::from_millis(1500);
 pub struct Load {
     clients: Vec<JoinHandle<()>>,
     pub(super) watchers: Vec<(Watching, JoinHandle<()>)>,
+    targets: watch::Sender<Vec<Target>>,
     stop_clients: watch::Sender<bool>,
     stop_watchers: watch::Sender<bool>,
 }
@@ -47,12 +48,13 @@ impl Load {
         dice: &Dice,
     ) -> Load {
         let (stop_clients, stopped) = watch::channel(false);
+        let (all, targets) = watch::channel(targets.to_vec());
         let clients = (0..count)
             .map(|number| {
                 let actor = Actor::new(
                     number,
                     count,
-                    targets.to_vec(),
+                    targets.clone(),
                     CALL_TIME,
                     recorder.clone(),
                     shared.clone(),
@@ -71,7 +73,7 @@ impl Load {
                 let watcher = Watcher {
                     stream,
                     spec: spec.clone(),
-                    targets: targets.to_vec(),
+                    targets: targets.clone(),
                     dice: dice.fork(1000 + stream),
                     recorder: recorder.clone(),
                     reached: sender,
@@ -88,26 +90,26 @@ impl Load {
         Load {
             clients,
             watchers,
+            targets: all,
             stop_clients,
             stop_watchers,
         }
     }
 
+    /// Sends clients and watchers to these members from now on, wherever they go next.
+    pub fn go_to(&self, targets: Vec<Target>) {
+        self.targets.send_replace(targets);
+    }
+
     /// Has history compacted meanwhile, behind what the first stream has seen.
-    pub(super) fn compact(
-        &mut self,
-        targets: &[Target],
-        recorder: &Recorder,
-        shared: &Arc<Shared>,
-        dice: &Dice,
-    ) {
+    pub(super) fn compact(&mut self, recorder: &Recorder, shared: &Arc<Shared>, dice: &Dice) {
         let Some((first, _)) = self.watchers.first() else {
             return;
         };
         let actor = Actor::new(
             COMPACTOR,
             CLIENTS,
-            targets.to_vec(),
+            self.targets.subscribe(),
             CALL_TIME,
             recorder.clone(),
             shared.clone(),

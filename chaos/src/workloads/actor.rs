@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, lease};
-use crate::client::{Answer, Client, Failure, Target};
+use super::{Shared, Targets, lease};
+use crate::client::{Answer, Client, Failure};
 use crate::dice::Dice;
 use crate::history::{Kind, Process, Recorder};
 use crate::ops::{Call, Reply};
@@ -18,7 +18,7 @@ pub struct Actor {
     process: u64,
     stride: u64,
     client: Client,
-    targets: Vec<Target>,
+    targets: Targets,
     deadline: Duration,
     recorder: Recorder,
     shared: Arc<Shared>,
@@ -29,14 +29,14 @@ impl Actor {
     pub fn new(
         number: u64,
         clients: u64,
-        targets: Vec<Target>,
+        targets: Targets,
         deadline: Duration,
         recorder: Recorder,
         shared: Arc<Shared>,
         dice: Dice,
     ) -> Actor {
-        let at = usize::try_from(number).unwrap_or(0) % targets.len();
-        let client = Client::new(targets[at].clone(), deadline);
+        let at = usize::try_from(number).unwrap_or(0) % targets.borrow().len();
+        let client = Client::new(targets.borrow()[at].clone(), deadline);
         Actor {
             dice,
             process: number,
@@ -124,7 +124,7 @@ impl Actor {
         // Whoever wants stale reads has to stay with a member that is cut off.
         if !self.shared.is_planted(Plant::StaleReads)
             && self.dice.chance(60)
-            && let Some(target) = self.dice.pick(&self.targets)
+            && let Some(target) = self.dice.pick(&self.targets.borrow())
         {
             self.client = Client::new(target.clone(), self.deadline);
         }

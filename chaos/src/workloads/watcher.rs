@@ -6,7 +6,8 @@ use raft_store::pb::etcdserverpb::WatchResponse;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::{Client, Target, event_from_wire};
+use super::Targets;
+use crate::client::{Client, event_from_wire};
 use crate::dice::Dice;
 use crate::history::{Event, Frame, Recorder, WatchSpec};
 
@@ -20,7 +21,7 @@ pub struct Watcher {
     /// What it asks for; its start moves on.
     pub spec: WatchSpec,
     /// Where it may go.
-    pub targets: Vec<Target>,
+    pub targets: Targets,
     /// Its choices.
     pub dice: Dice,
     /// Where it is recorded.
@@ -35,7 +36,8 @@ impl Watcher {
     /// Follows the store until `stop` is true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            let Some(target) = self.dice.pick(&self.targets).cloned() else {
+            let target = self.dice.pick(&self.targets.borrow()).cloned();
+            let Some(target) = target else {
                 return;
             };
             let node = target.node;

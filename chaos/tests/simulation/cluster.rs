@@ -133,10 +133,7 @@ fn config(plan: &Plan, at: usize, slot: &Slot) -> Config {
     config.watch_progress_interval = Duration::from_millis(500);
     config.hash_check_interval = Duration::from_secs(2);
     config.lease_checkpoint_interval = Duration::from_millis(1100);
-    #[cfg(feature = "mutants")]
-    {
-        config.mutants = plan.mutants;
-    }
+    config.mutants = plan.mutants;
     config
 }
 

@@ -33,9 +33,15 @@ pub struct Invariants {
     led: BTreeMap<u64, u64>,
     /// Whom a member gave its vote, by member and term.
     votes: BTreeMap<(u64, u64), u64>,
-    pub leader_changes: usize,
-    /// Snapshots that replaced a member's state.
-    pub jumps: usize,
+    /// Where the log of a member ended when its process did.
+    ended: BTreeMap<u64, u64>,
+    /// Terms that had a leader.
+    pub leaders_seen: u64,
+    /// Lives that began with a shorter log than the one before: what was not synced was lost.
+    pub shortened_logs: u64,
+    /// Histories that members could not be compared by, because a snapshot or a compaction took
+    /// them away before they were looked at.
+    pub jumps: u64,
 }
 
 /// What a member was seen at since its process began.
@@ -59,7 +65,11 @@ impl Invariants {
 
     /// A host's process ended.
     pub fn ended(&mut self, at: usize) {
-        self.lives.remove(&at);
+        if let Some(life) = self.lives.remove(&at)
+            && let Some(last) = life.standing.last_log
+        {
+            self.ended.insert(life.id, last);
+        }
     }
 
     /// Votes that were given since the last step.
@@ -131,6 +141,11 @@ impl Invariants {
     }
 
     fn begun(&mut self, at: usize, id: u64, standing: &Standing) {
+        if let Some(before) = self.ended.remove(&id)
+            && standing.last_log.is_none_or(|last| last < before)
+        {
+            self.shortened_logs += 1;
+        }
         let led = self.led.get(&id).copied().unwrap_or(0);
         if standing.term < led {
             self.problem(format!(
@@ -182,7 +197,7 @@ impl Invariants {
         if known {
             return;
         }
-        self.leader_changes += 1;
+        self.leaders_seen += 1;
         // What was committed in earlier terms is in the log of every later leader.
         let newest = self
             .committed

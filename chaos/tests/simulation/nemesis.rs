@@ -1,14 +1,18 @@
 //! Who hurts the members: one fault after the other, several at a time, by seed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::task::Poll;
 use std::time::Duration;
 
 use chaos::dice::Dice;
+use futures::FutureExt as _;
+use raft_store::member::Member;
 use turmoil::Sim;
 
 use crate::cluster::{Begin, Command, Shared, host_name};
 use crate::invariants::Invariants;
 use crate::plan::{Fault, Plan};
+use crate::situations::Situations;
 
 /// The clients' host.
 pub const CLIENTS: &str = "clients";
@@ -16,6 +20,8 @@ pub const CLIENTS: &str = "clients";
 /// Something to do later.
 #[derive(Debug, Clone)]
 enum Deed {
+    /// Crashes a host that is up.
+    Crash(usize),
     /// Starts a host that is down.
     Start(usize),
     /// Cuts or mends links.
@@ -60,6 +66,7 @@ pub struct Nemesis {
     /// Hosts that are down, or on their way to a new identity.
     down: Vec<bool>,
     pub deeds: Vec<String>,
+    pub situations: Situations,
     pub now: Duration,
     founded: bool,
 }
@@ -74,6 +81,7 @@ impl Nemesis {
             network_busy: false,
             down: (0..=plan.members).map(|at| at == plan.members).collect(),
             deeds: Vec::new(),
+            situations: Situations::default(),
             now: Duration::ZERO,
             founded: false,
             plan: plan.clone(),
@@ -123,26 +131,46 @@ impl Nemesis {
         self.next = self.now + self.dice.exponential(self.plan.between);
         let faults = self.plan.faults.clone();
         if let Some(fault) = self.dice.pick(&faults).copied() {
+            let before = self.deeds.len();
             self.strike(sim, invariants, fault);
+            if self.deeds.len() > before {
+                self.situations.add(&fault.name(), 1);
+            }
         }
     }
 
-    /// Mends everything but what takes time, and says which hosts are left out for good.
-    pub fn heal(&mut self, sim: &mut Sim<'_>, invariants: &mut Invariants) -> Option<usize> {
+    /// Mends everything but what takes time.
+    pub fn heal(&mut self, sim: &mut Sim<'_>, invariants: &mut Invariants) {
         let later: Vec<_> = self.later.drain(..).collect();
         for (_, deed) in later {
             self.finish(sim, invariants, deed);
         }
-        let able = self.down.iter().take(self.plan.members).all(|down| !down)
-            && self.later.is_empty()
-            && self.plan.one_stays_down;
-        if able {
-            let at = self.dice.below(self.plan.members);
-            self.note(format!("m{at} stays down"));
-            self.crash(sim, invariants, at);
-            return Some(at);
+    }
+
+    /// Takes one member down for good, if that is planned, and says which: pending as long as
+    /// members join or leave, which a majority of the old ones may be needed for.
+    pub fn bereave(
+        &mut self,
+        sim: &mut Sim<'_>,
+        invariants: &mut Invariants,
+    ) -> Poll<Option<usize>> {
+        if !self.plan.one_stays_down {
+            return Poll::Ready(None);
         }
-        None
+        let founders = {
+            let hosts = self.hosts.borrow();
+            let begun = hosts.slots.iter().map(|slot| slot.begin);
+            begun
+                .take(self.plan.members + 1)
+                .all(|begin| !matches!(begin, Begin::Join { .. }))
+        };
+        if !founders && !self.is_settled() {
+            return Poll::Pending;
+        }
+        let at = self.dice.below(self.plan.members);
+        self.note(format!("m{at} stays down"));
+        self.crash(sim, invariants, at);
+        Poll::Ready(Some(at))
     }
 
     /// Whether everything that was begun is done.
@@ -183,10 +211,7 @@ impl Nemesis {
                     leader
                 };
                 let Some(at) = victim else { return };
-                self.note(format!("crash m{at}"));
-                self.crash(sim, invariants, at);
-                let pause = self.millis(1, 1500);
-                self.after(pause, Deed::Start(at));
+                self.finish(sim, invariants, Deed::Crash(at));
             }
             Fault::CrashAll => {
                 self.note("crash all".to_owned());
@@ -215,7 +240,8 @@ impl Nemesis {
             }
             Fault::Compact => {
                 if let Some(at) = one {
-                    let behind = self.dice.below(40) as i64;
+                    // Often without mercy for watchers that are just about to resume.
+                    let behind = [0, 0, 3, 40][self.dice.below(4)];
                     self.hosts.borrow().tell(at, Command::Compact(behind));
                     self.note(format!("compact but {behind} revisions"));
                 }
@@ -227,6 +253,11 @@ impl Nemesis {
                     disk.set_sync_latency_max_ms(worst);
                 }
                 self.note(format!("disk of m{at} takes up to {worst} ms"));
+                // With writes on their way to the disk.
+                if self.dice.chance(50) {
+                    let pause = self.millis(50, 400);
+                    self.after(pause, Deed::Crash(at));
+                }
                 let pause = self.millis(200, 2000);
                 self.after(pause, Deed::FastDisk(at));
             }
@@ -264,11 +295,7 @@ impl Nemesis {
             .later
             .iter()
             .any(|(_, deed)| matches!(deed, Deed::Replace(..)));
-        let all_well = self.down.iter().take(self.plan.members).all(|down| !down);
-        let known = self.hosts.borrow().slots[at]
-            .last_id
-            .is_some_and(|id| self.is_published(id));
-        if replacing || !all_well || self.network_busy || !known {
+        if replacing || self.network_busy || !self.is_settled() {
             return;
         }
         self.crash(sim, invariants, at);
@@ -292,17 +319,29 @@ impl Nemesis {
         self.after(Duration::from_millis(200), Deed::Replace(at, next));
     }
 
-    /// Whether all running members know that a member has started.
-    fn is_published(&self, id: u64) -> bool {
+    /// Whether every host that has begun runs, and all of them agree that they are the members,
+    /// voters every one, that each has started, and that this is not about to change.
+    fn is_settled(&self) -> bool {
         let hosts = self.hosts.borrow();
-        let known = |member: &raft_store::member::Member| {
-            let members = futures::FutureExt::now_or_never(member.members(false));
-            let members = members.and_then(Result::ok).unwrap_or_default();
-            members
-                .iter()
-                .any(|known| known.id == id && !known.client_ur_ls.is_empty())
+        let slots = hosts.slots.iter();
+        let begun = slots.filter(|slot| slot.begin != Begin::Absent);
+        let running: Option<BTreeSet<u64>> =
+            begun.map(|slot| Some(slot.member.as_ref()?.id())).collect();
+        let Some(running) = running else {
+            return false;
         };
-        hosts.running().all(|(_, member)| known(member))
+        let agrees = |member: &Member| {
+            let members = member.members(false).now_or_never();
+            let members = members.and_then(Result::ok).unwrap_or_default();
+            !member.standing().is_joint
+                && members.len() == running.len()
+                && members.iter().all(|known| {
+                    running.contains(&known.id)
+                        && !known.is_learner
+                        && !known.client_ur_ls.is_empty()
+                })
+        };
+        hosts.running().all(|(_, member)| agrees(member))
     }
 
     fn replace(
@@ -317,7 +356,7 @@ impl Nemesis {
             let hosts = self.hosts.borrow();
             let slot = &hosts.slots[at];
             if slot.member.is_some() {
-                let planted = self.tolerates_wiped();
+                let planted = self.plan.mutants.wiped_member_keeps_identity;
                 drop(hosts);
                 if !planted {
                     invariants.problems.push(format!(
@@ -329,6 +368,9 @@ impl Nemesis {
             }
             let refused = slot.refused.is_some();
             drop(hosts);
+            if refused {
+                self.situations.add("wiped member refused", 1);
+            }
             let next = if refused { Replacing::Removing } else { step };
             self.after(Duration::from_millis(100), Deed::Replace(at, next));
             return;
@@ -351,16 +393,6 @@ impl Nemesis {
             Duration::from_millis(300),
             Deed::Replace(at, Replacing::Removing),
         );
-    }
-
-    #[cfg(feature = "mutants")]
-    fn tolerates_wiped(&self) -> bool {
-        self.plan.mutants.wiped_member_keeps_identity
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    fn tolerates_wiped(&self) -> bool {
-        false
     }
 
     fn cut(&mut self, sim: &mut Sim<'_>, fault: Fault, leader: Option<usize>, one: Option<usize>) {
@@ -435,6 +467,13 @@ impl Nemesis {
 
     fn finish(&mut self, sim: &mut Sim<'_>, invariants: &mut Invariants, deed: Deed) {
         match deed {
+            Deed::Crash(at) if self.down[at] => {}
+            Deed::Crash(at) => {
+                self.note(format!("crash m{at}"));
+                self.crash(sim, invariants, at);
+                let pause = self.millis(1, 1500);
+                self.after(pause, Deed::Start(at));
+            }
             Deed::Start(at) => {
                 self.note(format!("start m{at}"));
                 self.start(sim, invariants, at);

@@ -26,7 +26,15 @@ pub enum Fault {
     Join,
 }
 
-const FAULTS: &[Fault] = &[
+impl Fault {
+    /// Its name among the situations.
+    pub fn name(self) -> String {
+        format!("fault {self:?}")
+    }
+}
+
+/// All of them.
+pub const FAULTS: &[Fault] = &[
     Fault::CrashOne,
     Fault::CrashLeader,
     Fault::CrashAll,
@@ -59,6 +67,8 @@ pub struct Plan {
     pub latency_max: Duration,
     pub clients: u64,
     pub pause: Duration,
+    /// Values are padded to so many bytes.
+    pub value_bytes: usize,
     pub log_entries_kept: u64,
     pub checkpoint_log_bytes: u64,
     pub log_segment_bytes: u64,
@@ -68,7 +78,6 @@ pub struct Plan {
     pub torn_writes: bool,
     /// Whether one member stays down when the others must serve again.
     pub one_stays_down: bool,
-    #[cfg(feature = "mutants")]
     pub mutants: raft_store::mutants::Mutants,
 }
 
@@ -88,14 +97,15 @@ impl Plan {
             latency_max: millis(pick(&[2, 5, 20, 50])),
             clients: pick(&[3, 5, 8]),
             pause: millis(pick(&[20, 60, 120])),
+            // Some span several blocks of a disk, which a crash can tear apart.
+            value_bytes: pick(&[0, 1500, 5000]) as usize,
             log_entries_kept: pick(&[3, 20, 1000]),
             checkpoint_log_bytes: pick(&[1 << 10, 8 << 10, 1 << 20]),
             log_segment_bytes: pick(&[4 << 10, 16 << 10, 256 << 10]),
             log_cache_bytes: pick(&[256, 4 << 10, 1 << 20]) as usize,
             ring_bytes: pick(&[2 << 10, 16 << 10, 1 << 20]) as usize,
-            torn_writes: pick(&[0, 1]) == 1,
+            torn_writes: pick(&[0, 1, 1]) == 1,
             one_stays_down: pick(&[0, 0, 1]) == 1,
-            #[cfg(feature = "mutants")]
             mutants: raft_store::mutants::Mutants::default(),
         };
         let share = [20, 40, 70][dice.below(3)];

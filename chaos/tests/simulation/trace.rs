@@ -1,6 +1,7 @@
 //! What happened, line by line, as the code itself tells it through `tracing`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
@@ -10,11 +11,11 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Votes only, for the invariants.
+    /// Votes, for the invariants; how often the store said what, for the situations.
     Votes,
-    /// Votes; the store's log is printed.
+    /// The same; the store's log is printed.
     Shown,
-    /// Every packet, byte by byte, and the logs of store and consensus.
+    /// The same; every packet, byte by byte, and the logs of store and consensus.
     Full,
 }
 
@@ -29,6 +30,7 @@ pub struct Granted {
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     static VOTES: RefCell<Vec<Granted>> = const { RefCell::new(Vec::new()) };
+    static SAID: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
     static HOSTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     static HOST: Cell<usize> = const { Cell::new(0) };
     static SEED: Cell<u64> = const { Cell::new(0) };
@@ -44,6 +46,15 @@ pub fn take_lines() -> Vec<String> {
 pub fn take_votes() -> Vec<Granted> {
     VOTES.take()
 }
+
+/// How often the store logged which message since the last call; snapshots that replaced older
+/// data count as [`CAUGHT_UP`] too.
+pub fn take_said() -> BTreeMap<String, u64> {
+    SAID.take()
+}
+
+/// See [`take_said`].
+pub const CAUGHT_UP: &str = "installed a snapshot over older data";
 
 /// The panics on this thread since the last call: most are caught by the task they happen in.
 pub fn take_panics() -> Vec<String> {
@@ -80,16 +91,14 @@ impl Subscriber for Collector {
                 && metadata.name() == "node"
                 && target == "turmoil::sim";
         }
+        if target.starts_with("raft_store") {
+            return true;
+        }
         match self.0 {
-            _ if target == VOTES_TARGET => true,
             Detail::Votes => false,
-            Detail::Shown => {
-                target.starts_with("raft_store") && *metadata.level() <= Level::DEBUG
-                    || target.starts_with("openraft") && *metadata.level() <= shown_level()
-            }
+            Detail::Shown => target.starts_with("openraft") && *metadata.level() <= shown_level(),
             Detail::Full => {
-                target.starts_with("raft_store")
-                    || target.starts_with("turmoil") && !message_only(metadata)
+                target.starts_with("turmoil") && !message_only(metadata)
                     || target.starts_with("openraft") && *metadata.level() <= Level::INFO
             }
         }
@@ -128,14 +137,20 @@ impl Subscriber for Collector {
                 VOTES.with(|votes| votes.borrow_mut().push(granted));
             }
         }
-        if self.0 == Detail::Votes {
+        if metadata.target().starts_with("raft_store") {
+            count(event);
+        }
+        let hidden = self.0 == Detail::Shown
+            && metadata.target().starts_with("raft_store")
+            && *metadata.level() > Level::DEBUG;
+        if self.0 == Detail::Votes || hidden {
             return;
         }
         let mut message = Message::default();
         if metadata.target().starts_with("turmoil") {
             // Once per packet is enough, and the bytes cost their time.
             event.record(&mut message);
-            if message.0 == "Send" || message.0 == "Delivered" {
+            if message.text == "Send" || message.text == "Delivered" {
                 return;
             }
         }
@@ -167,6 +182,19 @@ impl Subscriber for Collector {
     fn exit(&self, _: &Id) {
         HOST.set(0);
     }
+}
+
+/// Counts what the store said.
+fn count(event: &Event<'_>) {
+    let mut message = Message::default();
+    event.record(&mut message);
+    SAID.with(|said| {
+        let mut said = said.borrow_mut();
+        if message.replaced {
+            *said.entry(CAUGHT_UP.to_owned()).or_default() += 1;
+        }
+        *said.entry(message.text).or_default() += 1;
+    });
 }
 
 /// The host that runs, as turmoil's spans say.
@@ -230,12 +258,18 @@ impl Visit for Line {
 }
 
 #[derive(Default)]
-struct Message(String);
+struct Message {
+    text: String,
+    /// Whether a snapshot took the place of older data.
+    replaced: bool,
+}
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
+        match field.name() {
+            "message" => self.text = format!("{value:?}"),
+            "replaced" => self.replaced = format!("{value:?}") != "None",
+            _ => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use chaos::evidence::{Evidence, RunInfo};
 use chaos::history::{Recorder, operations};
 
 use crate::plan::Plan;
+use crate::situations::Situations;
 
 /// What was found.
 pub struct Found {
@@ -18,8 +19,7 @@ pub struct Found {
     /// What the nemesis did.
     pub deeds: Vec<String>,
     pub trace: Vec<String>,
-    pub leader_changes: usize,
-    pub jumps: usize,
+    pub situations: Situations,
     pub elapsed: std::time::Duration,
 }
 
@@ -32,13 +32,8 @@ impl fmt::Display for Found {
         for report in &self.reports {
             writeln!(f, "  {report}")?;
         }
-        writeln!(
-            f,
-            "  {:.1} s simulated, {} leaders, {} jumps",
-            self.elapsed.as_secs_f64(),
-            self.leader_changes,
-            self.jumps
-        )?;
+        writeln!(f, "  {:.1} s simulated", self.elapsed.as_secs_f64())?;
+        write!(f, "{}", self.situations)?;
         for problem in &self.problems {
             writeln!(f, "  PROBLEM {problem}")?;
         }
@@ -53,6 +48,7 @@ pub fn check(
     recorder: &Recorder,
     log: &EventLog,
     places: &[u32],
+    situations: &mut Situations,
 ) -> (Vec<Report>, Vec<String>) {
     let (records, watch) = recorder.take();
     let operations = match operations(&records) {
@@ -82,8 +78,12 @@ pub fn check(
         logs,
     };
     let reports = evidence.check();
+    situations.met(&reports, &evidence.watch);
     let mut problems = Vec::new();
     for report in &reports {
+        if let Some(reason) = &report.unknown {
+            problems.push(format!("unknown {}: {reason}", report.checker));
+        }
         if report.verdict == Verdict::Invalid {
             for anomaly in &report.anomalies {
                 problems.push(format!(

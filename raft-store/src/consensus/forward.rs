@@ -79,7 +79,7 @@ async fn send(mut client: Client, batch: Vec<Proposal>) {
     let results = match timeout_at(deadline, client.propose(request)).await {
         Ok(Ok(reply)) => reply.into_inner().results,
         Ok(Err(status)) => {
-            tracing::debug!(code = ?status.code(), message = status.message(), "forwarding failed");
+            tracing::debug!(code = ?status.code(), reason = status.message(), "forwarding failed");
             // Only while there is no connection is it certain that nothing was sent.
             return if never_sent(&status) {
                 fail(batch, || Attempt::Retry(Error::LeaderChanged))
@@ -189,4 +189,23 @@ fn from_pb(result: peer::ProposeResult) -> Result<Applied, Attempt> {
         index: result.index,
         outcome,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::peers::Peers;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_come_about_sent_nothing() {
+        let dial = Arc::new(|_| Box::pin(std::future::pending()) as _);
+        let mut client = Peers::new(1, dial).client_of_urls(Some(2), &["http://a:1".to_owned()]);
+        let status = client
+            .propose(peer::ProposeRequest::default())
+            .await
+            .unwrap_err();
+        assert!(never_sent(&status), "{status:?}");
+    }
 }

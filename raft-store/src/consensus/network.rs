@@ -446,7 +446,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
 }
 
 fn failed_snapshot(status: &Status) -> RPCError<TypeConfig> {
-    tracing::warn!(code = ?status.code(), message = status.message(), "a snapshot was not sent");
+    tracing::warn!(code = ?status.code(), reason = status.message(), "a snapshot was not sent");
     rpc_error(status)
 }
 

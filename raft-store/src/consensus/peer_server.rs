@@ -388,6 +388,10 @@ impl Peer for PeerService {
     ) -> Result<Response<peer::ProposeReply>, Status> {
         self.check(&request)?;
         let reply = forward::answer(&self.consensus, request.into_inner()).await;
+        tracing::trace!(
+            proposals = reply.results.len(),
+            "proposed for another member"
+        );
         Ok(Response::new(reply))
     }
 
@@ -397,7 +401,10 @@ impl Peer for PeerService {
     ) -> Result<Response<peer::ReadIndexReply>, Status> {
         self.check(&request)?;
         match self.consensus.read_index_here().await {
-            Ok(index) => Ok(Response::new(peer::ReadIndexReply { index })),
+            Ok(index) => {
+                tracing::trace!(index, "read index for another member");
+                Ok(Response::new(peer::ReadIndexReply { index }))
+            }
             Err(Attempt::Retry(error) | Attempt::Final(error)) => Err(status(&error)),
         }
     }

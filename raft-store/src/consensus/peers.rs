@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use seams::BoxedStream;
+use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -125,17 +126,19 @@ fn channel(dial: &Dial, urls: &[String]) -> Channel {
         async move {
             let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "no peer URL");
             for url in urls.iter() {
-                match dial(url.clone()).await {
-                    Ok(stream) => return Ok(TokioIo::new(stream)),
-                    Err(error) => failure = error,
+                match timeout(CONNECT_TIMEOUT, dial(url.clone())).await {
+                    Ok(Ok(stream)) => return Ok(TokioIo::new(stream)),
+                    Ok(Err(error)) => failure = error,
+                    Err(_) => failure = io::ErrorKind::TimedOut.into(),
                 }
             }
             Err(failure)
         }
     });
-    // The name is never resolved: the connector knows the addresses.
+    // The name is never resolved: the connector knows the addresses. The connector also bounds the
+    // time: what tonic's own limit cuts off is no connection error to a caller, who would have to
+    // think that the request may have been sent.
     Endpoint::from_static("http://peer")
-        .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)

@@ -271,6 +271,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> Result<(), io::Error> {
         let this = self.clone();
         let wanted = meta.clone();
+        let position = |id: LogId| position(&id).to_string();
+        let replaced = self.mvcc.applied().map(|at| at.to_string());
         self.metrics.snapshot_applying.inc();
         let installed = self
             .tasks
@@ -278,8 +280,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             .await;
         self.metrics.snapshot_applying.dec();
         installed?;
-        let last = meta.last_log_id.map(|id| position(&id).to_string());
-        tracing::info!(?last, "installed a snapshot");
+        let last = meta.last_log_id.map(position);
+        tracing::info!(?last, ?replaced, "installed a snapshot");
         Ok(())
     }
 

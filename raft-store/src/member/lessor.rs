@@ -24,6 +24,9 @@ struct State {
     queue: BTreeSet<(Instant, i64)>,
     /// Whose revocation was proposed: it may be carried out at any time, so they cannot be renewed.
     revoking: BTreeSet<i64>,
+    /// Whether remaining times were proposed for the record, and nobody knows yet whether they are
+    /// in it.
+    record_pending: bool,
 }
 
 /// A lease of the replicated state: ID and the seconds it has to live when nothing else is known.
@@ -89,15 +92,41 @@ impl Lessor {
         self.lock().expired(now, limit)
     }
 
-    /// What the leases have left, in seconds, of those that have more than `interval` left. The
+    /// What the leases have left, for the record of the leadership of `term`, of those that have
+    /// more than `interval` left: in seconds, rounded up, for a new leader ends no lease early. The
     /// others are over, or renewed, before it would matter.
-    pub fn checkpoint(&self, now: Instant, interval: Duration) -> Vec<Granted> {
-        let state = self.lock();
+    pub fn checkpoint(&self, term: u64, now: Instant, interval: Duration) -> Vec<Granted> {
+        let mut state = self.lock();
+        if state.term != term {
+            return Vec::new();
+        }
         let long = state.queue.iter().rev();
         let long = long.take_while(|(at, _)| at.saturating_duration_since(now) > interval);
-        let left = |at: &Instant| at.saturating_duration_since(now).as_secs().max(1);
-        long.map(|(at, id)| (*id, i64::try_from(left(at)).unwrap_or(i64::MAX)))
-            .collect()
+        let left = |at: &Instant| {
+            let left = at.saturating_duration_since(now);
+            (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
+        };
+        let leases: Vec<Granted> = long
+            .map(|(at, id)| (*id, i64::try_from(left(at)).unwrap_or(i64::MAX)))
+            .collect();
+        state.record_pending |= !leases.is_empty();
+        leases
+    }
+
+    /// What [`checkpoint`](Self::checkpoint) told is in the replicated state, with everything
+    /// that was proposed before.
+    pub fn recorded(&self, term: u64) {
+        let mut state = self.lock();
+        if state.term == term {
+            state.record_pending = false;
+        }
+    }
+
+    /// Whether times told by [`checkpoint`](Self::checkpoint) may yet come into the replicated
+    /// state: a renewal has to see to it that they do not count.
+    pub fn is_record_pending(&self, term: u64) -> bool {
+        let state = self.lock();
+        state.term == term && state.record_pending
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -207,9 +236,9 @@ mod tests {
         let start = Instant::now();
         lessor.sync(1, &[(7, 10), (8, 300), (9, 301), (10, 900)], start);
         let interval = Duration::from_secs(300);
-        assert_eq!(lessor.checkpoint(start, interval), [(10, 900), (9, 301)]);
+        assert_eq!(lessor.checkpoint(1, start, interval), [(10, 900), (9, 301)]);
         let later = start + Duration::from_secs(590);
-        assert_eq!(lessor.checkpoint(later, interval), [(10, 310)]);
+        assert_eq!(lessor.checkpoint(1, later, interval), [(10, 310)]);
     }
 
     #[test]
@@ -218,6 +247,45 @@ mod tests {
         let start = Instant::now();
         lessor.sync(1, &[(7, i64::MAX)], start);
         assert!(lessor.expired(start, 10).is_empty());
-        assert!(lessor.checkpoint(start, Duration::ZERO)[0].1 > 0);
+        assert!(lessor.checkpoint(1, start, Duration::ZERO)[0].1 > 0);
+    }
+
+    #[test]
+    fn what_is_recorded_is_never_less_than_what_is_left() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[(7, 10), (8, 1)], start);
+        assert_eq!(
+            lessor.checkpoint(1, start, Duration::ZERO),
+            [(7, 10), (8, 1)]
+        );
+        let later = start + Duration::from_millis(1200);
+        assert_eq!(lessor.checkpoint(1, later, Duration::ZERO), [(7, 9)]);
+        assert!(
+            lessor.checkpoint(2, later, Duration::ZERO).is_empty(),
+            "another term"
+        );
+    }
+
+    #[test]
+    fn a_record_is_pending_until_it_is_known_to_be_there() {
+        let lessor = Lessor::default();
+        let start = Instant::now();
+        lessor.sync(1, &[], start);
+        assert!(lessor.checkpoint(1, start, Duration::ZERO).is_empty());
+        assert!(!lessor.is_record_pending(1), "nothing to record");
+        lessor.sync(1, &[(7, 10)], start);
+        assert!(!lessor.checkpoint(1, start, Duration::ZERO).is_empty());
+        assert!(lessor.is_record_pending(1));
+        lessor.recorded(2);
+        assert!(lessor.is_record_pending(1), "another term's");
+        lessor.recorded(1);
+        assert!(!lessor.is_record_pending(1));
+        assert!(!lessor.checkpoint(1, start, Duration::ZERO).is_empty());
+        lessor.sync(2, &[(7, 10)], start);
+        assert!(
+            !lessor.is_record_pending(2),
+            "the next leader's log is whole"
+        );
     }
 }

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use openraft::LogIdOptionExt;
 use openraft::async_runtime::WatchReceiver;
 use seams::{Seams, Tasks};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, RwLock, Semaphore, watch};
 use tower_service::Service;
 
 use super::config::{Config, Start};
@@ -222,6 +222,7 @@ async fn start(
         metrics,
         peer_urls_told: AtomicBool::new(false),
         membership_gate: Mutex::default(),
+        lease_gate: RwLock::default(),
         recovered,
         leader,
         quarantined: AtomicBool::new(false),

@@ -115,13 +115,14 @@ impl Member {
     async fn renew(&self, id: i64) -> Result<i64> {
         let deadline = self.consensus().deadline();
         loop {
+            let gate = self.0.lease_gate.read().await;
             let term = self.term();
             let mut applied = self.0.mvcc.applied_watch();
             applied.mark_unchanged();
             let Some(lease) = self.0.mvcc.lease(id) else {
                 return Ok(0);
             };
-            if lease.remaining_ttl > 0 {
+            if lease.remaining_ttl > 0 || self.0.lessor.is_record_pending(term) {
                 // A new leader would go by what was recorded before this renewal.
                 let forget = log::LeaseCheckpoint {
                     leases: vec![log::lease_checkpoint::Remaining {
@@ -130,12 +131,15 @@ impl Member {
                     }],
                 };
                 self.propose_as_leader(Op::LeaseCheckpoint(forget)).await?;
+                // With this entry every earlier one of this leader is in the log.
+                self.0.lessor.recorded(term);
             }
             let now = self.0.seams.clock.now();
             if self.0.lessor.renew(term, id, lease.granted_ttl, now) {
                 self.0.metrics.leases_renewed.inc();
                 return Ok(lease.granted_ttl);
             }
+            drop(gate);
             // It is being revoked: the answer is what comes of that.
             match timeout_at(deadline, applied.changed()).await {
                 Ok(Ok(())) => {}

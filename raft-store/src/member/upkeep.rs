@@ -136,6 +136,11 @@ impl Member {
         if !self.is_leader() {
             return;
         }
+        let term = self.term();
+        // A new leader knows the leases once it has applied an entry of its own term.
+        if self.0.mvcc.applied().is_none_or(|at| at.term != term) {
+            return;
+        }
         let now = self.0.seams.clock.now();
         let leases: Vec<_> = self
             .0
@@ -144,7 +149,6 @@ impl Member {
             .into_iter()
             .filter_map(|id| Some((id, self.0.mvcc.lease(id)?.left())))
             .collect();
-        let term = self.term();
         self.0.lessor.sync(term, &leases, now);
         let expired = self.0.lessor.expired(now, REVOKE_MAX);
         if expired.is_empty() || self.consensus().read_index_here().await.is_err() {
@@ -171,11 +175,12 @@ impl Member {
         if !self.is_leader() {
             return;
         }
-        let now = self.0.seams.clock.now();
+        let _nothing_is_renewed = self.0.lease_gate.write().await;
+        let (term, now) = (self.term(), self.0.seams.clock.now());
         let leases: Vec<Remaining> = self
             .0
             .lessor
-            .checkpoint(now, self.0.config.lease_checkpoint_interval)
+            .checkpoint(term, now, self.0.config.lease_checkpoint_interval)
             .into_iter()
             .map(|(id, remaining_ttl)| Remaining { id, remaining_ttl })
             .collect();
@@ -184,8 +189,11 @@ impl Member {
         }
         let checkpoint = Op::LeaseCheckpoint(LeaseCheckpoint { leases });
         // Never through another leader, who may know of later renewals.
-        if let Err(error) = self.propose_as_leader(checkpoint).await {
-            tracing::debug!(%error, "could not record the remaining times of leases");
+        match self.propose_as_leader(checkpoint).await {
+            Ok(_) => self.0.lessor.recorded(term),
+            Err(error) => {
+                tracing::debug!(%error, "could not record the remaining times of leases");
+            }
         }
     }
 

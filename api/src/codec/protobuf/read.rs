@@ -345,7 +345,7 @@ impl Decoder<'_> {
         }
         if !bytes.starts_with(super::MAGIC) {
             let inner = json::parse(bytes.to_vec()).map_err(ProtobufError::Json)?;
-            return Ok(self.doc.graft(inner.root()));
+            return Ok(self.doc.absorb(inner));
         }
         let envelope = Envelope::open(bytes)?;
         let (group, version) = envelope
