@@ -213,9 +213,9 @@ fn memory_is_divided_as_documented() {
     assert_eq!(
         shares,
         MemoryShares {
-            engine: 128 << 20,
-            events: 64 << 20,
-            log: 32 << 20
+            engine: 64 << 20,
+            events: 32 << 20,
+            log: 16 << 20
         }
     );
 }
