@@ -389,7 +389,15 @@ impl Member {
         let raft = self.consensus().raft.clone();
         // The change has two steps; a caller that goes away must not stop it between them.
         let task = self.tasks().spawn("membership change", async move {
-            raft.change_membership(change, retain).await
+            let done = raft.change_membership(change, retain).await?;
+            // The answer comes before Raft shows the membership that the next change starts from.
+            let shown =
+                |metrics: &Metrics| *metrics.membership_config.log_id() >= Some(done.log_id);
+            let _ = raft
+                .wait(Some(deadline.saturating_duration_since(Instant::now())))
+                .metrics(shown, "the membership is shown")
+                .await;
+            Ok::<_, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>(())
         });
         match timeout_at(deadline, task).await {
             Err(_) => Err(Error::Timeout),
