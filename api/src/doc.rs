@@ -11,9 +11,11 @@
 
 mod compare;
 mod edit;
+mod entries;
 mod literal;
 
 pub use edit::New;
+pub(crate) use entries::Entries;
 
 /// A tree of JSON values.
 #[derive(Clone)]

@@ -344,6 +344,31 @@ fn mutated_configurations_are_answered() {
     }
 }
 
+/// A patch of as many keys as fit in a request must not cost the square of them.
+#[test]
+fn patches_of_many_keys_are_linear() {
+    let schema = api::schema::kind("", "v1", "ConfigMap").unwrap();
+    let keys = |suffix: &str| {
+        let all: Vec<String> = (0..100_000)
+            .map(|at| format!(r#""k{at}":{suffix}"#))
+            .collect();
+        Doc::literal(&format!(r#"{{"data":{{{}}}}}"#, all.join(",")))
+    };
+    let (old, new, gone) = (keys(r#""1""#), keys(r#""2""#), keys("null"));
+    for (patch, left) in [(&new, 100_000), (&gone, 0)] {
+        let mut doc = old.clone();
+        patch::merge::apply(&mut doc, patch.root()).unwrap();
+        assert_eq!(doc.root().path(&["data"]).unwrap().len(), left);
+        let mut doc = old.clone();
+        patch::strategic::apply(&mut doc, patch.root(), schema).unwrap();
+        assert_eq!(doc.root().path(&["data"]).unwrap().len(), left);
+    }
+    let mut sorted = old.clone();
+    let data = sorted.find_path(&["data"]).unwrap();
+    sorted.sort_keys(data);
+    assert!(sorted == old);
+}
+
 /// Nesting as deep as decoders let through must not cost the stack of a thread of ordinary size.
 #[test]
 fn the_deepest_objects_fit_the_stack() {

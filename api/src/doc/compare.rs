@@ -1,6 +1,7 @@
 //! Equality: keys in any order, lists in theirs, numbers by kind and value (as Go compares decoded
 //! values: `1` is not `1.0`).
 
+use super::entries::by_key;
 use super::{Doc, Kind, Node};
 
 impl PartialEq for Doc {
@@ -27,14 +28,21 @@ impl PartialEq for Node<'_> {
     }
 }
 
-/// Equal objects mostly have their keys in the same order; what is not next is searched.
+/// Equal objects mostly have their keys in the same order; else they are compared by hash.
 fn objects_equal(one: Node<'_>, other: Node<'_>) -> bool {
-    let mut expected = other.children();
-    for child in one.children() {
-        let next = expected.next().filter(|node| node.key() == child.key());
-        if next.or_else(|| other.get(child.key())) != Some(child) {
-            return false;
+    let (mut ours, mut theirs) = (one.children(), other.children());
+    loop {
+        match (ours.next(), theirs.next()) {
+            (None, None) => return true,
+            (Some(mine), Some(its)) if mine.key() == its.key() => {
+                if mine != its {
+                    return false;
+                }
+            }
+            (Some(_), Some(_)) => break,
+            _ => return false,
         }
     }
-    expected.next().is_none()
+    let (ours, theirs) = (by_key(one), by_key(other));
+    ours.len() == theirs.len() && ours.iter().all(|(key, mine)| theirs.get(key) == Some(mine))
 }

@@ -233,11 +233,7 @@ impl Doc {
             .filter(|at| is_last(*at))
             .map(|at| entries[at])
             .collect();
-        self.clear(object, Kind::Object);
-        for child in kept {
-            self.cells[child.index()].next = Id::NONE;
-            self.link_last(object, child);
-        }
+        self.relink(object, &kept);
     }
 
     /// Removes all but the last of equal keys, in every object.
@@ -259,11 +255,7 @@ impl Doc {
                     .iter()
                     .filter(|child| last[self.node(**child).key()] == **child);
                 let kept: Vec<Id> = kept.copied().collect();
-                self.clear(parent, Kind::Object);
-                for child in kept {
-                    self.cells[child.index()].next = Id::NONE;
-                    self.link_last(parent, child);
-                }
+                self.relink(parent, &kept);
             }
         }
     }
@@ -375,6 +367,16 @@ impl Doc {
             New::Str(text) => Cell::text(Kind::String, self.add_text(text)),
             New::List => Cell::container(Kind::List),
             New::Object => Cell::container(Kind::Object),
+        }
+    }
+
+    /// Makes some values, which stand here or nowhere, all that a list or object holds.
+    pub(crate) fn relink(&mut self, parent: Id, children: &[Id]) {
+        let kind = self.cell(parent).kind;
+        self.clear(parent, kind);
+        for child in children {
+            self.cells[child.index()].next = Id::NONE;
+            self.link_last(parent, *child);
         }
     }
 

@@ -2,7 +2,7 @@
 //! a patch adds.
 
 use super::{Class, PatchError};
-use crate::doc::{Doc, Id, Kind, Node};
+use crate::doc::{Doc, Entries, Id, Kind, Node};
 
 /// Applies a merge patch.
 ///
@@ -19,26 +19,25 @@ pub fn apply(doc: &mut Doc, patch: Node<'_>) -> Result<(), PatchError> {
         if doc.cell(object).kind != Kind::Object {
             doc.clear(object, Kind::Object);
         }
+        let mut entries = Entries::of(doc, object);
         for change in patch.children() {
-            let current = doc.find(object, change.key());
+            let key = change.key();
+            let current = entries.find(key);
+            let was_object = current.is_some_and(|id| doc.cell(id).kind == Kind::Object);
             match (change.kind(), current) {
-                (Kind::Null, _) => {
-                    doc.remove(object, change.key());
-                }
-                (Kind::Object, Some(current)) if doc.cell(current).kind == Kind::Object => {
-                    todo.push((current, change));
-                }
-                (kind, current) => {
+                (Kind::Null, _) => entries.remove(key),
+                (Kind::Object, Some(current)) if was_object => todo.push((current, change)),
+                (kind, _) => {
                     let new = doc.graft(change);
                     // A list that takes an object's place keeps its nulls.
-                    let over_object = current.is_some_and(|id| doc.cell(id).kind == Kind::Object);
-                    if !(kind == Kind::List && over_object) {
+                    if !(kind == Kind::List && was_object) {
                         drop_nulls(doc, new);
                     }
-                    doc.put(object, change.key(), new);
+                    entries.put(doc, key, new);
                 }
             }
         }
+        entries.finish(doc, object);
     }
     Ok(())
 }
@@ -48,14 +47,17 @@ pub(super) fn drop_nulls(doc: &mut Doc, top: Id) {
     let mut todo = vec![top];
     while let Some(parent) = todo.pop() {
         let is_object = doc.cell(parent).kind == Kind::Object;
-        let children: Vec<Id> = doc.node(parent).children().map(Node::id).collect();
-        for child in children {
-            match doc.cell(child).kind {
-                Kind::Null if is_object => doc.unlink(parent, child),
-                Kind::Object | Kind::List => todo.push(child),
-                _ => {}
-            }
+        let is_dropped = |child: &Node<'_>| is_object && child.is_null();
+        if doc.node(parent).children().any(|child| is_dropped(&child)) {
+            let kept = doc
+                .node(parent)
+                .children()
+                .filter(|child| !is_dropped(child));
+            let kept: Vec<Id> = kept.map(Node::id).collect();
+            doc.relink(parent, &kept);
         }
+        let inner = doc.node(parent).children();
+        todo.extend(inner.filter(|child| !child.is_empty()).map(Node::id));
     }
 }
 

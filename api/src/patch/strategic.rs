@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::merge::drop_nulls;
 use super::{Class, PatchError};
-use crate::doc::{Doc, Id, Kind, Node};
+use crate::doc::{Doc, Entries, Id, Kind, Node};
 use crate::schema::{Field, Shape, Type};
 use order::{Identity, interleave, split};
 
@@ -118,6 +118,7 @@ impl Merger<'_> {
         }
         self.retain_keys(object, patch)?;
         let ordered = self.ordered_lists(object, patch, meaning)?;
+        let mut entries = Entries::of(self.doc, object);
         for change in patch.children() {
             let key = change.key();
             if key == RETAIN_KEYS || key.starts_with(ELEMENT_ORDER) || ordered.contains(key) {
@@ -129,29 +130,30 @@ impl Merger<'_> {
             } else {
                 key
             };
-            self.entry(object, key, change, is_deletion, meaning)?;
+            self.entry(&mut entries, key, change, is_deletion, meaning)?;
         }
+        entries.finish(self.doc, object);
         Ok(())
     }
 
     /// One key of a patch.
     fn entry(
         &mut self,
-        object: Id,
+        entries: &mut Entries,
         key: &str,
         change: Node<'_>,
         is_deletion: bool,
         meaning: Meaning<'_>,
     ) -> Outcome {
         if change.is_null() {
-            self.doc.remove(object, key);
+            entries.remove(key);
             return Ok(());
         }
-        let current = self.doc.find(object, key);
+        let current = entries.find(key);
         let same_kind = current.filter(|id| same_go_type(self.doc.cell(*id).kind, change.kind()));
         let Some(current) = same_kind else {
             if !is_deletion {
-                self.add(object, key, change);
+                self.add(entries, key, change);
             }
             return Ok(());
         };
@@ -160,7 +162,7 @@ impl Merger<'_> {
                 let field = meaning.field(key)?;
                 if field.facts.patch.replace {
                     let copy = self.doc.graft(change);
-                    self.doc.put(object, key, copy);
+                    entries.put(self.doc, key, copy);
                     return Ok(());
                 }
                 self.map(current, change, Meaning::of(&field.shape))
@@ -169,26 +171,26 @@ impl Merger<'_> {
                 let field = meaning.field(key)?;
                 if !field.facts.patch.merge && !is_deletion {
                     let copy = self.doc.graft(change);
-                    self.doc.put(object, key, copy);
+                    entries.put(self.doc, key, copy);
                     return Ok(());
                 }
                 self.list(current, change, field, is_deletion)
             }
             _ => {
-                self.add(object, key, change);
+                self.add(entries, key, change);
                 Ok(())
             }
         }
     }
 
     /// Sets a key to what a patch adds, without its nulls and without what it deletes.
-    fn add(&mut self, object: Id, key: &str, value: Node<'_>) {
+    fn add(&mut self, entries: &mut Entries, key: &str, value: Node<'_>) {
         if value.kind() == Kind::Object && value.get(DIRECTIVE).is_some() {
-            self.doc.remove(object, key);
+            entries.remove(key);
             return;
         }
         let copy = self.without_directives(value);
-        self.doc.put(object, key, copy);
+        entries.put(self.doc, key, copy);
     }
 
     fn without_directives(&mut self, value: Node<'_>) -> Id {
@@ -226,12 +228,9 @@ impl Merger<'_> {
         if set.any(|child| !kept.contains(child.key())) {
             return Err(bad_request(BAD_RETAIN_KEYS));
         }
-        let all: Vec<Id> = self.doc.node(object).children().map(Node::id).collect();
-        for child in all {
-            if !kept.contains(self.doc.node(child).key()) {
-                self.doc.unlink(object, child);
-            }
-        }
+        let mut entries = Entries::of(self.doc, object);
+        entries.retain(|key| kept.contains(key));
+        entries.finish(self.doc, object);
         Ok(())
     }
 
@@ -316,11 +315,9 @@ impl Merger<'_> {
         }
         if is_deletion {
             let unwanted = Identity::of_nodes(patch.children(), "")?;
-            for item in self.items(list) {
-                if unwanted.place(self.doc.node(item), "").is_some() {
-                    self.doc.unlink(list, item);
-                }
-            }
+            let mut kept = self.items(list);
+            kept.retain(|item| unwanted.place(self.doc.node(*item), "").is_none());
+            self.doc.relink(list, &kept);
             return Ok(());
         }
         let before = self.items(list);
@@ -427,11 +424,7 @@ impl Merger<'_> {
         let live = Identity::of_ids(doc, before, key);
         let (named, others) = split(doc, &items, wanted, key);
         let order = interleave(doc, &others, &named, &live, key);
-        self.doc.clear(list, Kind::List);
-        for item in order {
-            self.doc.cells[item.index()].next = Id::NONE;
-            self.doc.link_last(list, item);
-        }
+        self.doc.relink(list, &order);
         Ok(())
     }
 
