@@ -143,19 +143,11 @@ impl Incoming {
 /// The text of `kind` or `apiVersion`.
 fn name(doc: &Doc, key: &str) -> Result<String, DecodeError> {
     let root = doc.root();
-    let kind_of = |kind| match kind {
-        Kind::Null => "null",
-        Kind::False | Kind::True => "bool",
-        Kind::Int | Kind::Number => "number",
-        Kind::String => "string",
-        Kind::List => "array",
-        Kind::Object => "object",
-    };
     if !matches!(root.kind(), Kind::Object | Kind::Null) {
         return Err(DecodeError::NotAnObject(format!(
             "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \
              \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-            kind_of(root.kind()),
+            root.kind().go_name(),
         )));
     }
     match root.get(key) {
@@ -164,7 +156,7 @@ fn name(doc: &Doc, key: &str) -> Result<String, DecodeError> {
         Some(value) => value.as_str().map(str::to_string).ok_or_else(|| {
             DecodeError::NotAnObject(format!(
                 "json: cannot unmarshal {} into Go struct field .{key} of type string",
-                kind_of(value.kind()),
+                value.kind().go_name(),
             ))
         }),
     }

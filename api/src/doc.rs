@@ -81,6 +81,20 @@ pub enum Kind {
     Object,
 }
 
+impl Kind {
+    /// What Go's JSON decoder calls such a value in its errors.
+    pub(crate) fn go_name(self) -> &'static str {
+        match self {
+            Kind::Null => "null",
+            Kind::False | Kind::True => "bool",
+            Kind::Int | Kind::Number => "number",
+            Kind::String => "string",
+            Kind::List => "array",
+            Kind::Object => "object",
+        }
+    }
+}
+
 impl Cell {
     pub(crate) fn container(kind: Kind) -> Self {
         Self {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Maybe, Pass};
-use crate::doc::{Id, Kind, Span};
+use crate::doc::{Id, Span};
 use crate::schema::{GoType, Shape};
 
 /// More are not collected.
@@ -106,14 +106,7 @@ impl Pass<'_> {
 
     /// The error about a value of the wrong kind.
     pub(super) fn mismatch(&self, id: Id, at: Maybe<'_>, go_type: &str) -> TypeError {
-        let value = match self.doc.cell(id).kind {
-            Kind::Null => "null",
-            Kind::False | Kind::True => "bool",
-            Kind::Int | Kind::Number => "number",
-            Kind::String => "string",
-            Kind::List => "array",
-            Kind::Object => "object",
-        };
+        let value = self.doc.cell(id).kind.go_name();
         self.cannot_unmarshal(value, at, go_type)
     }
 
