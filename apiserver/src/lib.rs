@@ -1,7 +1,14 @@
 //! The API server: from an HTTPS request to a transaction of the store and back.
 //!
-//! In the order in which a request passes through: filters, endpoints, admission, registry, storage
-//! with the watch cache.
-//!
 //! It programs against `raft_store::Store` and nothing else of the store, so that the store may run
-//! in the same process or anywhere. It leaves the meaning of documents to `api`.
+//! in the same process or anywhere. It leaves the meaning of documents to `api`. In the order in
+//! which a request passes through:
+//!
+//! - [`user`]: who sends a request
+//! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
+//! - [`storage`]: objects at rest, with the watch cache
+
+pub mod kinds;
+pub mod registry;
+pub mod storage;
+pub mod user;
