@@ -8,6 +8,7 @@
 //! - [`negotiate`]: the encodings that a client accepts
 //! - [`catalog`]: what is served, with [`discovery`], which tells clients (as a [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
+//! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
 pub mod catalog;
@@ -18,3 +19,4 @@ pub mod negotiate;
 pub mod registry;
 pub mod storage;
 pub mod user;
+pub mod validation;
