@@ -1,0 +1,316 @@
+//! OpenAPI: what the API looks like, for kubectl and for programs that make clients.
+//!
+//! Version 3 has a document for each version of each group and an index of them, version 2 has one
+//! for everything. All are derived from the catalog and the schema table when they are first asked
+//! for. The largest has some megabytes, so that what was built can be dropped ([`OpenApi::trim`]);
+//! hashes stay, since clients keep documents by them.
+
+mod descriptions;
+mod enums;
+mod parameters;
+mod routes;
+mod schema;
+mod v3;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+pub use schema::Custom;
+
+use self::descriptions::Descriptions;
+use self::routes::{Path, Payload, Produces};
+use self::schema::Definitions;
+use self::writer::Writer;
+use crate::catalog::Catalog;
+use crate::document::{Ask, Cache, Document, hash};
+use crate::negotiate::clauses;
+
+const INDEX: &str = "/openapi/v3";
+
+/// The OpenAPI documents of a catalog. When the catalog changes, make another.
+pub struct OpenApi {
+    catalog: Arc<Catalog>,
+    custom: Vec<Custom>,
+    kept: Mutex<BTreeMap<String, Kept>>,
+}
+
+/// What is left of a document that was built.
+struct Kept {
+    hash: String,
+    /// None once it was dropped.
+    body: Option<Bytes>,
+}
+
+/// What a document of version 3 is about.
+struct Subject<'c> {
+    /// Path below the index, such as `apis/apps/v1`.
+    key: String,
+    group: &'c str,
+    /// Empty for a group as a whole.
+    version: &'c str,
+}
+
+impl OpenApi {
+    /// The documents of a catalog, with the definitions of the custom kinds in it.
+    pub fn new(catalog: Arc<Catalog>, custom: Vec<Custom>) -> Self {
+        Self {
+            catalog,
+            custom,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// The answer to a request; none if there is no such document. It may take as long as building
+    /// the documents does: some tenths of a second.
+    pub fn respond(&self, ask: &Ask<'_>) -> Option<Document> {
+        let rest = ask.plain_path().strip_prefix(INDEX)?;
+        match rest.strip_prefix('/') {
+            None if rest.is_empty() => Some(self.index(ask)),
+            None => None,
+            Some(key) => self.version_3(key, ask),
+        }
+    }
+
+    /// Drops what was built.
+    pub fn trim(&self) {
+        for kept in self.lock().values_mut() {
+            kept.body = None;
+        }
+    }
+
+    /// How many bytes are kept.
+    pub fn kept_bytes(&self) -> usize {
+        let kept = self.lock();
+        let sizes = kept.values().filter_map(|kept| kept.body.as_ref());
+        sizes.map(Bytes::len).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        // What is in it is whole at all times.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self, ask: &Ask<'_>) -> Document {
+        let mut kept = self.lock();
+        let mut descriptions = None;
+        let body = Writer::document(|out| {
+            out.object("paths", |out| {
+                for subject in self.subjects() {
+                    let known = kept.entry(subject.key.clone()).or_insert_with(|| {
+                        let descriptions = descriptions.get_or_insert_with(Descriptions::load);
+                        Kept {
+                            hash: hash(&self.build(&subject, descriptions)),
+                            body: None,
+                        }
+                    });
+                    out.object(&subject.key, |out| {
+                        out.text("serverRelativeURL", &url(&subject.key, &known.hash));
+                    });
+                }
+            });
+        });
+        let document = Document {
+            etag: format!("\"{}\"", hash(&body)),
+            ..Document::ok("application/json", body)
+        };
+        document.unless_known(ask)
+    }
+
+    fn version_3(&self, key: &str, ask: &Ask<'_>) -> Option<Document> {
+        let subjects = self.subjects();
+        let subject = subjects.iter().find(|subject| subject.key == key)?;
+        let is_accepted = ask.accept.is_empty() || {
+            let mut all = clauses(ask.accept).into_iter();
+            all.any(|clause| clause.matches("application/json"))
+        };
+        if !is_accepted {
+            let refused = Document::empty(406);
+            return Some(Document {
+                varies: true,
+                ..refused
+            });
+        }
+        let mut kept = self.lock();
+        let (hash, body) = match kept.get(key) {
+            Some(Kept {
+                hash,
+                body: Some(body),
+            }) => (hash.clone(), body.clone()),
+            _ => {
+                let body = Bytes::from(self.build(subject, &Descriptions::load()));
+                let hash = hash(&body);
+                let fresh = Kept {
+                    hash: hash.clone(),
+                    body: Some(body.clone()),
+                };
+                kept.insert(key.to_string(), fresh);
+                (hash, body)
+            }
+        };
+        drop(kept);
+        Some(versioned(key, &hash, body, ask))
+    }
+
+    /// What there are documents of, sorted by key.
+    fn subjects(&self) -> Vec<Subject<'_>> {
+        let subject = |key: String, group, version| Subject {
+            key,
+            group,
+            version,
+        };
+        let others = [
+            ".well-known/openid-configuration",
+            "openid/v1/jwks",
+            "version",
+            "api",
+            "apis",
+        ];
+        let mut all: Vec<Subject<'_>> = others
+            .iter()
+            .map(|key| subject((*key).to_string(), "", ""))
+            .collect();
+        for group in self.catalog.groups() {
+            let root = match &*group.name {
+                "" => "api".to_string(),
+                name => {
+                    all.push(subject(format!("apis/{name}"), name, ""));
+                    format!("apis/{name}")
+                }
+            };
+            for version in &group.versions {
+                let key = format!("{root}/{}", version.name);
+                all.push(subject(key, &group.name, &version.name));
+            }
+        }
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        all
+    }
+
+    fn build(&self, subject: &Subject<'_>, descriptions: &Descriptions) -> Vec<u8> {
+        let mut definitions = Definitions::new(&self.custom);
+        let paths = self.paths(subject, &mut definitions);
+        v3::document(subject, &paths, &definitions, descriptions)
+    }
+
+    fn paths<'c>(&'c self, subject: &Subject<'_>, definitions: &mut Definitions<'c>) -> Vec<Path> {
+        let Some(group) = self.catalog.group(subject.group) else {
+            return Vec::new();
+        };
+        match (group.version(subject.version), subject.group) {
+            (Some(version), _) => routes::paths(group, version, definitions),
+            (None, "") => other(&subject.key, definitions).into_iter().collect(),
+            (None, name) => vec![group_path(name, definitions)],
+        }
+    }
+}
+
+/// The path that tells about a group.
+fn group_path(group: &str, definitions: &mut Definitions<'_>) -> Path {
+    let id = format!("get{}APIGroup", routes::word(group, true));
+    let payload = object(definitions, "APIGroup");
+    routes::document(
+        &format!("/apis/{group}/"),
+        (&id, &routes::word(group, false)),
+        "get information of a group",
+        (Produces::Objects, payload),
+    )
+}
+
+/// Paths that belong to no group.
+fn other(key: &str, definitions: &mut Definitions<'_>) -> Option<Path> {
+    let versions = "get available API versions";
+    let path = format!("/{key}/");
+    let made = match key {
+        "api" => {
+            let payload = object(definitions, "APIVersions");
+            let names = ("getCoreAPIVersions", "core");
+            routes::document(&path, names, versions, (Produces::Objects, payload))
+        }
+        "apis" => {
+            let payload = object(definitions, "APIGroupList");
+            let names = ("getAPIVersions", "apis");
+            routes::document(&path, names, versions, (Produces::Objects, payload))
+        }
+        "version" => {
+            let info = definitions.named("version.Info");
+            let payload = info.map_or(Payload::Text, Payload::Object);
+            let what = "get the version information for this server";
+            let names = ("getCodeVersion", "version");
+            routes::document(&path, names, what, (Produces::Json, payload))
+        }
+        "openid/v1/jwks" => {
+            let what = "get service account issuer OpenID JSON Web Key Set (contains public token \
+                        verification keys)";
+            let names = ("getServiceAccountIssuerOpenIDKeyset", "openid");
+            routes::document(&path, names, what, (Produces::Keys, Payload::Text))
+        }
+        ".well-known/openid-configuration" => {
+            let what = "get service account issuer OpenID configuration, also known as the 'OIDC \
+                        discovery doc'";
+            let names = ("getServiceAccountIssuerOpenIDConfiguration", "WellKnown");
+            routes::document(&path, names, what, (Produces::Json, Payload::Text))
+        }
+        _ => return None,
+    };
+    Some(made)
+}
+
+fn object(definitions: &mut Definitions<'_>, kind: &str) -> Payload {
+    let known = definitions.kind("", "v1", kind);
+    known.map_or(Payload::Text, Payload::Object)
+}
+
+/// With its hash in the URL a document may be kept for ever; with another hash it is elsewhere.
+fn versioned(key: &str, hash: &str, body: Bytes, ask: &Ask<'_>) -> Document {
+    let mut query = form_urlencoded::parse(ask.query.as_bytes());
+    let asked = query.find(|(name, _)| name == "hash");
+    let asked = asked.map_or_else(String::new, |(_, value)| value.into_owned());
+    let mut document = Document {
+        etag: format!("\"{hash}\""),
+        varies: true,
+        ..Document::ok("application/json", body)
+    };
+    if asked == hash {
+        document.cache = Cache::Immutable;
+    } else if !asked.is_empty() {
+        let moved = Document::empty(301);
+        return Document {
+            location: url(key, hash),
+            varies: true,
+            ..moved
+        };
+    }
+    document.unless_known(ask)
+}
+
+fn url(key: &str, hash: &str) -> String {
+    format!("{INDEX}/{key}?hash={hash}")
+}
+
+fn info(out: &mut Writer) {
+    out.text("title", "Kubernetes");
+    out.text("version", "unversioned");
+}
+
+fn bearer_token(out: &mut Writer) {
+    out.object("BearerToken", |out| {
+        out.text("description", "Bearer Token authentication");
+        out.text("in", "header");
+        out.text("name", "authorization");
+        out.text("type", "apiKey");
+    });
+}
+
+/// What a response code says.
+fn reason(code: u16) -> &'static str {
+    match code {
+        201 => "Created",
+        202 => "Accepted",
+        _ => "OK",
+    }
+}
+
+#[cfg(test)]
+mod tests;

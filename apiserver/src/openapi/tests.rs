@@ -1,0 +1,306 @@
+//! That the documents say what kubectl looks for, and what upstream's say.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads copies of upstream's documents"
+)]
+
+use super::*;
+
+use api::codec::json;
+use api::doc::Doc;
+use serde_json::Value;
+
+fn builtin() -> OpenApi {
+    OpenApi::new(Arc::new(Catalog::builtin()), Vec::new())
+}
+
+fn ask(path: &str) -> Ask<'_> {
+    Ask {
+        path,
+        ..Ask::default()
+    }
+}
+
+fn value(document: &Document) -> Value {
+    serde_json::from_slice(&document.body).unwrap()
+}
+
+fn get(path: &str) -> Value {
+    value(&builtin().respond(&ask(path)).unwrap())
+}
+
+/// What `kubectl explain pod.spec.containers` walks along.
+#[test]
+fn kubectl_explain_finds_its_way() {
+    let index = get("/openapi/v3");
+    let url = index["paths"]["api/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap();
+    let (path, query) = url.split_once('?').unwrap();
+    let asked = Ask {
+        path,
+        query,
+        ..Ask::default()
+    };
+    let document = builtin().respond(&asked).unwrap();
+    assert_eq!((document.status, document.cache), (200, Cache::Immutable));
+    let core = value(&document);
+    let schemas = &core["components"]["schemas"];
+    let all = schemas.as_object().unwrap();
+    let is_pod = |schema: &Value| schema["x-kubernetes-group-version-kind"][0]["kind"] == "Pod";
+    let pod = all.values().find(|schema| is_pod(schema)).unwrap();
+    let follow = |reference: &Value| {
+        let name = reference["$ref"].as_str().unwrap();
+        &schemas[name.strip_prefix("#/components/schemas/").unwrap()]
+    };
+    let spec = &pod["properties"]["spec"];
+    assert!(
+        spec["description"]
+            .as_str()
+            .unwrap()
+            .starts_with("Specification of the desired")
+    );
+    let containers = &follow(&spec["allOf"][0])["properties"]["containers"];
+    assert_eq!(containers["type"], "array");
+    assert_eq!(containers["x-kubernetes-list-map-keys"][0], "name");
+    let pull = &follow(&containers["items"])["properties"]["imagePullPolicy"];
+    assert_eq!(pull["enum"][0], "Always");
+    let said = pull["description"].as_str().unwrap();
+    assert!(
+        said.ends_with("values:\n - `\"Always\"`\n - `\"IfNotPresent\"`\n - `\"Never\"`"),
+        "{said}"
+    );
+}
+
+/// `kubectl apply` validates on the server if PATCH of the kind knows `fieldValidation`.
+#[test]
+fn kubectl_apply_sees_server_side_validation() {
+    let apps = get("/openapi/v3/apis/apps/v1");
+    let mut found = 0;
+    for path in apps["paths"].as_object().unwrap().values() {
+        let patch = &path["patch"];
+        if patch["x-kubernetes-group-version-kind"]["kind"] == "Deployment" {
+            let parameters = patch["parameters"].as_array().unwrap();
+            assert!(
+                parameters
+                    .iter()
+                    .any(|known| known["name"] == "fieldValidation")
+            );
+            assert!(parameters.iter().any(|known| known["name"] == "dryRun"));
+            found += 1;
+        }
+    }
+    assert_eq!(found, 2);
+}
+
+#[test]
+fn documents_are_kept_by_their_hash() {
+    let open = builtin();
+    let path = "/openapi/v3/apis/batch/v1";
+    let first = open.respond(&ask(path)).unwrap();
+    assert_eq!((first.status, first.cache), (200, Cache::Unsaid));
+    assert_eq!(open.kept_bytes(), first.body.len());
+    open.trim();
+    assert_eq!(open.kept_bytes(), 0);
+    let again = Ask {
+        if_none_match: &first.etag,
+        ..ask(path)
+    };
+    assert_eq!(open.respond(&again).unwrap().status, 304);
+    let moved = open
+        .respond(&Ask {
+            query: "hash=0A",
+            ..ask(path)
+        })
+        .unwrap();
+    assert_eq!(moved.status, 301);
+    let tag = first.etag.trim_matches('"');
+    assert_eq!(moved.location, format!("{path}?hash={tag}"));
+    let protobuf = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    assert_eq!(
+        open.respond(&Ask {
+            accept: protobuf,
+            ..ask(path)
+        })
+        .unwrap()
+        .status,
+        406
+    );
+    for missing in [
+        "/openapi/v3/apis/nope/v1",
+        "/openapi/v3/api/v2",
+        "/openapi",
+        "/openapi/v4",
+        "/openapi/v33",
+    ] {
+        assert_eq!(open.respond(&ask(missing)), None, "{missing}");
+    }
+}
+
+#[test]
+fn the_index_names_every_document() {
+    let open = builtin();
+    let index = open.respond(&ask("/openapi/v3")).unwrap();
+    assert_eq!(open.kept_bytes(), 0);
+    let index = value(&index);
+    let paths = index["paths"].as_object().unwrap();
+    for key in [
+        "api",
+        "api/v1",
+        "apis",
+        "apis/apps",
+        "apis/apps/v1",
+        "version",
+    ] {
+        assert!(paths.contains_key(key), "{key}");
+    }
+    for (key, entry) in paths {
+        let url = entry["serverRelativeURL"].as_str().unwrap();
+        assert!(
+            url.starts_with(&format!("/openapi/v3/{key}?hash=")),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn custom_kinds_are_described_in_their_own_words() {
+    use crate::catalog::Row;
+    let mut row = Row::from(api::resources::resource("apps", "v1", "deployments").unwrap());
+    row.group = "stable.example.com".into();
+    (row.resource.name, row.resource.singular) = ("crontabs".into(), "crontab".into());
+    (row.resource.kind, row.resource.list_kind) = ("CronTab".into(), "CronTabList".into());
+    row.resource.subresources.clear();
+    let custom = |kind: &str| Custom {
+        group: "stable.example.com".into(),
+        version: "v1".into(),
+        kind: kind.to_string().into(),
+        definition: format!("com.example.stable.v1.{kind}"),
+        v2: r#"{"type":"object"}"#.to_string(),
+        v3: r#"{"type":"object","description":"ours"}"#.to_string(),
+        refers: vec![api::schema::type_named("meta/v1.ObjectMeta").unwrap()],
+    };
+    let catalog = Arc::new(Catalog::new([row]));
+    let open = OpenApi::new(catalog, vec![custom("CronTab"), custom("CronTabList")]);
+    let document = value(
+        &open
+            .respond(&ask("/openapi/v3/apis/stable.example.com/v1"))
+            .unwrap(),
+    );
+    let path = "/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}";
+    let patch = &document["paths"][path]["patch"];
+    assert_eq!(
+        patch["operationId"],
+        "patchStableExampleComV1NamespacedCronTab"
+    );
+    assert_eq!(patch["tags"][0], "stableExampleCom_v1");
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(
+        schemas["com.example.stable.v1.CronTab"]["description"],
+        "ours"
+    );
+    assert!(schemas["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
+}
+
+/// Makes two documents comparable: without descriptions, without what is off by default (CBOR), and
+/// without enumerations, which upstream publishes while running and not in its repository.
+fn comparable(node: &mut Value) {
+    match node {
+        Value::Object(members) => {
+            if members.get("description").is_some_and(Value::is_string) {
+                members.remove("description");
+            }
+            members.retain(|key, _| !key.contains("cbor"));
+            if members.get("enum").is_some_and(Value::is_array) {
+                members.remove("enum");
+            }
+            for member in members.values_mut() {
+                comparable(member);
+            }
+        }
+        Value::Array(items) => {
+            items.retain(|item| item.as_str().is_none_or(|text| !text.contains("cbor")));
+            items.iter_mut().for_each(comparable);
+            if items.iter().all(|item| item.get("in").is_some()) {
+                items.sort_by_key(|item| format!("{}{}", item["name"], item["in"]));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Paths at which two documents differ.
+fn differences(ours: &Value, theirs: &Value, at: &str, found: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().filter(|key| !b.contains_key(*key)) {
+                found.push(format!("{at}/{key}: only ours"));
+            }
+            for (key, theirs) in b {
+                let at = format!("{at}/{key}");
+                match a.get(key) {
+                    None => found.push(format!("{at}: only theirs")),
+                    Some(ours) => differences(ours, theirs, &at, found),
+                }
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (ours, theirs)) in a.iter().zip(b).enumerate() {
+                differences(ours, theirs, &format!("{at}/{index}"), found);
+            }
+        }
+        _ if ours != theirs => found.push(format!("{at}: {ours} {theirs}")),
+        _ => {}
+    }
+}
+
+/// A field that the schema table lacks: its source reads the row as the start of an enumeration.
+const MISSING_IN_TABLE: &str = "JSONSchemaProps/properties/enum:";
+
+/// Upstream's published documents, where a copy of them is at hand (`UPSTREAM_API`).
+#[test]
+fn upstreams_published_documents_say_the_same() {
+    let Some(folder) = crate::discovery::tests::published("openapi-spec/v3") else {
+        return;
+    };
+    let open = builtin();
+    let mut found = Vec::new();
+    let mut compared = 0;
+    for subject in open.subjects() {
+        let file = folder.join(format!("{}_openapi.json", subject.key.replace('/', "__")));
+        let mut theirs: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let path = format!("{INDEX}/{}", subject.key);
+        let mut ours = value(&open.respond(&ask(&path)).unwrap());
+        comparable(&mut ours);
+        comparable(&mut theirs);
+        differences(&ours, &theirs, &subject.key, &mut found);
+        compared += 1;
+    }
+    found.retain(|difference| !difference.contains(MISSING_IN_TABLE));
+    for difference in found.iter().take(60) {
+        eprintln!("{difference}");
+    }
+    assert!(
+        found.is_empty(),
+        "{} differences in {compared} documents",
+        found.len()
+    );
+}
+
+/// Documents are JSON that our own parser takes as well.
+#[test]
+fn every_document_is_json() {
+    let open = builtin();
+    for subject in open.subjects() {
+        let document = open
+            .respond(&ask(&format!("{INDEX}/{}", subject.key)))
+            .unwrap();
+        let doc: Doc = json::parse(document.body.to_vec()).unwrap();
+        assert_eq!(doc.root().text(&["openapi"]), "3.0.0");
+        assert!(
+            !doc.root().get("paths").unwrap().is_empty(),
+            "{}",
+            subject.key
+        );
+    }
+}
