@@ -21,7 +21,7 @@ const MINOR: &str = "v1_36";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
-    println!("cargo::rerun-if-changed=Cargo.toml");
+    println!("cargo::rerun-if-changed=../Cargo.lock");
     let source = source().join("src").join(MINOR);
     let mut found = Vec::new();
     scan(&source, &mut found);

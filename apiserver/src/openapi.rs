@@ -7,9 +7,11 @@
 
 mod descriptions;
 mod enums;
+mod gnostic;
 mod parameters;
 mod routes;
 mod schema;
+mod v2;
 mod v3;
 mod writer;
 
@@ -28,6 +30,11 @@ use crate::document::{Ask, Cache, Document, hash};
 use crate::negotiate::clauses;
 
 const INDEX: &str = "/openapi/v3";
+const VERSION_2: &str = "/openapi/v2";
+const JSON: &str = "application/json";
+/// The document of version 2 in protobuf, and how it was called first.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const PROTOBUF_AT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// The OpenAPI documents of a catalog. When the catalog changes, make another.
 pub struct OpenApi {
@@ -65,6 +72,9 @@ impl OpenApi {
     /// The answer to a request; none if there is no such document. It may take as long as building
     /// the documents does: some tenths of a second.
     pub fn respond(&self, ask: &Ask<'_>) -> Option<Document> {
+        if ask.plain_path() == VERSION_2 {
+            return Some(self.version_2(ask));
+        }
         let rest = ask.plain_path().strip_prefix(INDEX)?;
         match rest.strip_prefix('/') {
             None if rest.is_empty() => Some(self.index(ask)),
@@ -113,7 +123,7 @@ impl OpenApi {
         });
         let document = Document {
             etag: format!("\"{}\"", hash(&body)),
-            ..Document::ok("application/json", body)
+            ..Document::ok(JSON, body)
         };
         document.unless_known(ask)
     }
@@ -123,7 +133,7 @@ impl OpenApi {
         let subject = subjects.iter().find(|subject| subject.key == key)?;
         let is_accepted = ask.accept.is_empty() || {
             let mut all = clauses(ask.accept).into_iter();
-            all.any(|clause| clause.matches("application/json"))
+            all.any(|clause| clause.matches(JSON))
         };
         if !is_accepted {
             let refused = Document::empty(406);
@@ -151,6 +161,71 @@ impl OpenApi {
         };
         drop(kept);
         Some(versioned(key, &hash, body, ask))
+    }
+
+    fn version_2(&self, ask: &Ask<'_>) -> Document {
+        let accept = if ask.accept.is_empty() {
+            "*/*"
+        } else {
+            ask.accept
+        };
+        let wanted = clauses(accept).into_iter().find_map(|clause| {
+            let mut all = [JSON, PROTOBUF_AT, PROTOBUF].into_iter();
+            all.find(|media_type| clause.matches(media_type))
+        });
+        let media_type = match wanted {
+            None => {
+                let refused = Document::empty(406);
+                return Document {
+                    varies: true,
+                    ..refused
+                };
+            }
+            Some(JSON) => JSON,
+            Some(_) => PROTOBUF,
+        };
+        let mut kept = self.lock();
+        // The tag is that of the JSON, whatever the encoding.
+        let (hash, body) = match kept.get(media_type) {
+            Some(Kept {
+                hash,
+                body: Some(body),
+            }) => (hash.clone(), body.clone()),
+            _ => {
+                let json = self.build_2();
+                let hash = hash(&json);
+                let encoded = match media_type {
+                    JSON => Ok(json),
+                    _ => gnostic::encode(json),
+                };
+                let Ok(body) = encoded.map(Bytes::from) else {
+                    return Document::empty(500);
+                };
+                let fresh = Kept {
+                    hash: hash.clone(),
+                    body: Some(body.clone()),
+                };
+                kept.insert(media_type.to_string(), fresh);
+                (hash, body)
+            }
+        };
+        drop(kept);
+        let document = Document {
+            etag: format!("\"{hash}\""),
+            varies: true,
+            ..Document::ok(media_type, body)
+        };
+        document.unless_known(ask)
+    }
+
+    fn build_2(&self) -> Vec<u8> {
+        let mut definitions = Definitions::new(&self.custom);
+        let mut paths = Vec::new();
+        for subject in self.subjects() {
+            paths.extend(self.paths(&subject, &mut definitions));
+        }
+        paths.sort_by(|a, b| a.path.cmp(&b.path));
+        v2::document(&paths, &definitions, &Descriptions::load())
     }
 
     /// What there are documents of, sorted by key.
@@ -270,7 +345,7 @@ fn versioned(key: &str, hash: &str, body: Bytes, ask: &Ask<'_>) -> Document {
     let mut document = Document {
         etag: format!("\"{hash}\""),
         varies: true,
-        ..Document::ok("application/json", body)
+        ..Document::ok(JSON, body)
     };
     if asked == hash {
         document.cache = Cache::Immutable;

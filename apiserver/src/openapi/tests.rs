@@ -287,6 +287,83 @@ fn upstreams_published_documents_say_the_same() {
     );
 }
 
+/// Puts shared parameters in their places, so that their names do not matter.
+fn inline(node: &mut Value, shared: &Value) {
+    if let Some(reference) = node.get("$ref").and_then(Value::as_str)
+        && let Some(name) = reference.strip_prefix("#/parameters/")
+    {
+        assert!(shared[name].is_object(), "{name}");
+        *node = shared[name].clone();
+        return;
+    }
+    match node {
+        Value::Object(members) => members.values_mut().for_each(|one| inline(one, shared)),
+        Value::Array(items) => items.iter_mut().for_each(|one| inline(one, shared)),
+        _ => {}
+    }
+}
+
+/// The same for version 2: all that is served by default is in upstream's document, which has more.
+#[test]
+fn upstreams_published_version_2_says_the_same() {
+    let Some(folder) = crate::discovery::tests::published("openapi-spec") else {
+        return;
+    };
+    let file = std::fs::read(folder.join("swagger.json")).unwrap();
+    let mut theirs: Value = serde_json::from_slice(&file).unwrap();
+    let mut ours = get("/openapi/v2");
+    for document in [&mut ours, &mut theirs] {
+        let shared = document["parameters"].take();
+        inline(document, &shared);
+        comparable(document);
+    }
+    let mut found = Vec::new();
+    for part in ["paths", "definitions"] {
+        let ours = ours[part].as_object().unwrap();
+        theirs[part]
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| ours.contains_key(key));
+    }
+    differences(&ours, &theirs, "", &mut found);
+    found.retain(|difference| !difference.contains(MISSING_IN_TABLE));
+    for difference in found.iter().take(40) {
+        eprintln!("{difference}");
+    }
+    assert!(ours["definitions"].as_object().unwrap().len() > 500);
+    assert!(found.is_empty(), "{} differences", found.len());
+}
+
+#[test]
+fn version_2_comes_in_two_encodings() {
+    let open = builtin();
+    let json = open.respond(&ask("/openapi/v2")).unwrap();
+    assert_eq!((json.status, json.content_type), (200, "application/json"));
+    let accept = format!("{PROTOBUF_AT},{PROTOBUF}");
+    let binary = open
+        .respond(&Ask {
+            accept: &accept,
+            ..ask("/openapi/v2")
+        })
+        .unwrap();
+    assert_eq!((binary.status, binary.content_type), (200, PROTOBUF));
+    assert_eq!(binary.etag, json.etag);
+    assert!(binary.body.starts_with(b"\x0a\x032.0\x12"));
+    let again = Ask {
+        if_none_match: &json.etag,
+        ..ask("/openapi/v2")
+    };
+    assert_eq!(open.respond(&again).unwrap().status, 304);
+    let other = Ask {
+        accept: "text/html",
+        ..ask("/openapi/v2")
+    };
+    assert_eq!(open.respond(&other).unwrap().status, 406);
+    assert_eq!(open.kept_bytes(), json.body.len() + binary.body.len());
+    open.trim();
+    assert_eq!(open.kept_bytes(), 0);
+}
+
 /// Documents are JSON that our own parser takes as well.
 #[test]
 fn every_document_is_json() {
@@ -303,4 +380,36 @@ fn every_document_is_json() {
             subject.key
         );
     }
+}
+
+/// Sizes and times of building; `OPENAPI_DUMP` names a folder that documents are written to.
+#[test]
+#[ignore = "a measurement"]
+fn sizes_and_times() {
+    let open = builtin();
+    let timed = |path: &str, accept: &str| {
+        let start = std::time::Instant::now();
+        let document = open
+            .respond(&Ask {
+                accept,
+                ..ask(path)
+            })
+            .unwrap();
+        let took = start.elapsed();
+        println!("{path} {accept}: {} bytes in {took:?}", document.body.len());
+        if let Some(folder) = std::env::var_os("OPENAPI_DUMP") {
+            let name = format!("{path}{accept}").replace('/', "__");
+            std::fs::write(std::path::Path::new(&folder).join(name), &document.body).unwrap();
+        }
+    };
+    timed(INDEX, "");
+    println!("kept {}", open.kept_bytes());
+    for subject in open.subjects() {
+        timed(&format!("{INDEX}/{}", subject.key), "");
+    }
+    timed(VERSION_2, JSON);
+    timed(VERSION_2, PROTOBUF);
+    println!("kept {}", open.kept_bytes());
+    open.trim();
+    println!("kept {}", open.kept_bytes());
 }

@@ -78,6 +78,11 @@ impl Writer {
         self.braces(fill);
     }
 
+    /// A value in a list that is JSON already.
+    pub(crate) fn raw_item(&mut self, json: &str) {
+        self.members(json);
+    }
+
     fn braces(&mut self, fill: impl FnOnce(&mut Self)) {
         self.out.push(b'{');
         fill(self);
