@@ -8,6 +8,7 @@
 mod descriptions;
 mod enums;
 mod gnostic;
+mod other;
 mod parameters;
 mod routes;
 mod schema;
@@ -22,7 +23,7 @@ use bytes::Bytes;
 pub use schema::Custom;
 
 use self::descriptions::Descriptions;
-use self::routes::{Path, Payload, Produces};
+use self::routes::Path;
 use self::schema::Definitions;
 use self::writer::Writer;
 use crate::catalog::Catalog;
@@ -275,66 +276,10 @@ impl OpenApi {
         };
         match (group.version(subject.version), subject.group) {
             (Some(version), _) => routes::paths(group, version, definitions),
-            (None, "") => other(&subject.key, definitions).into_iter().collect(),
-            (None, name) => vec![group_path(name, definitions)],
+            (None, "") => other::path(&subject.key, definitions).into_iter().collect(),
+            (None, name) => vec![other::group(name, definitions)],
         }
     }
-}
-
-/// The path that tells about a group.
-fn group_path(group: &str, definitions: &mut Definitions<'_>) -> Path {
-    let id = format!("get{}APIGroup", routes::word(group, true));
-    let payload = object(definitions, "APIGroup");
-    routes::document(
-        &format!("/apis/{group}/"),
-        (&id, &routes::word(group, false)),
-        "get information of a group",
-        (Produces::Objects, payload),
-    )
-}
-
-/// Paths that belong to no group.
-fn other(key: &str, definitions: &mut Definitions<'_>) -> Option<Path> {
-    let versions = "get available API versions";
-    let path = format!("/{key}/");
-    let made = match key {
-        "api" => {
-            let payload = object(definitions, "APIVersions");
-            let names = ("getCoreAPIVersions", "core");
-            routes::document(&path, names, versions, (Produces::Objects, payload))
-        }
-        "apis" => {
-            let payload = object(definitions, "APIGroupList");
-            let names = ("getAPIVersions", "apis");
-            routes::document(&path, names, versions, (Produces::Objects, payload))
-        }
-        "version" => {
-            let info = definitions.named("version.Info");
-            let payload = info.map_or(Payload::Text, Payload::Object);
-            let what = "get the version information for this server";
-            let names = ("getCodeVersion", "version");
-            routes::document(&path, names, what, (Produces::Json, payload))
-        }
-        "openid/v1/jwks" => {
-            let what = "get service account issuer OpenID JSON Web Key Set (contains public token \
-                        verification keys)";
-            let names = ("getServiceAccountIssuerOpenIDKeyset", "openid");
-            routes::document(&path, names, what, (Produces::Keys, Payload::Text))
-        }
-        ".well-known/openid-configuration" => {
-            let what = "get service account issuer OpenID configuration, also known as the 'OIDC \
-                        discovery doc'";
-            let names = ("getServiceAccountIssuerOpenIDConfiguration", "WellKnown");
-            routes::document(&path, names, what, (Produces::Json, Payload::Text))
-        }
-        _ => return None,
-    };
-    Some(made)
-}
-
-fn object(definitions: &mut Definitions<'_>, kind: &str) -> Payload {
-    let known = definitions.kind("", "v1", kind);
-    known.map_or(Payload::Text, Payload::Object)
 }
 
 /// With its hash in the URL a document may be kept for ever; with another hash it is elsewhere.

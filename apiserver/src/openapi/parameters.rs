@@ -41,6 +41,11 @@ impl Parameter {
         }
     }
 
+    /// Whether it must be given.
+    pub(crate) fn is_required(&self) -> bool {
+        self.place == In::Path
+    }
+
     /// The name of an object of a kind.
     pub(crate) fn name_of(kind: &str) -> Self {
         Self {

@@ -93,6 +93,60 @@ fn kubectl_apply_sees_server_side_validation() {
     assert_eq!(found, 2);
 }
 
+/// Generated clients are named after these.
+#[test]
+fn operations_are_called_as_upstream_calls_them() {
+    let rows = [
+        (
+            "v1/namespaces/{namespace}/pods",
+            "delete",
+            "deleteCoreV1CollectionNamespacedPod",
+        ),
+        (
+            "v1/namespaces/{namespace}/pods",
+            "get",
+            "listCoreV1NamespacedPod",
+        ),
+        ("v1/pods", "get", "listCoreV1PodForAllNamespaces"),
+        (
+            "v1/namespaces/{namespace}/endpoints",
+            "post",
+            "createCoreV1NamespacedEndpoints",
+        ),
+        ("v1/nodes/{name}", "put", "replaceCoreV1Node"),
+        ("v1/nodes/{name}/status", "patch", "patchCoreV1NodeStatus"),
+        (
+            "v1/namespaces/{namespace}/pods/{name}/proxy/{path}",
+            "head",
+            "connectCoreV1HeadNamespacedPodProxyWithPath",
+        ),
+        (
+            "v1/namespaces/{namespace}/pods/{name}/log",
+            "get",
+            "readCoreV1NamespacedPodLog",
+        ),
+        ("v1/watch/pods", "get", "watchCoreV1PodListForAllNamespaces"),
+        ("v1/watch/nodes/{name}", "get", "watchCoreV1Node"),
+        ("v1/", "get", "getCoreV1APIResources"),
+    ];
+    let core = get("/openapi/v3/api/v1");
+    for (path, method, id) in rows {
+        let operation = &core["paths"][format!("/api/{path}")][method];
+        assert_eq!(operation["operationId"], id, "{path} {method}");
+    }
+    let post = |path: &str| core["paths"][format!("/api/v1/{path}")]["post"]["description"].clone();
+    assert_eq!(post("namespaces/{namespace}/endpoints"), "create Endpoints");
+    assert_eq!(post("namespaces/{namespace}/events"), "create an Event");
+    let token = "namespaces/{namespace}/serviceaccounts/{name}/token";
+    assert_eq!(post(token), "create token of a ServiceAccount");
+    let answer = |path: &str| {
+        let ok = &core["paths"][path]["delete"]["responses"]["200"];
+        ok["content"]["application/json"]["schema"]["$ref"].to_string()
+    };
+    assert!(answer("/api/v1/namespaces/{namespace}/pods/{name}").ends_with("core.v1.Pod\""));
+    assert!(answer("/api/v1/nodes/{name}").ends_with("meta.v1.Status\""));
+}
+
 #[test]
 fn documents_are_kept_by_their_hash() {
     let open = builtin();

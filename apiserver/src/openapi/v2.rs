@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE;
 
 use super::descriptions::Descriptions;
 use super::parameters::Parameter;
-use super::routes::{Body, Operation, PATCHES, Path, Payload, Produces, is_required};
+use super::routes::{Body, Operation, PATCHES, Path, Payload, Produces};
 use super::schema::{Definitions, Dialect, Scope, group_version_kind};
 use super::writer::Writer;
 
@@ -167,7 +167,7 @@ fn parameter_json(parameter: &Parameter) -> String {
         out.text_if_any("description", &parameter.description);
         out.text("in", parameter.place.name());
         out.text("name", &parameter.name);
-        if is_required(parameter) {
+        if parameter.is_required() {
             out.yes("required");
         }
         out.text("type", parameter.kind);

@@ -3,7 +3,7 @@
 use super::Subject;
 use super::descriptions::Descriptions;
 use super::parameters::Parameter;
-use super::routes::{Operation, PATCHES, Path, Payload, is_required};
+use super::routes::{Operation, PATCHES, Path, Payload};
 use super::schema::{Definitions, Dialect, Scope, group_version_kind};
 use super::writer::Writer;
 
@@ -88,7 +88,7 @@ fn parameters(all: &[Parameter], out: &mut Writer) {
                 out.text_if_any("description", &parameter.description);
                 out.text("in", parameter.place.name());
                 out.text("name", &parameter.name);
-                if is_required(parameter) {
+                if parameter.is_required() {
                     out.yes("required");
                 }
                 out.object("schema", |out| {
