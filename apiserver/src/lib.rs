@@ -8,9 +8,11 @@
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
+//! - [`table`]: objects as rows for people
 
 pub mod kinds;
 pub mod registry;
 pub mod storage;
+pub mod table;
 pub mod user;
 pub mod validation;
