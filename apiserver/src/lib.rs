@@ -6,9 +6,11 @@
 //!
 //! - [`user`]: who sends a request
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
+//! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
 pub mod kinds;
 pub mod registry;
 pub mod storage;
 pub mod user;
+pub mod validation;
