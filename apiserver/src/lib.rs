@@ -5,11 +5,17 @@
 //! which a request passes through:
 //!
 //! - [`user`]: who sends a request
+//! - [`negotiate`]: the encodings that a client accepts
+//! - [`catalog`]: what is served, with [`discovery`], which tells clients (as a [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
+pub mod catalog;
+pub mod discovery;
+pub mod document;
 pub mod kinds;
+pub mod negotiate;
 pub mod registry;
 pub mod storage;
 pub mod user;
