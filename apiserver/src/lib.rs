@@ -10,6 +10,7 @@
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
+//! - [`table`]: objects as rows for people
 
 pub mod catalog;
 pub mod discovery;
@@ -18,5 +19,6 @@ pub mod kinds;
 pub mod negotiate;
 pub mod registry;
 pub mod storage;
+pub mod table;
 pub mod user;
 pub mod validation;
