@@ -10,7 +10,6 @@
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
-//! - [`table`]: objects as rows for people
 
 pub mod catalog;
 pub mod discovery;
@@ -19,6 +18,5 @@ pub mod kinds;
 pub mod negotiate;
 pub mod registry;
 pub mod storage;
-pub mod table;
 pub mod user;
 pub mod validation;
