@@ -4,11 +4,16 @@
 //! in the same process or anywhere. It leaves the meaning of documents to `api`. In the order in
 //! which a request passes through:
 //!
-//! - [`user`]: who sends a request
+//! - [`user`]: who sends a request; [`authentication`] finds out, [`service_account_tokens`] issues
+//!   what service accounts show
+//! - [`authorization`]: what they may do
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
 //! - [`storage`]: objects at rest, with the watch cache
 
+pub mod authentication;
+pub mod authorization;
 pub mod kinds;
 pub mod registry;
+pub mod service_account_tokens;
 pub mod storage;
 pub mod user;
