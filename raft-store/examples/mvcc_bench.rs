@@ -67,7 +67,7 @@ impl Log {
         let begun = Instant::now();
         while entries.peek().is_some() {
             let some = entries.by_ref().take(batch as usize);
-            let some = some.map(|entry| (self.position(), entry)).collect();
+            let some: Vec<_> = some.map(|entry| (self.position(), entry)).collect();
             self.mvcc.apply(some).unwrap();
         }
         let took = begun.elapsed();

@@ -11,7 +11,7 @@
 //!
 //! - `keys`: what lies where in the engine, on one page.
 //! - `index`, `leases`: what is kept in memory.
-//! - `apply`, `write`: entries to changes to one batch; `txn`: compares and paths.
+//! - `decoded`, `apply`, `write`: entries to changes to one batch; `txn`: compares and paths.
 //! - `state`, `range`, `history`, `chunks`: reads, now and at older revisions.
 //! - `gc`: forgetting; [`Builder`]: stores from the outside.
 //! - [`check`]: what is wrong with a request before it is proposed.
@@ -39,12 +39,14 @@ use crate::watch::{EventRing, Revision};
 
 pub use builder::{Builder, Origin};
 pub use chunks::{Export, RangeChunks};
+pub use decoded::Decoded;
 pub use leases::{LeaseEvent, LeaseInfo, MAX_LEASE_TTL};
 
 mod apply;
 mod builder;
 pub mod check;
 mod chunks;
+mod decoded;
 mod gc;
 mod history;
 mod index;
@@ -60,9 +62,6 @@ mod write;
 
 /// Lease events that a lessor may lag behind before it has to read all leases anew.
 const LEASE_EVENTS: usize = 4096;
-
-/// Commands of this size together are applied within a millisecond or two.
-const APPLY_AT_ONCE_BYTES: usize = 128 << 10;
 
 /// So many keys are read within a millisecond or two.
 const LONG_RANGE_KEYS: usize = 512;
@@ -266,12 +265,12 @@ impl Mvcc {
     ///
     /// All of them become visible at once. An error is fatal: what the state holds is unknown and
     /// every later call fails.
-    pub fn apply(&self, entries: Vec<(LogPosition, Entry)>) -> Result<Vec<Outcome>, EngineError> {
+    pub fn apply(&self, entries: impl Into<Decoded>) -> Result<Vec<Outcome>, EngineError> {
         let mut writer = self.writer();
         if writer.failed {
             return Err(EngineError::Failed);
         }
-        let outcomes = writer.apply(entries);
+        let outcomes = writer.apply(entries.into());
         writer.failed = outcomes.is_err();
         let outcomes = outcomes?;
         let (revisions, lease_events) = writer.take_events();
@@ -288,16 +287,8 @@ impl Mvcc {
 
     /// Whether [`apply`](Mvcc::apply) may take long, for what the entries do or because the disk
     /// does not keep up: it blocks its thread meanwhile.
-    pub fn is_long(&self, entries: &[(LogPosition, Entry)]) -> bool {
-        let mut bytes = 0;
-        let mut light = |entry: &Entry| match entry {
-            Entry::Command(command) => {
-                bytes += command.len();
-                bytes <= APPLY_AT_ONCE_BYTES && check::is_light(command.clone())
-            }
-            Entry::Blank | Entry::Membership(_) => true,
-        };
-        !entries.iter().all(|(_, entry)| light(entry)) || self.load().engine.is_congested()
+    pub fn is_long(&self, entries: &Decoded) -> bool {
+        !entries.is_light() || self.load().engine.is_congested()
     }
 
     /// Goes on with another engine: a snapshot was installed. Readers under way finish with the

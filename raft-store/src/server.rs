@@ -176,17 +176,27 @@ impl Handler for HttpOnly {
     }
 }
 
-/// Answers a unary call by `$call(server, message)`.
-macro_rules! unary {
-    ($server:ident, $begun:ident, $request:ident, $call:path) => {{
-        let result = match $server.read($request).await {
+/// What `$call(server, message)` makes of a request.
+macro_rules! called {
+    ($server:ident, $request:ident, $call:path) => {
+        match $server.read($request).await {
             Ok((message, _)) => $call($server, message)
                 .await
                 .map_err(|e| status::status(&e)),
             Err(status) => Err(status),
-        };
-        Answer::unary(result, $begun, &$server.metrics.grpc)
-    }};
+        }
+    };
+}
+
+/// Answers a unary call by `$call(server, message)`.
+macro_rules! unary {
+    ($server:ident, $begun:ident, $request:ident, $call:path) => {
+        Answer::unary(
+            called!($server, $request, $call),
+            $begun,
+            &$server.metrics.grpc,
+        )
+    };
 }
 
 /// Answers a write by `$call(server, message, audit stamp)`, if it is not too large.
@@ -232,12 +242,7 @@ impl Inner {
     async fn answer_call(&self, call: Call, request: Request<Incoming>) -> Response<Answer> {
         match call.method {
             Method::Range => {
-                let result = match self.read(request).await {
-                    Ok((message, _)) => kv::range(self, message)
-                        .await
-                        .map_err(|e| status::status(&e)),
-                    Err(status) => Err(status),
-                };
+                let result = called!(self, request, kv::range);
                 Answer::range(result, call, &self.metrics.grpc)
             }
             Method::Put => write!(self, call, request, kv::put),

@@ -466,16 +466,14 @@ impl Peer for PeerService {
         } else {
             None
         };
-        let mut reply = self.consensus.view(|metrics| peer::DescribeReply {
+        let reply = self.consensus.view(|metrics| peer::DescribeReply {
             cluster_id: self.cluster_id,
             member_id: self.consensus.id,
-            members: members_of(metrics.membership_config.membership()),
+            members: confirmed
+                .unwrap_or_else(|| members_of(metrics.membership_config.membership())),
             leader: metrics.current_leader.unwrap_or(0),
             format: FORMAT,
         });
-        if let Some(members) = confirmed {
-            reply.members = members;
-        }
         Ok(Response::new(reply))
     }
 }

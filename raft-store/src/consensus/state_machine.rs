@@ -95,6 +95,7 @@ impl StateMachine {
         &self,
         entries: Vec<(LogPosition, mvcc::Entry)>,
     ) -> Result<Vec<Outcome>, EngineError> {
+        let entries = mvcc::Decoded::from(entries);
         if !self.mvcc.is_long(&entries) {
             return self.mvcc.apply(entries);
         }

@@ -95,17 +95,16 @@ pub(super) fn watch(
             if let Some(reason) = log_tasks.failure() {
                 return owner.fail(reason);
             }
-            let state = raft.borrow_watched().running_state.clone();
-            match state {
-                Ok(()) if ended => {
-                    // It ended without a word.
-                    let fatal = Fatal::Panicked;
-                    return owner.fail(reason(&fatal, wal.failed(), &data_dir, id));
-                }
-                Ok(()) => {}
+            let fatal = match raft.borrow_watched().running_state.clone() {
+                // It ended without a word.
+                Ok(()) if ended => Some(Fatal::Panicked),
+                Ok(()) => None,
                 // The end of an orderly shutdown.
                 Err(Fatal::Stopped) => return,
-                Err(fatal) => return owner.fail(reason(&fatal, wal.failed(), &data_dir, id)),
+                Err(fatal) => Some(fatal),
+            };
+            if let Some(fatal) = fatal {
+                return owner.fail(reason(&fatal, wal.failed(), &data_dir, id));
             }
             tokio::select! {
                 biased;

@@ -181,7 +181,7 @@ impl Member {
         if let Some((id, _)) = added.next().filter(|_| request != 0) {
             return Ok(*id);
         }
-        check_urls_free(&self.membership(), None, &add.peer_ur_ls)?;
+        check_urls_free(&membership, None, &add.peer_ur_ls)?;
         let id = match self
             .propose(
                 Op::AllocateMemberId(AllocateMemberId {}),

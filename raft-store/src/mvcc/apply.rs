@@ -4,9 +4,9 @@
 //! clock, at randomness, at the order of a hash map or at how far this member collected history.
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::check;
+use super::decoded::{Decoded, Step};
 use super::keys::{LeaseRecord, VersionRecord};
 use super::leases::{LeaseEvent, MAX_LEASE_TTL};
 use super::range::{header, range};
@@ -14,7 +14,7 @@ use super::span::Span;
 use super::state::{Failure, Row, Source};
 use super::txn::{self, Path, answer};
 use super::write::Writer;
-use super::{Entry, Outcome, Response};
+use super::{Outcome, Response};
 use crate::engine::EngineError;
 use crate::engine::Space;
 use crate::error::Error;
@@ -26,29 +26,27 @@ use crate::pb::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, PutRequest,
     PutResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
+use crate::pb::log::LeaseGrant;
 use crate::pb::log::command::Op;
 use crate::pb::log::lease_checkpoint::Remaining;
-use crate::pb::log::{Command, LeaseGrant};
 use crate::pb::mvccpb::KeyValue;
 use crate::position::LogPosition;
 
 impl Writer {
     /// Applies entries in order and commits them to the engine as one batch. An error leaves the
     /// writer unusable.
-    pub(super) fn apply(
-        &mut self,
-        entries: Vec<(LogPosition, Entry)>,
-    ) -> Result<Vec<Outcome>, EngineError> {
+    pub(super) fn apply(&mut self, entries: Decoded) -> Result<Vec<Outcome>, EngineError> {
+        let entries = entries.entries;
         let mut outcomes = Vec::with_capacity(entries.len());
-        for (position, entry) in entries {
+        for (position, step) in entries {
             self.follow(position)?;
-            outcomes.push(match entry {
-                Entry::Blank => Ok(Response::None),
-                Entry::Membership(membership) => {
+            outcomes.push(match step {
+                Step::Blank => Ok(Response::None),
+                Step::Membership(membership) => {
                     self.set_membership(position, membership);
                     Ok(Response::None)
                 }
-                Entry::Command(command) => self.command(position, command)?,
+                Step::Command(op) => self.command(position, op)?,
             });
             self.record.applied = Some(position);
         }
@@ -66,11 +64,13 @@ impl Writer {
         }
     }
 
-    fn command(&mut self, position: LogPosition, command: Bytes) -> Result<Outcome, EngineError> {
+    fn command(
+        &mut self,
+        position: LogPosition,
+        op: Result<Op, String>,
+    ) -> Result<Outcome, EngineError> {
         let unknown = |detail: String| EngineError::UnknownCommand { position, detail };
-        let command = Command::decode(command).map_err(|error| unknown(error.to_string()))?;
-        let op = command.op.ok_or_else(|| unknown("no operation".into()))?;
-        let result = self.execute(op, position);
+        let result = self.execute(op.map_err(unknown)?, position);
         let changes = self.open_changes();
         self.finish_revision();
         match result {

@@ -6,9 +6,6 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use bytes::Bytes;
-use prost::Message;
-
 use super::span::{End, Span};
 use crate::error::{Error, Result};
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -16,7 +13,6 @@ use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-use crate::pb::log::Command;
 use crate::pb::log::command::Op;
 
 /// Operations (or compares) of a transaction at most, added up along a path of nested ones.
@@ -101,14 +97,14 @@ pub(super) fn has_put(request: &TxnRequest) -> bool {
     })
 }
 
-/// Whether a command costs about as much as its size says: it neither reads nor changes a range of
-/// keys, of which there may be millions. Commands that do not decode are not light either.
-pub(crate) fn is_light(command: Bytes) -> bool {
-    match Command::decode(command).map(|command| command.op) {
-        Ok(Some(Op::DeleteRange(request))) => request.range_end.is_empty(),
-        Ok(Some(Op::Txn(request))) => is_light_txn(&request),
-        Ok(Some(Op::LeaseRevoke(_)) | None) | Err(_) => false,
-        Ok(Some(_)) => true,
+/// Whether an operation costs about as much as its size says: it neither reads nor changes a range
+/// of keys, of which there may be millions.
+pub(super) fn is_light(op: &Op) -> bool {
+    match op {
+        Op::DeleteRange(request) => request.range_end.is_empty(),
+        Op::Txn(request) => is_light_txn(request),
+        Op::LeaseRevoke(_) => false,
+        _ => true,
     }
 }
 
@@ -302,13 +298,7 @@ mod tests {
 
     #[test]
     fn commands_over_ranges_are_not_light() {
-        let light = |op| {
-            let command = Command {
-                op: Some(op),
-                ..Command::default()
-            };
-            is_light(command.encode_to_vec().into())
-        };
+        let light = |op| is_light(&op);
         let ops = |ops: Vec<RequestOp>| light(Op::Txn(txn(vec![], ops, vec![])));
         assert!(light(Op::Put(PutRequest::default())));
         assert!(ops(vec![put("a", "1"), get("a", ""), delete("b", "")]));
@@ -326,7 +316,6 @@ mod tests {
         assert!(light(Op::DeleteRange(delete_range(""))));
         assert!(!light(Op::DeleteRange(delete_range("b"))));
         assert!(!light(Op::LeaseRevoke(Default::default())));
-        assert!(!is_light(Bytes::from_static(b"nonsense")));
     }
 
     #[test]
