@@ -137,7 +137,7 @@ fn add_aggregation(doc: &mut Doc, word: &str) {
 }
 
 fn add_rule(doc: &mut Doc, text: &str) {
-    let words: Vec<Vec<String>> = text.split(' ').map(|word| words(word)).collect();
+    let words: Vec<Vec<String>> = text.split(' ').map(words).collect();
     let at = |index: usize| words.get(index).cloned().unwrap_or_default();
     let rule = match at(1).first().map(String::as_str) {
         Some("path") => Rule {

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use super::{Object, Objects};
 use crate::authorization::{bootstrap_policy, rbac};
 
+/// Group and resource, or namespace and name.
+type Pair = (String, String);
+
 /// Objects in memory.
 #[derive(Default)]
 pub(crate) struct Fake {
-    objects: Mutex<BTreeMap<(String, String), BTreeMap<(String, String), Arc<Object>>>>,
+    objects: Mutex<BTreeMap<Pair, BTreeMap<Pair, Arc<Object>>>>,
     revision: Mutex<u64>,
-    versions: Mutex<BTreeMap<(String, String), u64>>,
+    versions: Mutex<BTreeMap<Pair, u64>>,
 }
 
 impl Fake {
