@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod duration;
+pub mod ip;
 pub mod quantity;
 pub mod time;
 

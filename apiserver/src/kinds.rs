@@ -1,25 +1,25 @@
 //! The strategies of the built-in kinds: a file each, or one for a few that are alike.
+//!
+//! Most are [`Facts`]: what a kind resets, what counts its generation, which functions judge it.
+
+pub mod core;
+pub mod facts;
+pub mod ip;
+pub mod lists;
+pub mod pem;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::registry::Strategy;
-use crate::registry::strategy::dns_label;
+pub use facts::Facts;
 
-/// Nothing of its own.
-struct Plain;
-
-impl Strategy for Plain {}
-
-struct Namespace;
-
-impl Strategy for Namespace {
-    fn name_errors(&self, name: &str, is_prefix: bool) -> Vec<String> {
-        dns_label(name, is_prefix)
-    }
-}
+static PLAIN: Facts = Facts::PLAIN;
 
 /// The strategy of a built-in resource.
 pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
-    match (group, resource) {
-        ("", "namespaces") => &Namespace,
-        _ => &Plain,
-    }
+    let found = match group {
+        "" => core::facts(resource),
+        _ => None,
+    };
+    found.unwrap_or(&PLAIN)
 }
