@@ -6,7 +6,7 @@
 //!
 //! - [`user`]: who sends a request; [`authentication`] finds out, [`service_account_tokens`] issues
 //!   what service accounts show
-//! - [`authorization`]: what they may do
+//! - [`authorization`]: what they may do; [`reviews`] answers questions about both
 //! - [`negotiate`]: the encodings that a client accepts
 //! - [`catalog`]: what is served, with [`discovery`], which tells clients (as a [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
@@ -21,6 +21,7 @@ pub mod document;
 pub mod kinds;
 pub mod negotiate;
 pub mod registry;
+pub mod reviews;
 pub mod service_account_tokens;
 pub mod storage;
 pub mod user;
