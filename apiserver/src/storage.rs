@@ -1,15 +1,32 @@
 //! Objects at rest: between the registry and the store.
 //!
+//! - [`keys`]: where objects stand in the store
 //! - [`object`]: one stored object, as bytes that are ready to be sent
-//! - [`Objects`]: what the server itself reads of them
+//! - [`collection`]: the objects of one resource in memory, now and a while ago
+//! - [`cache`]: the watch cache, which keeps all of them
+//! - [`transact`]: writes
+//! - [`Objects`]: what the server itself reads of them, and [`Lookup`], when that may be too old
 
+pub mod cache;
+pub mod collection;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod keys;
+mod lookup;
 pub mod object;
+pub mod transact;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use raft_store::Store;
+use seams::{Seams, Tasks};
+
+pub use cache::{Cache, Source};
+pub use collection::Collection;
+pub use lookup::{CatchUp, Lookup};
 pub use object::Object;
+pub use transact::{Along, WriteError, Writer};
 
 /// What authorization, admission and strategies read of the stored objects: the watch cache, as
 /// fresh as it is. Whoever needs more asks the storage.
@@ -26,49 +43,62 @@ pub trait Objects: Send + Sync + 'static {
     fn version(&self, group: &str, resource: &str) -> u64;
 }
 
-/// Waits for the watch cache.
-#[async_trait::async_trait]
-pub trait CatchUp: Send + Sync + 'static {
-    /// Returns when the cache knows all that was written before the call, or gives up.
-    async fn catch_up(&self);
+/// Everything that is stored: read from memory, written to the store.
+pub struct Storage {
+    /// The watch cache.
+    pub cache: Arc<Cache>,
+    /// Writes.
+    pub writer: Writer,
+    /// By group, then by resource.
+    by_name: HashMap<String, HashMap<String, Arc<Collection>>>,
 }
 
-/// Finds objects that others may have written a moment ago, on another server.
-#[derive(Clone)]
-pub struct Lookup {
-    /// The cache.
-    pub objects: Arc<dyn Objects>,
-    /// How to wait for it; none in tests.
-    pub catch_up: Option<Arc<dyn CatchUp>>,
-}
-
-impl Lookup {
-    /// An object as the cache has it; what the cache does not know yet is waited for.
-    pub async fn get(
-        &self,
-        group: &str,
-        resource: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Arc<Object>> {
-        let found = self.objects.get(group, resource, namespace, name);
-        match (&found, &self.catch_up) {
-            (None, Some(_)) => self.latest(group, resource, namespace, name).await,
-            _ => found,
+impl Storage {
+    /// Storage of some resources, by group and name. It is filled as soon as the store answers.
+    pub fn start(
+        store: Arc<dyn Store>,
+        sources: Vec<((String, String), Source)>,
+        seams: &Seams,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let mut by_name: HashMap<String, HashMap<String, _>> = HashMap::new();
+        for ((group, resource), source) in &sources {
+            let group = by_name.entry(group.clone()).or_default();
+            group.insert(resource.clone(), source.collection.clone());
         }
+        let sources = sources.into_iter().map(|(_, source)| source).collect();
+        let cache = Cache::new(store.clone(), sources);
+        cache.follow(seams, tasks);
+        Arc::new(Self {
+            cache,
+            writer: Writer::new(store, seams.clone()),
+            by_name,
+        })
     }
 
-    /// An object as it was when the call began, or newer.
-    pub async fn latest(
-        &self,
-        group: &str,
-        resource: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Arc<Object>> {
-        if let Some(catch_up) = &self.catch_up {
-            catch_up.catch_up().await;
-        }
-        self.objects.get(group, resource, namespace, name)
+    fn collection(&self, group: &str, resource: &str) -> Option<&Collection> {
+        Some(&**self.by_name.get(group)?.get(resource)?)
+    }
+}
+
+impl Objects for Storage {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.collection(group, resource)?
+            .get(&keys::local(namespace, name))
+    }
+
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let Some(collection) = self.collection(group, resource) else {
+            return Vec::new();
+        };
+        let tree = collection.tree();
+        collection::within(&tree, namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    fn version(&self, group: &str, resource: &str) -> u64 {
+        self.collection(group, resource)
+            .map_or(0, Collection::version)
     }
 }

@@ -89,6 +89,8 @@ enum Kind {
     Plain,
     /// Rows say when nothing more happens to the pod.
     Pods,
+    /// Lists are shown in the order in which they match.
+    FlowSchemas,
     Other,
 }
 
@@ -109,10 +111,10 @@ impl Table {
             (Some(columns), Some((group, kind, cells))) => Self {
                 columns,
                 cells,
-                kind: if (*group, *kind) == ("", "Pod") {
-                    Kind::Pods
-                } else {
-                    Kind::Other
+                kind: match (*group, *kind) {
+                    ("", "Pod") => Kind::Pods,
+                    ("flowcontrol.apiserver.k8s.io", "FlowSchema") => Kind::FlowSchemas,
+                    _ => Kind::Other,
                 },
             },
             _ => plain,
@@ -173,6 +175,13 @@ impl Table {
         let mut out = Vec::new();
         self.write_head(meta, meta_version, with_columns, &mut out);
         let start = out.len();
+        let mut objects: Vec<_> = objects.collect();
+        if self.kind == Kind::FlowSchemas {
+            objects.sort_by_key(|(object, _)| {
+                let precedence = view::int(*object, "spec.matchingPrecedence");
+                (precedence, view::text(*object, "metadata.name"))
+            });
+        }
         for (object, include) in objects {
             if out.len() > start {
                 out.push(b',');

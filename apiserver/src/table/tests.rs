@@ -138,6 +138,22 @@ fn tables_are_whole() {
 }
 
 #[test]
+fn flow_schemas_stand_in_the_order_in_which_they_match() {
+    let schemas = [("c", 5), ("b", 1), ("a", 5)].map(|(name, precedence)| {
+        object(&format!(
+            r#"{{"metadata":{{"name":"{name}"}},"spec":{{"matchingPrecedence":{precedence}}}}}"#
+        ))
+    });
+    let table = Table::of("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema");
+    let objects = schemas.iter().map(|doc| (doc.root(), Include::None));
+    let made = table.write(&ListMeta::default(), "v1", false, objects, NOW);
+    let made = Doc::literal(&String::from_utf8(made).unwrap());
+    let rows = made.root().get("rows").unwrap().children();
+    let names = rows.map(|row| row.get("cells").unwrap().item(0).unwrap().as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["b", "a", "c"]);
+}
+
+#[test]
 fn metadata_stands_alone() {
     let pod = object(r#"{"kind":"Pod","metadata":{"name":"p","labels":{"a":"b"}},"spec":{}}"#);
     let partial = r#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"p","labels":{"a":"b"}}}"#;
