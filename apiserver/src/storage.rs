@@ -5,14 +5,15 @@
 //! - [`collection`]: the objects of one resource in memory, now and a while ago
 //! - [`cache`]: the watch cache, which keeps all of them
 //! - [`transact`]: writes
-//! - [`Objects`]: what the server itself reads of them, and [`Lookup`], when that may be too old
+//! - [`lookup`]: objects that another server may have written a moment ago
+//! - [`Objects`]: what the server itself reads of them
 
 pub mod cache;
 pub mod collection;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod keys;
-mod lookup;
+pub mod lookup;
 pub mod object;
 pub mod transact;
 

@@ -1,11 +1,11 @@
-//! Objects that others may have written a moment ago, on another server.
+//! Objects that another server may have written a moment ago.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Cache, Object, Objects};
+use super::{Object, Objects, Storage};
 
 /// Waits for the watch cache.
 #[async_trait::async_trait]
@@ -54,13 +54,13 @@ impl Lookup {
     }
 }
 
-/// How long whoever looks something up waits for the cache.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long whoever authenticates waits for the cache.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[async_trait::async_trait]
-impl CatchUp for Cache {
+impl CatchUp for Storage {
     async fn catch_up(&self) {
-        // What cannot be had is not there: credentials are judged by what is known.
-        let _ = Self::catch_up(self, Instant::now() + PATIENCE).await;
+        // Whoever looks then sees as much as there is.
+        let _ = self.cache.catch_up(Instant::now() + PATIENCE).await;
     }
 }
