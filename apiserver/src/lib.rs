@@ -12,7 +12,7 @@
 //!   what errors say
 //! - [`authentication`]: finds out who sends it; [`service_account_tokens`] issues what service
 //!   accounts show
-//! - [`authorization`]: what they may do
+//! - [`authorization`]: what they may do; [`reviews`] answers questions about both
 //! - [`endpoints`]: what answers, with [`health`]
 //! - [`catalog`]: what is served, with [`discovery`] and [`openapi`], which tell clients (as a
 //!   [`document`])
@@ -41,6 +41,7 @@ pub mod openapi;
 pub mod registry;
 pub mod request;
 pub mod respond;
+pub mod reviews;
 pub mod server;
 pub mod service_account_tokens;
 pub mod storage;
