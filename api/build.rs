@@ -6,8 +6,12 @@
     reason = "a build script; it reads what is compiled in and writes to OUT_DIR"
 )]
 
+#[path = "schema/gates.rs"]
+mod gates;
 #[path = "schema/resources.rs"]
 mod resources;
+#[path = "schema/rules.rs"]
+mod rules;
 #[path = "schema/types.rs"]
 mod types;
 
@@ -19,6 +23,7 @@ fn main() {
     std::fs::write(out.join("types.rs"), types).unwrap();
     let resources = resources::generate(include_str!("schema/resources.txt"));
     std::fs::write(out.join("resources.rs"), resources).unwrap();
+    std::fs::write(out.join("gates.rs"), gates::generate()).unwrap();
 }
 
 /// The lines of a table with their numbers, without comments and empty lines.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use api::apply::FieldManager;
 use api::codec::{Encoding, Incoming, json, protobuf};
 use api::conform::{Unknown, conform};
+use api::defaults;
 use api::doc::Doc;
 use api::patch;
 use api::schema::{self, Type};
@@ -37,6 +38,11 @@ fn main() {
     measure("conform again", || {
         let mut copy = doc.clone();
         conform(&mut copy, schema, Unknown::Keep).expect("a pod");
+        copy
+    });
+    measure("defaults", || {
+        let mut copy = doc.clone();
+        defaults::apply(&mut copy, schema, "2026-03-01T11:00:00Z");
         copy
     });
     measure("JSON write", || written(&doc));

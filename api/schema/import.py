@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes types.txt and resources.txt from the fact tables of one Kubernetes minor.
+"""Writes types.txt, resources.txt and gates.txt from the fact tables of one Kubernetes minor.
 
     api/schema/import.py 1.36 FACTS_DIRECTORY
 
@@ -27,6 +27,14 @@ MARKS = {"val-scalar-omitempty": "", "coll-omitempty": "", "time-omitzero": "",
          "val-scalar-emit": "!", "val-struct-emit": "!", "special-emit": "!", "coll-null": "!", "time-null": "!",
          "ptr-scalar": "?", "ptr-struct": "?", "ptr-time": "?", "ptr-special": "?",
          "ptr-scalar-null": "?!", "ptr-struct-null": "?!", "ptr-special-null": "?!"}
+
+# Columns that the fact table lacks: upstream appends them to others, or makes them elsewhere.
+MORE_COLUMNS = {
+    ("storage", "CSIDriver"): ["TokenRequests|string||0", "RequiresRepublish|boolean||0", "Modes|string||0",
+                               "Age|string||0"],
+    ("apiregistration", "APIService"): ["Name|string|name|0", "Service|string||0", "Available|string||0",
+                                        "Age|string||0"],
+}
 
 
 def table(name):
@@ -92,7 +100,7 @@ class Types:
         value, ssa = row["value_type"], row["ssa"]
         if row["key_alias"]:
             words.append("key=" + row["key_alias"].removeprefix(package + "."))
-        if resource_list(row):
+        if (row["definition"], row["json"]) in self.defaults.rounded:
             words.append("milli")
         if row["required"]:
             words.append("required")
@@ -177,6 +185,8 @@ class Defaults:
         self.types = types
         self.by_json = {d: {f["json"]: f for f in rows} for d, rows in types.fields.items()}
         instances = collections.defaultdict(list)
+        # Fields whose quantities are rounded: those of the packages that have defaulting functions.
+        self.rounded = set()
         kinds = collections.defaultdict(list)
         for row in table("defaults"):
             if row["definition"] in types.kept and types.rows[row["definition"]]["kind_of"] != "list":
@@ -210,7 +220,9 @@ class Defaults:
             field, suffix = re.match(r"([^\[{]+)((?:\[\*\]|\{k\})*)$", segment).groups()
             row = self.by_json[name[4:]][field]
             name = row["value_type"]
-            name += resource_list(row)
+            if resource_list(row):
+                name += resource_list(row)
+                self.rounded.add((row["definition"], field))
             for _ in re.findall(r"\[\*\]|\{k\}", suffix):
                 name = name.split(":", 1)[1]
         return name
@@ -239,6 +251,8 @@ def resources(out):
     for row in table("printer_columns"):
         package, kind = row["internalKind"].split(".")
         columns[({"api": "", "nodeapi": "node.k8s.io", "metav1": "meta"}.get(package, package), kind)].append(row)
+    for key, added in MORE_COLUMNS.items():
+        columns[key] += [dict(zip(("name", "type", "format", "priority"), column.split("|"))) for column in added]
     labels = collections.defaultdict(list)
     for row in table("field_labels"):
         if not row["label"].startswith("metadata."):
@@ -279,6 +293,11 @@ def resources(out):
         out.write("  column " + "|".join(column[k] for k in ("name", "type", "format", "priority")) + "\n")
 
 
+def gates(out):
+    for name, on in sorted({(row["gate"], row["default"]) for row in table("feature_gates")}):
+        out.write(f"{name} {'on' if on == '1' else 'off'}\n")
+
+
 def storage_version(row, on):
     """The version whose hash upstream publishes: the first 8 bytes of sha256(group/version/kind)."""
     kind = row["kind_gvk"].rsplit("/", 1)[1]
@@ -295,7 +314,7 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     here = os.path.dirname(os.path.abspath(__file__))
-    for name, write in (("types", Types().emit), ("resources", resources)):
+    for name, write in (("types", Types().emit), ("resources", resources), ("gates", gates)):
         with open(os.path.join(here, name + ".txt"), "w", encoding="utf-8") as out:
             out.write(f"# Kubernetes {sys.argv[1]}; written by import.py, explained in README.md\n")
             write(out)

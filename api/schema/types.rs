@@ -1,6 +1,6 @@
 //! Generates the table of types from `types.txt`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// A type as it stands in the text.
@@ -153,15 +153,7 @@ impl Tables<'_> {
                 field,
             );
         }
-        let mut rules = String::new();
-        for rule in &one.rules {
-            let (field, rest) = rule.split_once(" = ").unwrap();
-            let (value, condition) = rest.split_once(" if ").unwrap();
-            let rule = format!(
-                "Rule {{ field: {field:?}, value: {value:?}, condition: {condition:?} }}, "
-            );
-            rules.push_str(&rule);
-        }
+        let rules = self.rules(one);
         let names: Vec<&str> = match one.role {
             "struct" => Vec::new(),
             _ => vec!["kind", "apiVersion"],
@@ -189,6 +181,55 @@ impl Tables<'_> {
             has("atomic"),
         )
         .unwrap();
+    }
+
+    /// A type's own rules, then those of its fields.
+    fn rules(&self, one: &Type<'_>) -> String {
+        let mut rules: String = one
+            .rules
+            .iter()
+            .filter_map(|text| crate::rules::rule(text))
+            .collect();
+        let skipped = if one.role == "struct" { 0 } else { 2 };
+        for (at, field) in one.fields.iter().enumerate() {
+            let at = at + skipped;
+            if field.words.contains(&"milli") {
+                rules += &format!("Rule::Round({at}), ");
+            }
+            let inner = self.type_of(one, field);
+            if inner.is_some_and(|inner| self.has_rules(inner, &mut BTreeSet::new())) {
+                rules += &format!("Rule::Visit({at}), ");
+            }
+        }
+        rules
+    }
+
+    /// The type of a field's value or elements.
+    fn type_of(&self, of: &Type<'_>, field: &Field<'_>) -> Option<usize> {
+        let name = field.shape.trim_start_matches(['[', ']', '{', '}']);
+        let name = name.trim_end_matches(['?', '!']);
+        let full = match name.contains('/') {
+            true => name.to_string(),
+            false => format!("{}.{name}", of.package),
+        };
+        self.index.get(&full).copied()
+    }
+
+    /// Whether a type or something in it has default rules.
+    fn has_rules(&self, at: usize, seen: &mut BTreeSet<usize>) -> bool {
+        let one = &self.types[at];
+        let is_milli = |field: &Field<'_>| field.words.contains(&"milli");
+        let has_own = one
+            .rules
+            .iter()
+            .any(|text| crate::rules::rule(text).is_some());
+        seen.insert(at)
+            && (has_own
+                || one.fields.iter().any(is_milli)
+                || one.fields.iter().any(|field| {
+                    let inner = self.type_of(one, field);
+                    inner.is_some_and(|inner| self.has_rules(inner, seen))
+                }))
     }
 
     fn write_field(

@@ -46,6 +46,19 @@ pub fn conform(doc: &mut Doc, schema: &Type, unknown: Unknown) -> Result<Vec<Str
     Ok(pass.strict)
 }
 
+/// Adds what Go always writes to an object of the program's own making.
+pub(crate) fn complete(doc: &mut Doc, object: Id, schema: &Type) {
+    let mut pass = Pass {
+        doc,
+        unknown: Unknown::Keep,
+        path: Path::default(),
+        strict: Vec::new(),
+        slots: Vec::new(),
+    };
+    let done = pass.structure(object, schema, None);
+    debug_assert!(done.is_ok(), "{:?} in {}", done, schema.name);
+}
+
 struct Pass<'d> {
     doc: &'d mut Doc,
     unknown: Unknown,
@@ -147,7 +160,7 @@ impl Pass<'_> {
             }
         }
         self.value(id, shape, Some(at))?;
-        Ok(presence != Presence::NonZero || !self.is_zero(id))
+        Ok(presence != Presence::NonZero || !self.doc.is_zero(id))
     }
 
     fn value(&mut self, id: Id, shape: &Shape, at: Maybe<'_>) -> Result<(), TypeError> {
@@ -290,17 +303,6 @@ impl Pass<'_> {
         };
         self.doc.assign(id, value);
         Ok(())
-    }
-
-    fn is_zero(&self, id: Id) -> bool {
-        let cell = self.doc.cell(id);
-        match cell.kind {
-            Kind::Null | Kind::False => true,
-            Kind::Int => cell.as_int() == 0,
-            Kind::String => cell.b == 0,
-            Kind::List | Kind::Object => cell.first() == Id::NONE,
-            Kind::True | Kind::Number => false,
-        }
     }
 
     fn overwrite(&mut self, id: Id, kind: Kind, text: &str) {

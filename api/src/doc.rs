@@ -196,6 +196,18 @@ impl Doc {
             .try_fold(self.root, |at, key| self.find(at, key))
     }
 
+    /// Whether a value is what Go calls zero, or empty.
+    pub(crate) fn is_zero(&self, id: Id) -> bool {
+        let cell = self.cell(id);
+        match cell.kind {
+            Kind::Null | Kind::False => true,
+            Kind::Int => cell.as_int() == 0,
+            Kind::String => cell.b == 0,
+            Kind::List | Kind::Object => cell.first() == Id::NONE,
+            Kind::True | Kind::Number => false,
+        }
+    }
+
     pub(crate) fn cell(&self, id: Id) -> &Cell {
         &self.cells[id.index()]
     }

@@ -7,6 +7,7 @@
 
 mod builtin;
 mod go_type;
+pub(crate) mod rule;
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use builtin::{Kind, kind, kinds, type_named};
 pub(crate) use go_type::GoType;
+pub use rule::{Rule, Setter};
 
 /// A struct: its fields in the order in which Go writes them.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct Type {
     pub by_name: Cow<'static, [u8]>,
     /// Positions of the fields that protobuf has, in the order of their tags.
     pub by_tag: Cow<'static, [u8]>,
-    /// Default rules in the order in which they apply; those of fields come after them.
+    /// Default rules in the order in which they apply; empty if nothing in it has any.
     pub rules: &'static [Rule],
 }
 
@@ -197,17 +199,6 @@ pub struct Patch {
     pub retain_keys: bool,
     /// The field that identifies a list's elements; empty if there is none.
     pub key: &'static str,
-}
-
-/// One default rule, in the language of `schema/README.md`.
-#[derive(Debug, Clone, Copy)]
-pub struct Rule {
-    /// What is set, relative to the type.
-    pub field: &'static str,
-    /// To what.
-    pub value: &'static str,
-    /// When.
-    pub condition: &'static str,
 }
 
 /// What a value looks like.

@@ -1,41 +1,33 @@
 //! The strategies of the built-in kinds: a file each, or one for a few that are alike.
+//!
+//! Most are [`Facts`]: what a kind resets, what counts its generation, which functions judge it.
 
 pub(crate) mod apps;
 pub(crate) mod batch;
+pub mod core;
 pub mod facts;
 pub mod ip;
+pub mod lists;
+pub mod pem;
 pub(crate) mod pod;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::registry::Strategy;
-use crate::registry::strategy::dns_label;
+pub use facts::Facts;
 
-/// Nothing of its own.
-struct Plain;
-
-impl Strategy for Plain {}
-
-struct Namespace;
-
-impl Strategy for Namespace {
-    fn name_errors(&self, name: &str, is_prefix: bool) -> Vec<String> {
-        dns_label(name, is_prefix)
-    }
-}
+static PLAIN: Facts = Facts::PLAIN;
 
 /// The strategy of a built-in resource.
 pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
-    match (group, resource) {
-        ("", "namespaces") => &Namespace,
-        ("", "pods") => &pod::Pod,
-        ("", "podtemplates") => &apps::POD_TEMPLATE,
-        ("", "replicationcontrollers") => &apps::REPLICATION_CONTROLLER,
-        ("apps", "controllerrevisions") => &apps::CONTROLLER_REVISION,
-        ("apps", "daemonsets") => &apps::DAEMON_SET,
-        ("apps", "deployments") => &apps::DEPLOYMENT,
-        ("apps", "replicasets") => &apps::REPLICA_SET,
-        ("apps", "statefulsets") => &apps::STATEFUL_SET,
-        ("batch", "cronjobs") => &batch::CRON_JOB,
-        ("batch", "jobs") => &batch::JOB,
-        _ => &Plain,
+    if (group, resource) == ("", "pods") {
+        return &pod::Pod;
     }
+    let found = match group {
+        "" => core::facts(resource).or_else(|| apps::facts(group, resource)),
+        "apps" => apps::facts(group, resource),
+        "batch" => batch::facts(resource),
+        _ => None,
+    };
+    found.unwrap_or(&PLAIN)
 }

@@ -1,8 +1,10 @@
 //! JSON: a parser into documents and a writer, with the texts and escapes of Go's encoding/json.
 
+mod indent;
 mod parse;
 mod write;
 
+pub use indent::indent;
 pub(crate) use parse::MAX_DEPTH;
 pub use parse::{SyntaxError, parse};
 pub(crate) use write::float;

@@ -121,29 +121,42 @@ impl Doc {
 
     /// Puts a value that stands nowhere before the element at an index of a list, or last.
     pub fn insert_id(&mut self, list: Id, index: usize, child: Id) {
+        self.insert_child(list, index, child);
+    }
+
+    fn insert_child(&mut self, parent: Id, index: usize, child: Id) {
         let before = index
             .checked_sub(1)
-            .and_then(|at| self.node(list).item(at))
+            .and_then(|at| self.node(parent).children().nth(at))
             .map(Node::id);
         match before {
             None if index == 0 => {
-                let first = self.cell(list).first();
+                let first = self.cell(parent).first();
                 self.cells[child.index()].next = first;
-                let parent = &mut self.cells[list.index()];
+                let parent = &mut self.cells[parent.index()];
                 parent.a = child.0;
                 if first == Id::NONE {
                     parent.b = child.0;
                 }
             }
-            None => self.link_last(list, child),
+            None => self.link_last(parent, child),
             Some(before) => {
                 let next = self.cell(before).next;
                 self.cells[child.index()].next = next;
                 self.cells[before.index()].next = child;
                 if next == Id::NONE {
-                    self.cells[list.index()].b = child.0;
+                    self.cells[parent.index()].b = child.0;
                 }
             }
+        }
+    }
+
+    /// Adds a key, which must not be there, to an object before the entry at an index, or last.
+    pub(crate) fn insert_entry(&mut self, object: Id, index: usize, key: &str, child: Id) {
+        self.cells[child.index()].key = self.add_text(key);
+        match self.cell(object).kind {
+            Kind::Object => self.insert_child(object, index, child),
+            _ => self.put(object, key, child),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::rule::{Condition, Key, Keys, Literal, Place, Rule, Setter, Value};
 use super::{
-    Facts, Field, Link, List, ListTopology, Map, NO_FACTS, Patch, Presence, Role, Rule, SchemaOr,
-    Shape, Topology, Type,
+    Facts, Field, Link, List, ListTopology, Map, NO_FACTS, Patch, Presence, Role, SchemaOr, Shape,
+    Topology, Type,
 };
 
 /// A kind and its schema.

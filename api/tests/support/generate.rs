@@ -121,7 +121,7 @@ impl Generator {
             Shape::Quantity => {
                 let quantity = self
                     .random
-                    .one_of(&["100m", "1Gi", "2", "1e3", "1536Mi", "5k"]);
+                    .one_of(&["100m", "15u", "1Gi", "2", "1e3", "1536Mi", "5k"]);
                 doc.make(New::Str(quantity))
             }
             Shape::IntOrString => match self.random.below(2) {

@@ -8,6 +8,7 @@
 
 pub(crate) mod generate;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// A fixture: a kind in three encodings.
@@ -35,8 +36,52 @@ impl Fixture {
 }
 
 fn folder() -> PathBuf {
-    let named = std::env::var_os("TRIREME_GOLDEN").map(PathBuf::from);
-    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden"))
+    shared("TRIREME_GOLDEN", "golden")
+}
+
+/// A folder beside the repository, or the one that a variable names.
+fn shared(variable: &str, name: &str) -> PathBuf {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let beside = || {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../../shared")
+            .join(name)
+    };
+    named.unwrap_or_else(beside)
+}
+
+/// The rows of a table of facts by column, from the folder that `TRIREME_FACTS` names, else
+/// `shared/facts` beside the repository; none if it is absent.
+pub(crate) fn facts(table: &str) -> Vec<HashMap<String, String>> {
+    let path = shared("TRIREME_FACTS", "facts").join(format!("{table}.csv"));
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut lines = text.lines().map(cells);
+    let Some(header) = lines.next() else {
+        return Vec::new();
+    };
+    lines
+        .map(|line| header.iter().cloned().zip(line).collect())
+        .collect()
+}
+
+/// The cells of a line of CSV, whose quoted cells hold no line breaks.
+fn cells(line: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    let mut is_quoted = false;
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        let cell = found.len() - 1;
+        match c {
+            '"' if is_quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                found[cell].push('"');
+            }
+            '"' => is_quoted = !is_quoted,
+            ',' if !is_quoted => found.push(String::new()),
+            c => found[cell].push(c),
+        }
+    }
+    found
 }
 
 /// Upstream's fixtures (`GROUP.VERSION.KIND.json` and so on), from the folder that

@@ -33,6 +33,8 @@ pub enum Generation {
     Later(&'static [&'static str]),
 }
 
+/// Paths of fields.
+pub type Paths = &'static [&'static [&'static str]];
 /// Judges an object.
 pub type Check = fn(&Cx<'_>, At<'_>, &mut Errors);
 /// Judges a change: the new object, the old one.
@@ -66,7 +68,7 @@ pub struct Facts {
     /// Tells clients what they should know.
     pub warnings: fn(&Cx<'_>, At<'_>, Option<At<'_>>, &mut Vec<String>),
     /// What a subresource resets, if that is not what follows from [`Self::status`].
-    pub reset_fields: Option<fn(&str) -> &'static [&'static [&'static str]]>,
+    pub reset_fields: Option<fn(&str) -> Paths>,
 }
 
 impl Facts {
@@ -133,7 +135,10 @@ impl Strategy for Facts {
         (self.prepare_update)(cx, new, old);
         if let Generation::Of(fields) | Generation::Later(fields) = self.generation {
             let (now, before) = (At::root(new), At::root(old));
-            if fields.iter().any(|field| !same(now.get(field), before.get(field))) {
+            if fields
+                .iter()
+                .any(|field| !same(now.get(field), before.get(field)))
+            {
                 let generation = before.path(&["metadata", "generation"]).int() + 1;
                 new.set_path(&["metadata", "generation"], generation);
             }
@@ -247,3 +252,21 @@ pub fn label(value: &str) -> Vec<String> {
 
 /// What upstream says of a quantity or number that is not above 0.
 pub const NOT_POSITIVE: &str = "must be greater than zero";
+
+/// A value as Go would show it, where that is not its JSON.
+pub struct Raw(pub String);
+
+impl api::field::Shown for Raw {
+    fn shown(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// A port's number or the name of one.
+pub fn port_number_or_name(errors: &mut Errors, at: At<'_>) {
+    match at.opt_int() {
+        Some(port) => errors.names(at, |_| name::port_number(port)),
+        None if at.is_set() => errors.names(at, name::port_name),
+        None => errors.names(at, |_| name::port_number(0)),
+    }
+}

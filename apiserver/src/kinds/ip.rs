@@ -78,8 +78,7 @@ pub fn cidr_complaint(text: &str) -> Option<&'static str> {
 /// An interface's address: `ip addr` style, in canonical form.
 pub fn interface_address(errors: &mut Errors, at: At<'_>) {
     let Some(block) = Cidr::parse(at.str()) else {
-        let detail =
-            "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
+        let detail = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
         errors.invalid(at, detail);
         return;
     };
@@ -156,7 +155,8 @@ pub fn cidr_warnings(path: &str, text: &str) -> Vec<String> {
         ));
     }
     let (address, bits) = text.split_once('/').unwrap_or_default();
-    let is_strict = address.parse::<IpAddr>().is_ok() && (bits.len() == 1 || !bits.starts_with('0'));
+    let is_strict =
+        address.parse::<IpAddr>().is_ok() && (bits.len() == 1 || !bits.starts_with('0'));
     if !is_strict || is_mapped(block.address) {
         warnings.push(format!(
             "{path}: non-standard CIDR value {text:?} is invalid: use {usual:?}"
@@ -200,7 +200,10 @@ mod tests {
         for (text, want) in [
             ("10.0.0.1", vec![]),
             ("2001:db8::1", vec![]),
-            ("2001:DB8::1", vec!["must be in canonical form (\"2001:db8::1\")"]),
+            (
+                "2001:DB8::1",
+                vec!["must be in canonical form (\"2001:db8::1\")"],
+            ),
             ("010.0.0.1", vec!["must not have leading 0s"]),
             (
                 "::ffff:1.2.3.4",
@@ -212,9 +215,18 @@ mod tests {
         }
         for (text, want) in [
             ("10.0.0.0/8", None),
-            ("10.0.0.1/8", Some("must not have bits set beyond the prefix length")),
-            ("10.0.0.0/08", Some("must not have leading 0s in IP or prefix length")),
-            ("::ffff:10.0.0.0/104", Some("must not have an IPv4-mapped IPv6 address")),
+            (
+                "10.0.0.1/8",
+                Some("must not have bits set beyond the prefix length"),
+            ),
+            (
+                "10.0.0.0/08",
+                Some("must not have leading 0s in IP or prefix length"),
+            ),
+            (
+                "::ffff:10.0.0.0/104",
+                Some("must not have an IPv4-mapped IPv6 address"),
+            ),
             ("10.0.0.0", Some(NOT_A_CIDR)),
         ] {
             assert_eq!(cidr_complaint(text), want, "{text}");
@@ -234,7 +246,9 @@ mod tests {
         );
         assert_eq!(
             cidr_warnings("a", "10.0.0.1/8"),
-            [r#"a: CIDR value "10.0.0.1/8" is ambiguous in this context (should be "10.0.0.0/8" or "10.0.0.1/32"?)"#]
+            [
+                r#"a: CIDR value "10.0.0.1/8" is ambiguous in this context (should be "10.0.0.0/8" or "10.0.0.1/32"?)"#
+            ]
         );
         assert!(cidr_warnings("a", "2001:db8::/64").is_empty());
     }

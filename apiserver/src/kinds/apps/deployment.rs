@@ -12,7 +12,7 @@ use crate::registry::strategy::Cx;
 use crate::validation::{At, Errors, same};
 
 /// Deployments.
-pub(crate) static DEPLOYMENT: Facts = Facts {
+pub(super) static DEPLOYMENT: Facts = Facts {
     status: Status::Own("{}"),
     prepare_update,
     create: |_, new, errors| deployment(errors, new, None),

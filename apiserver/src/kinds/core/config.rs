@@ -15,6 +15,7 @@ const BYTES_MAX: usize = 1024 * 1024;
 const CLOSED: &str = "field is immutable when `immutable` is set";
 const REDACTED: &str = "<secret contents redacted>";
 
+/// What is particular about config maps.
 pub const CONFIG_MAP: Facts = Facts {
     create: |_, new, errors| config_map(errors, new),
     update: |_, new, old, errors| {
@@ -24,6 +25,7 @@ pub const CONFIG_MAP: Facts = Facts {
     ..Facts::PLAIN
 };
 
+/// What is particular about secrets.
 pub const SECRET: Facts = Facts {
     prepare_create: |_, new| merge_string_data(new),
     prepare_update: |_, new, old| {
@@ -60,9 +62,10 @@ fn closed(errors: &mut Errors, new: At<'_>, old: At<'_>, bags: &[&'static str]) 
 
 fn same_entries(new: At<'_>, old: At<'_>) -> bool {
     new.len() == old.len()
-        && new
-            .items()
-            .all(|entry| old.entry(entry.key()).is_some_and(|was| was.str() == entry.str()))
+        && new.items().all(|entry| {
+            old.entry(entry.key())
+                .is_some_and(|was| was.str() == entry.str())
+        })
 }
 
 fn config_map(errors: &mut Errors, new: At<'_>) {
@@ -153,7 +156,9 @@ fn json_object(errors: &mut Errors, data: At<'_>, key: &str) {
                 Kind::True | Kind::False => "bool",
                 _ => "number",
             };
-            format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")
+            format!(
+                "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+            )
         }
     };
     errors.invalid_value(entry, REDACTED, complaint);
@@ -207,15 +212,23 @@ mod tests {
             &CONFIG_MAP,
             MAP,
             &[
-                Case::create("data.a/b", r#""x""#, &[
-                    "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', or 'KEY_NAME', or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
-                ]),
-                Case::create("data.d", r#""x""#, &[
-                    r#"data[d]: Invalid value: "d": duplicate of key present in binaryData"#,
-                ]),
-                Case::create("data.a", &format!("{:?}", "x".repeat(BYTES_MAX)), &[
-                    ": Too long: may not be more than 1048576 bytes",
-                ]),
+                Case::create(
+                    "data a/b",
+                    r#""x""#,
+                    &[
+                        "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', or 'KEY_NAME', or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+                    ],
+                ),
+                Case::create(
+                    "data d",
+                    r#""x""#,
+                    &[r#"data[d]: Invalid value: "d": duplicate of key present in binaryData"#],
+                ),
+                Case::create(
+                    "data a",
+                    &format!("{:?}", "x".repeat(BYTES_MAX)),
+                    &[": Too long: may not be more than 1048576 bytes"],
+                ),
             ],
         );
         let closed = MAP.replace(r#""data""#, r#""immutable":true,"data""#);
@@ -223,15 +236,21 @@ mod tests {
             &CONFIG_MAP,
             &closed,
             &[
-                Case::update("immutable", "false", &[
-                    "immutable: Forbidden: field is immutable when `immutable` is set",
-                ]),
-                Case::update("data.a", r#""2""#, &[
-                    "data: Forbidden: field is immutable when `immutable` is set",
-                ]),
-                Case::update("binaryData.d", r#""AAA=""#, &[
-                    "binaryData: Forbidden: field is immutable when `immutable` is set",
-                ]),
+                Case::update(
+                    "immutable",
+                    "false",
+                    &["immutable: Forbidden: field is immutable when `immutable` is set"],
+                ),
+                Case::update(
+                    "data a",
+                    r#""2""#,
+                    &["data: Forbidden: field is immutable when `immutable` is set"],
+                ),
+                Case::update(
+                    "binaryData d",
+                    r#""AAA=""#,
+                    &["binaryData: Forbidden: field is immutable when `immutable` is set"],
+                ),
             ],
         );
     }
@@ -243,35 +262,55 @@ mod tests {
             &SECRET,
             secret,
             &[
-                Case::update("type", r#""x""#, &[
-                    r#"type: Invalid value: "x": field is immutable"#,
-                ]),
-                Case::create("type", r#""kubernetes.io/tls""#, &[
-                    "data[tls.crt]: Required value",
-                    "data[tls.key]: Required value",
-                ]),
-                Case::create("type", r#""kubernetes.io/basic-auth""#, &[
-                    "data[username]: Required value",
-                    "data[password]: Required value",
-                ]),
-                Case::create("type", r#""kubernetes.io/ssh-auth""#, &[
-                    "data[ssh-privatekey]: Required value",
-                ]),
-                Case::create("type", r#""kubernetes.io/dockercfg""#, &[
-                    "data[.dockercfg]: Required value",
-                ]),
-                Case::create("type", r#""kubernetes.io/service-account-token""#, &[
-                    "metadata.annotations[kubernetes.io/service-account.name]: Required value",
-                ]),
+                Case::update(
+                    "type",
+                    r#""x""#,
+                    &[r#"type: Invalid value: "x": field is immutable"#],
+                ),
+                Case::create(
+                    "type",
+                    r#""kubernetes.io/tls""#,
+                    &[
+                        "data[tls.crt]: Required value",
+                        "data[tls.key]: Required value",
+                    ],
+                ),
+                Case::create(
+                    "type",
+                    r#""kubernetes.io/basic-auth""#,
+                    &[
+                        "data[username]: Required value",
+                        "data[password]: Required value",
+                    ],
+                ),
+                Case::create(
+                    "type",
+                    r#""kubernetes.io/ssh-auth""#,
+                    &["data[ssh-privatekey]: Required value"],
+                ),
+                Case::create(
+                    "type",
+                    r#""kubernetes.io/dockercfg""#,
+                    &["data[.dockercfg]: Required value"],
+                ),
+                Case::create(
+                    "type",
+                    r#""kubernetes.io/service-account-token""#,
+                    &["metadata.annotations[kubernetes.io/service-account.name]: Required value"],
+                ),
             ],
         );
         let docker = r#"{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/dockercfg","data":{".dockercfg":"e30="}}"#;
         cases(
             &SECRET,
             docker,
-            &[Case::create("data..dockercfg", r#""W10=""#, &[
-                r#"data[.dockercfg]: Invalid value: "<secret contents redacted>": json: cannot unmarshal array into Go value of type map[string]interface {}"#,
-            ])],
+            &[Case::create(
+                "data .dockercfg",
+                r#""W10=""#,
+                &[
+                    r#"data[.dockercfg]: Invalid value: "<secret contents redacted>": json: cannot unmarshal array into Go value of type map[string]interface {}"#,
+                ],
+            )],
         );
     }
 

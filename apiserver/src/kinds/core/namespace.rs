@@ -11,6 +11,7 @@ const FINALIZER: &str = "kubernetes";
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const STANDARD: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
 
+/// What is particular about namespaces.
 pub const NAMESPACE: Facts = Facts {
     name: dns_label,
     status: Status::Own(r#"{"phase":"Active"}"#),
@@ -100,18 +101,37 @@ mod tests {
             &NAMESPACE,
             GOOD,
             &[
-                Case::create("spec.finalizers.0", r#""a""#, &[
-                    r#"spec.finalizers: Invalid value: "a": name is neither a standard finalizer name nor is it fully qualified"#,
-                ]),
-                Case::sub("finalize", "spec.finalizers.1", r#""b""#, &[
-                    r#"spec.finalizers[1]: Invalid value: "b": name is neither a standard finalizer name nor is it fully qualified"#,
-                ]),
-                Case::sub("status", "status.phase", r#""Terminating""#, &[
-                    r#"status.Phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#,
-                ]),
-                Case::sub("status", "metadata.deletionTimestamp", r#""2020-01-01T00:00:00Z""#, &[
-                    r#"status.Phase: Invalid value: "Active": may only be 'Terminating' if `deletionTimestamp` is not empty"#,
-                ]),
+                Case::create(
+                    "spec finalizers 0",
+                    r#""a""#,
+                    &[
+                        r#"spec.finalizers: Invalid value: "a": name is neither a standard finalizer name nor is it fully qualified"#,
+                    ],
+                ),
+                Case::sub(
+                    "finalize",
+                    "spec finalizers 1",
+                    r#""b""#,
+                    &[
+                        r#"spec.finalizers[1]: Invalid value: "b": name is neither a standard finalizer name nor is it fully qualified"#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status phase",
+                    r#""Terminating""#,
+                    &[
+                        r#"status.Phase: Invalid value: "Terminating": may only be 'Active' if `deletionTimestamp` is empty"#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "metadata deletionTimestamp",
+                    r#""2020-01-01T00:00:00Z""#,
+                    &[
+                        r#"status.Phase: Invalid value: "Active": may only be 'Terminating' if `deletionTimestamp` is not empty"#,
+                    ],
+                ),
             ],
         );
     }

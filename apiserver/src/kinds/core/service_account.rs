@@ -6,6 +6,7 @@ use crate::kinds::facts::{Facts, items_at};
 
 const ENFORCE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 
+/// What is particular about service accounts.
 pub const SERVICE_ACCOUNT: Facts = Facts {
     prepare_create: |_, new| strip_secrets(new),
     prepare_update: |_, new, _| strip_secrets(new),
@@ -50,7 +51,8 @@ mod tests {
 
     #[test]
     fn the_old_annotation_is_warned_of_once() {
-        let with = r#"{"metadata":{"annotations":{"kubernetes.io/enforce-mountable-secrets":"true"}}}"#;
+        let with =
+            r#"{"metadata":{"annotations":{"kubernetes.io/enforce-mountable-secrets":"true"}}}"#;
         assert_eq!(warnings(&SERVICE_ACCOUNT, with, None).len(), 1);
         assert!(warnings(&SERVICE_ACCOUNT, with, Some(with)).is_empty());
     }
