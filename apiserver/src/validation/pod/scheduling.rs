@@ -269,7 +269,6 @@ pub(crate) fn tolerations(errors: &mut Errors, list: At<'_>, options: &Options) 
     }
 }
 
-
 fn toleration_value(errors: &mut Errors, at: At<'_>, options: &Options) {
     let (operator, value) = (at.get("operator"), at.get("value"));
     match operator.str() {
