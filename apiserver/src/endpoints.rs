@@ -5,10 +5,12 @@
 //! - [`write`](mod@write): the verbs that write, in front of the registry
 //! - [`subresource`] and [`actions`]: parts of objects, and what can be done to them
 //! - [`virtual_kinds`]: kinds that are asked, not stored
+//! - [`paths`]: everything that is no resource
 
 pub mod actions;
 pub mod get;
 pub mod list;
+pub mod paths;
 pub mod resource;
 pub mod selection;
 pub mod shape;

@@ -11,9 +11,17 @@ use raft_store::Store;
 use seams::{Seams, Tasks};
 
 use crate::admission::Admission;
+use crate::authentication::{self, Authenticator};
+use crate::authorization::node::NodeAuthorizer;
+use crate::authorization::rbac::Rbac;
+use crate::authorization::{Authorizer, Mode};
+use crate::bootstrap;
+use crate::catalog::Catalog;
+use crate::discovery::{Addresses, Build};
 use crate::leases::Leases;
 use crate::registry::{Outcome, Registry};
-use crate::storage::{Along, Storage};
+use crate::service_account_tokens::Issuer;
+use crate::storage::{Along, Lookup, Objects, Storage};
 use crate::user::User;
 
 /// The header of a leader's writes: the key of the fence and the revision that it must have.
@@ -35,28 +43,75 @@ pub struct Api {
     pub name: String,
     /// Who owns what runs for requests.
     pub tasks: Tasks,
+    /// Finds out who asks.
+    pub authenticator: Authenticator,
+    /// Says what they may do.
+    pub authorizer: Authorizer,
+    /// Issues tokens of service accounts.
+    pub issuer: Option<Arc<Issuer>>,
+    /// What discovery tells.
+    pub catalog: Catalog,
+    /// Where clients reach the server.
+    pub addresses: Addresses,
+    /// What was built.
+    pub build: Build,
+}
+
+/// What an API server is made of.
+pub struct Parts {
+    /// The name of this server, for audits.
+    pub name: String,
+    /// Which credentials count.
+    pub authentication: authentication::Config,
+    /// Whether everybody may do everything.
+    pub allows_everything: bool,
+    /// Issues tokens of service accounts.
+    pub issuer: Option<Arc<Issuer>>,
+    /// Where clients reach the server.
+    pub addresses: Addresses,
+    /// What was built.
+    pub build: Build,
 }
 
 impl Api {
     /// An API server over a store, serving the built-in resources.
-    pub fn start(
-        store: Arc<dyn Store>,
-        name: &str,
-        admission: Admission,
-        seams: &Seams,
-        tasks: &Tasks,
-    ) -> Arc<Self> {
+    pub fn start(store: Arc<dyn Store>, parts: Parts, seams: &Seams, tasks: &Tasks) -> Arc<Self> {
         let registry = Registry::built_in();
         let storage = Storage::start(store.clone(), registry.sources(), seams, tasks);
-        Arc::new(Self {
+        let lookup = Lookup {
+            objects: storage.clone(),
+            catch_up: Some(storage.clone()),
+        };
+        let modes = if parts.allows_everything {
+            vec![Mode::AlwaysAllow]
+        } else {
+            vec![
+                Mode::Node(Arc::new(NodeAuthorizer::new(storage.clone()))),
+                Mode::Rbac(Arc::new(Rbac::new(storage.clone()))),
+            ]
+        };
+        let api = Arc::new(Self {
             registry,
             storage,
-            admission,
+            admission: Admission::default(),
             leases: Leases::new(store),
             seams: seams.clone(),
-            name: name.to_string(),
+            name: parts.name,
             tasks: tasks.clone(),
-        })
+            authenticator: Authenticator::new(parts.authentication, &lookup, seams),
+            authorizer: Authorizer::new(modes),
+            issuer: parts.issuer,
+            catalog: Catalog::builtin(),
+            addresses: parts.addresses,
+            build: parts.build,
+        });
+        bootstrap::keep(&api);
+        api
+    }
+
+    /// What is stored, as fresh as the watch cache.
+    pub fn objects(&self) -> &dyn Objects {
+        &*self.storage
     }
 
     /// Now.

@@ -5,11 +5,15 @@
 //! - [`collection`]: the objects of one resource in memory, now and a while ago
 //! - [`cache`]: the watch cache, which keeps all of them
 //! - [`transact`]: writes
+//! - [`lookup`]: objects that another server may have written a moment ago
 //! - [`Objects`]: what the server itself reads of them
 
 pub mod cache;
 pub mod collection;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod keys;
+pub mod lookup;
 pub mod object;
 pub mod transact;
 
@@ -21,6 +25,7 @@ use seams::{Seams, Tasks};
 
 pub use cache::{Cache, Source};
 pub use collection::Collection;
+pub use lookup::{CatchUp, Lookup};
 pub use object::Object;
 pub use transact::{Along, WriteError, Writer};
 

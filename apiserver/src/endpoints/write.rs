@@ -4,6 +4,8 @@ use api::codec::Encoding;
 use api::doc::Doc;
 use api::schema::Type;
 use api::status::Status;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -184,23 +186,10 @@ pub async fn delete_collection(
 ) -> Outcome<Reply> {
     let options = &delete_options(call, body)?;
     let page = list::page(call).await?;
-    let is_namespaced = call.row.resource.namespaced;
-    let deletions = page.objects.iter().map(|object| async move {
-        let doc = object.doc();
-        let metadata = |key| doc.root().text(&["metadata", key]);
-        let namespace = if is_namespaced {
-            metadata("namespace")
-        } else {
-            ""
-        };
-        match call
-            .delete_named(namespace, metadata("name"), options)
-            .await
-        {
-            Err(status) if status.reason != "NotFound" => Err(status),
-            _ => Ok(()),
-        }
-    });
+    let mut deletions: Vec<BoxFuture<'_, Outcome<()>>> = Vec::with_capacity(page.objects.len());
+    for object in &page.objects {
+        deletions.push(delete_one(call, object, options).boxed());
+    }
     let deletions = stream::iter(deletions).buffer_unordered(DELETIONS);
     deletions.try_collect::<Vec<()>>().await?;
     let shape = match shape {
@@ -208,4 +197,18 @@ pub async fn delete_collection(
         shape => shape,
     };
     list::answer(call, page, shape, form)
+}
+
+async fn delete_one(call: &Call<'_>, object: &Object, options: &DeleteOptions) -> Outcome<()> {
+    let doc = object.doc();
+    let metadata = |key| doc.root().text(&["metadata", key]);
+    let namespace = match call.row.resource.namespaced {
+        true => metadata("namespace"),
+        false => "",
+    };
+    let deleted = call.delete_named(namespace, metadata("name"), options);
+    match deleted.await {
+        Err(status) if status.reason != "NotFound" => Err(status),
+        _ => Ok(()),
+    }
 }
