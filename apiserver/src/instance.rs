@@ -1,6 +1,7 @@
 //! One API server: everything that requests share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 use api::status::Status;
@@ -55,6 +56,8 @@ pub struct Api {
     pub addresses: Addresses,
     /// What was built.
     pub build: Build,
+    /// What every cluster has was there once.
+    pub is_bootstrapped: AtomicBool,
 }
 
 /// What an API server is made of.
@@ -104,6 +107,7 @@ impl Api {
             catalog: Catalog::builtin(),
             addresses: parts.addresses,
             build: parts.build,
+            is_bootstrapped: AtomicBool::new(false),
         });
         bootstrap::keep(&api);
         api
