@@ -17,6 +17,7 @@
 //! - [`catalog`]: what is served, with [`discovery`], which tells clients (as a [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
 //!   [`admission`]
+//! - [`outbound`]: requests to others
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
@@ -36,6 +37,7 @@ pub mod instance;
 pub mod kinds;
 pub mod leases;
 pub mod negotiate;
+pub mod outbound;
 pub mod registry;
 pub mod request;
 pub mod respond;
