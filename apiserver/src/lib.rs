@@ -14,7 +14,8 @@
 //!   accounts show
 //! - [`authorization`]: what they may do; [`reviews`] answers questions about both
 //! - [`endpoints`]: what answers, with [`health`]
-//! - [`catalog`]: what is served, with [`discovery`], which tells clients (as a [`document`])
+//! - [`catalog`]: what is served, with [`discovery`] and [`openapi`], which tell clients (as a
+//!   [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
 //!   [`admission`]
 //! - [`outbound`]: requests to others
@@ -37,6 +38,7 @@ pub mod instance;
 pub mod kinds;
 pub mod leases;
 pub mod negotiate;
+pub mod openapi;
 pub mod outbound;
 pub mod registry;
 pub mod request;
