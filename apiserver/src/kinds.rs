@@ -12,6 +12,8 @@ pub mod pem;
 pub(crate) mod pod;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use crate::registry::Strategy;
 pub use facts::Facts;
