@@ -28,6 +28,14 @@ MARKS = {"val-scalar-omitempty": "", "coll-omitempty": "", "time-omitzero": "",
          "ptr-scalar": "?", "ptr-struct": "?", "ptr-time": "?", "ptr-special": "?",
          "ptr-scalar-null": "?!", "ptr-struct-null": "?!", "ptr-special-null": "?!"}
 
+# Columns that the fact table lacks: upstream appends them to others, or makes them elsewhere.
+MORE_COLUMNS = {
+    ("storage", "CSIDriver"): ["TokenRequests|string||0", "RequiresRepublish|boolean||0", "Modes|string||0",
+                               "Age|string||0"],
+    ("apiregistration", "APIService"): ["Name|string|name|0", "Service|string||0", "Available|string||0",
+                                        "Age|string||0"],
+}
+
 
 def table(name):
     with open(os.path.join(sys.argv[2], name + ".csv"), newline="", encoding="utf-8") as file:
@@ -243,6 +251,8 @@ def resources(out):
     for row in table("printer_columns"):
         package, kind = row["internalKind"].split(".")
         columns[({"api": "", "nodeapi": "node.k8s.io", "metav1": "meta"}.get(package, package), kind)].append(row)
+    for key, added in MORE_COLUMNS.items():
+        columns[key] += [dict(zip(("name", "type", "format", "priority"), column.split("|"))) for column in added]
     labels = collections.defaultdict(list)
     for row in table("field_labels"):
         if not row["label"].startswith("metadata."):

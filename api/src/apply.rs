@@ -7,6 +7,7 @@
 
 mod atom;
 mod managed;
+mod scale;
 mod set;
 mod walk;
 
@@ -17,6 +18,7 @@ use crate::conform::{Unknown, conform};
 use crate::doc::{Doc, Kind, Node};
 use crate::schema::Type;
 use managed::{Managed, Manager, Owned};
+pub use scale::{ReplicasPaths, owners_from_scale, owners_to_scale};
 pub use set::{Scalar, Set, Step, path_text};
 
 /// More managers of updates are folded into one.

@@ -7,6 +7,7 @@
 //! - [`doc`]: documents, JSON-like trees, and [`values`]: scalars with a notation of their own
 //! - [`mod@conform`] makes a document conform to a type, as Go's typed round trip would
 //! - [`defaults`]: what an object means where it says nothing, and [`gates`]: what is on
+//! - [`mod@convert`]: between versions of one object
 //! - [`codec`]: JSON, YAML and protobuf
 //! - [`patch`]: JSON patch, merge patch, strategic merge patch
 //! - [`selector`]: label and field selectors; [`name`]: what things may be called
@@ -17,6 +18,7 @@
 pub mod apply;
 pub mod codec;
 pub mod conform;
+pub mod convert;
 pub mod defaults;
 pub mod doc;
 pub mod field;

@@ -4,19 +4,46 @@
 //! in the same process or anywhere. It leaves the meaning of documents to `api`. In the order in
 //! which a request passes through:
 //!
-//! - [`user`]: who sends a request
-//! - [`negotiate`]: the encodings that a client accepts
+//! - [`instance`]: what requests share, with [`leases`] of the store; [`mod@bootstrap`]: what every
+//!   cluster has
+//! - [`server`] and [`tls`]: connections; [`handler`]: one request from its head to its response
+//! - [`request`]: what a request asks for; [`user`]: who sends it
+//! - [`negotiate`], [`respond`], [`body`], [`mod@table`], [`failure`]: in what encoding and form, and
+//!   what errors say
+//! - [`authentication`]: finds out who sends it; [`service_account_tokens`] issues what service
+//!   accounts show
+//! - [`authorization`]: what they may do
+//! - [`endpoints`]: what answers, with [`health`]
+//! - [`endpoints`]: what answers it
 //! - [`catalog`]: what is served, with [`discovery`], which tells clients (as a [`document`])
-//! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it
+//! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
+//!   [`admission`]
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
+pub mod admission;
+pub mod authentication;
+pub mod authorization;
+pub mod body;
+pub mod bootstrap;
 pub mod catalog;
 pub mod discovery;
 pub mod document;
+pub mod endpoints;
+pub mod failure;
+pub mod handler;
+pub mod health;
+pub mod instance;
 pub mod kinds;
+pub mod leases;
 pub mod negotiate;
 pub mod registry;
+pub mod request;
+pub mod respond;
+pub mod server;
+pub mod service_account_tokens;
 pub mod storage;
+pub mod table;
+pub mod tls;
 pub mod user;
 pub mod validation;

@@ -111,3 +111,42 @@ pub fn encode_enveloped(doc: &Doc, schema: &Type, out: &mut Vec<u8>) {
     out.string(3, "");
     out.string(4, "");
 }
+
+/// A list in its envelope. `head` is the encoded list without elements, `items` are the encoded
+/// elements without envelopes.
+pub fn list(api_version: &str, kind: &str, head: &[u8], items: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let varint_len = |value: usize| (value.max(1).ilog2() as usize) / 7 + 1;
+    let item_len = |item: &[u8]| 1 + varint_len(item.len()) + item.len();
+    let items_len: usize = items.iter().map(|item| item_len(item.as_ref())).sum();
+    let len = head.len() + items_len;
+    let mut bytes = Vec::with_capacity(len + api_version.len() + kind.len() + 32);
+    bytes.extend_from_slice(MAGIC);
+    let mut out = wire::Writer { out: &mut bytes };
+    let meta = out.open(1);
+    out.string(1, api_version);
+    out.string(2, kind);
+    out.close(meta);
+    out.header(2, len);
+    out.out.extend_from_slice(head);
+    for item in items {
+        out.bytes(2, item.as_ref());
+    }
+    out.string(3, "");
+    out.string(4, "");
+    bytes
+}
+
+/// An event of a watch as it is sent: its length in four bytes, big-endian, and the event.
+/// `object` is in its envelope.
+pub fn watch_event(kind: &str, object: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(object.len() + kind.len() + 24);
+    bytes.extend_from_slice(&[0; 4]);
+    let mut out = wire::Writer { out: &mut bytes };
+    out.string(1, kind);
+    let raw = out.open(2);
+    out.bytes(1, object);
+    out.close(raw);
+    let len = u32::try_from(bytes.len() - 4).unwrap_or(u32::MAX);
+    bytes[..4].copy_from_slice(&len.to_be_bytes());
+    bytes
+}

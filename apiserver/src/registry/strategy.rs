@@ -72,6 +72,19 @@ pub trait Strategy: Send + Sync {
     fn grace_seconds(&self, _object: &Doc, _asked: Option<i64>) -> Option<i64> {
         None
     }
+
+    /// Something besides `metadata.finalizers` keeps an object that is being deleted.
+    fn holds(&self, _object: &Doc) -> bool {
+        false
+    }
+
+    /// An object that is held begins its end: what else changes with its deletionTimestamp.
+    fn mark_deleted(&self, _object: &mut Doc) {}
+
+    /// A deletion answers with the object that is gone, not with a Status.
+    fn returns_deleted(&self) -> bool {
+        false
+    }
 }
 
 /// Names of most kinds.

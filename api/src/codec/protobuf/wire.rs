@@ -112,9 +112,14 @@ impl Writer<'_> {
         self.bytes(tag, value.as_bytes());
     }
 
-    pub(super) fn bytes(&mut self, tag: u8, value: &[u8]) {
+    /// What stands before a message or bytes of a length.
+    pub(super) fn header(&mut self, tag: u8, len: usize) {
         self.key(tag, 2);
-        self.varint(value.len() as u64);
+        self.varint(len as u64);
+    }
+
+    pub(super) fn bytes(&mut self, tag: u8, value: &[u8]) {
+        self.header(tag, value.len());
         self.out.extend_from_slice(value);
     }
 

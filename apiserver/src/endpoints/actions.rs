@@ -1,0 +1,152 @@
+//! What can be done to objects: binding, eviction, tokens, and connections that are handed on.
+
+use std::sync::Arc;
+
+use api::doc::{Doc, New};
+use api::schema;
+use api::status::Status;
+
+use super::write;
+use crate::instance::Api;
+use crate::registry::object::Expected;
+use crate::registry::write::Change;
+use crate::registry::{Call, Outcome};
+use crate::respond::{self, Form, Reply, success};
+
+/// Answers a request that acts on an object.
+///
+/// # Errors
+///
+/// Whatever stands against it.
+pub async fn answer(_api: &Arc<Api>, call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
+    match (call.row.resource.name, &*call.info.subresource) {
+        ("pods", "binding") => bind(call, body, form).await,
+        (_, name) => Err(Status::method_not_supported(call.of(), name).into()),
+    }
+}
+
+/// Gives a pod its node.
+async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
+    let schema = schema::kind("", "v1", "Binding");
+    let schema = schema.ok_or_else(|| Status::internal("Binding has no schema"))?;
+    let expected = Expected {
+        api_version: "v1",
+        kind: "Binding",
+        schema,
+    };
+    let encoding = write::body_encoding(call.headers)?;
+    let binding = call.decode(body, encoding, &expected)?;
+    let node = binding.root().text(&["target", "name"]).to_string();
+    let kind = binding.root().text(&["target", "kind"]);
+    let mut errors = Vec::new();
+    if !matches!(kind, "" | "Node") {
+        let known = ["Node", "<empty>"];
+        errors.push(api::field::FieldError::not_supported(
+            "target.kind",
+            kind,
+            &known,
+        ));
+    }
+    if node.is_empty() {
+        errors.push(api::field::FieldError::required("target.name", ""));
+    }
+    if !errors.is_empty() {
+        let of = api::status::Qualified {
+            group: "",
+            name: "Binding",
+        };
+        return Err(Status::invalid(of, &call.info.name, &errors).into());
+    }
+    call.update(&Bind { node, binding }).await?;
+    let doc = success("", "", "", "");
+    let schema = respond::status_schema().unwrap_or(schema);
+    Ok(respond::object(201, &doc, schema, form))
+}
+
+struct Bind {
+    node: String,
+    binding: Doc,
+}
+
+impl Change for Bind {
+    fn next(&self, call: &Call<'_>, live: Option<&Doc>) -> Outcome<Doc> {
+        let name = &call.info.name;
+        let Some(live) = live else {
+            return Err(Status::not_found(call.of(), name).into());
+        };
+        let conflict = |why: String| Err(Status::conflict(binding_of(), name, why).into());
+        let root = live.root();
+        let wanted = self.binding.root().text(&["metadata", "uid"]);
+        if !wanted.is_empty() && wanted != root.text(&["metadata", "uid"]) {
+            let found = root.text(&["metadata", "uid"]);
+            return conflict(format!(
+                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+            ));
+        }
+        if !root.text(&["metadata", "deletionTimestamp"]).is_empty() {
+            return conflict(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            ));
+        }
+        let assigned = root.text(&["spec", "nodeName"]);
+        if !assigned.is_empty() {
+            return conflict(format!(
+                "pod {name} is already assigned to node {assigned:?}"
+            ));
+        }
+        if root
+            .path(&["spec", "schedulingGates"])
+            .is_some_and(|gates| !gates.is_empty())
+        {
+            return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
+        }
+        let mut doc = live.clone();
+        doc.set_path(&["spec", "nodeName"], &self.node);
+        for key in ["annotations", "labels"] {
+            let added = self.binding.root().path(&["metadata", key]);
+            for entry in added.into_iter().flat_map(api::doc::Node::children) {
+                let value = entry.as_str().unwrap_or_default();
+                doc.set_path(&["metadata", key, entry.key()], value);
+            }
+        }
+        set_scheduled(&mut doc, &call.now);
+        Ok(doc)
+    }
+
+    fn creates(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
+    fn expects_revision(&self) -> bool {
+        false
+    }
+}
+
+fn binding_of() -> api::status::Qualified<'static> {
+    api::status::Qualified {
+        group: "",
+        name: "pods/binding",
+    }
+}
+
+/// The condition that a pod has a node.
+fn set_scheduled(doc: &mut Doc, now: &str) {
+    let top = doc.top();
+    let status = doc.object(top, "status");
+    let list = doc.list(status, "conditions");
+    let found = doc
+        .node(list)
+        .children()
+        .find(|one| one.text(&["type"]) == "PodScheduled")
+        .map(api::doc::Node::id);
+    let condition = found.unwrap_or_else(|| {
+        let condition = doc.push(list, New::Object);
+        doc.set(condition, "type", "PodScheduled");
+        condition
+    });
+    for key in ["reason", "message"] {
+        doc.remove(condition, key);
+    }
+    doc.set(condition, "status", "True");
+    doc.set(condition, "lastTransitionTime", now);
+}

@@ -1,0 +1,103 @@
+//! Paths that are no resource: health, version, metrics, keys of tokens, discovery.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderValue, Response};
+
+use super::resource::{accept_of, is_pretty};
+use crate::body::Body;
+use crate::discovery;
+use crate::document::{Ask, Document};
+use crate::health;
+use crate::instance::Api;
+use crate::request::{Query, RequestInfo};
+use crate::respond::{self, Reply};
+use crate::server::Peer;
+use crate::service_account_tokens::{JWKS_PATH, MAX_AGE_SECONDS, OPENID_CONFIGURATION_PATH};
+use crate::user::User;
+
+/// Answers a request to a path.
+pub async fn answer(
+    api: &Arc<Api>,
+    peer: &Peer,
+    parts: &Parts,
+    query: &Query,
+    info: &RequestInfo,
+    _user: &User,
+) -> Reply {
+    let path = &*info.path;
+    if let Some(reply) = health::answer(api, path, query).await {
+        return reply;
+    }
+    match path {
+        "/version" | "/version/" => return send(api, api.build.document()),
+        OPENID_CONFIGURATION_PATH | JWKS_PATH => {
+            if let Some(reply) = keys(api, path) {
+                return reply;
+            }
+        }
+        _ => {}
+    }
+    let ask = Ask {
+        path,
+        query: parts.uri.query().unwrap_or_default(),
+        accept: accept_of(&parts.headers),
+        if_none_match: text(parts, http::header::IF_NONE_MATCH),
+        pretty: is_pretty(&parts.headers, query),
+        client: Some(peer.address.ip()),
+    };
+    if let Some(document) = discovery::respond(&api.catalog, &api.addresses, &ask) {
+        return send(api, document);
+    }
+    if path == "/" {
+        return send(api, index());
+    }
+    respond::raw(404, "text/plain; charset=utf-8", "404 page not found\n")
+}
+
+/// The paths that there are.
+fn index() -> Document {
+    const PATHS: [&str; 11] = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
+    let quoted: Vec<String> = PATHS.iter().map(|path| format!("    {path:?}")).collect();
+    let body = format!("{{\n  \"paths\": [\n{}\n  ]\n}}", quoted.join(",\n"));
+    Document::ok("application/json", body)
+}
+
+fn text(parts: &Parts, name: http::HeaderName) -> &str {
+    let value = parts.headers.get(name);
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn send(api: &Api, document: Document) -> Reply {
+    let response: Response<bytes::Bytes> = document.into_response(api.seams.clock.wall());
+    response.map(Body::from)
+}
+
+/// The documents by which others verify tokens.
+fn keys(api: &Api, path: &str) -> Option<Reply> {
+    let issuer = api.issuer.as_ref()?;
+    let (content_type, body) = match path {
+        JWKS_PATH => ("application/jwk-set+json", issuer.jwks()),
+        _ => ("application/json", issuer.openid_configuration().ok()?),
+    };
+    let mut reply = respond::raw(200, content_type, body);
+    if let Ok(age) = HeaderValue::from_str(&format!("public, max-age={MAX_AGE_SECONDS}")) {
+        reply.headers_mut().insert(http::header::CACHE_CONTROL, age);
+    }
+    Some(reply)
+}

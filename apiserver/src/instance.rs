@@ -1,0 +1,159 @@
+//! One API server: everything that requests share.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use api::status::Status;
+use api::values::time::Moment;
+use bytes::Bytes;
+use http::HeaderMap;
+use raft_store::Store;
+use seams::{Seams, Tasks};
+
+use crate::admission::Admission;
+use crate::authentication::{self, Authenticator};
+use crate::authorization::node::NodeAuthorizer;
+use crate::authorization::rbac::Rbac;
+use crate::authorization::{Authorizer, Mode};
+use crate::bootstrap;
+use crate::catalog::Catalog;
+use crate::discovery::{Addresses, Build};
+use crate::leases::Leases;
+use crate::registry::{Outcome, Registry};
+use crate::service_account_tokens::Issuer;
+use crate::storage::{Along, Lookup, Objects, Storage};
+use crate::user::User;
+
+/// The header of a leader's writes: the key of the fence and the revision that it must have.
+pub const FENCE: &str = "trireme-fence";
+
+/// What requests share.
+pub struct Api {
+    /// The resources that are served.
+    pub registry: Registry,
+    /// Their objects.
+    pub storage: Arc<Storage>,
+    /// Who judges writes.
+    pub admission: Admission,
+    /// Leases for objects that end by themselves.
+    pub leases: Leases,
+    /// Clock, randomness and the rest of the world.
+    pub seams: Seams,
+    /// The name of this server, for audits.
+    pub name: String,
+    /// Who owns what runs for requests.
+    pub tasks: Tasks,
+    /// Finds out who asks.
+    pub authenticator: Authenticator,
+    /// Says what they may do.
+    pub authorizer: Authorizer,
+    /// Issues tokens of service accounts.
+    pub issuer: Option<Arc<Issuer>>,
+    /// What discovery tells.
+    pub catalog: Catalog,
+    /// Where clients reach the server.
+    pub addresses: Addresses,
+    /// What was built.
+    pub build: Build,
+}
+
+/// What an API server is made of.
+pub struct Parts {
+    /// The name of this server, for audits.
+    pub name: String,
+    /// Which credentials count.
+    pub authentication: authentication::Config,
+    /// Whether everybody may do everything.
+    pub allows_everything: bool,
+    /// Issues tokens of service accounts.
+    pub issuer: Option<Arc<Issuer>>,
+    /// Where clients reach the server.
+    pub addresses: Addresses,
+    /// What was built.
+    pub build: Build,
+}
+
+impl Api {
+    /// An API server over a store, serving the built-in resources.
+    pub fn start(store: Arc<dyn Store>, parts: Parts, seams: &Seams, tasks: &Tasks) -> Arc<Self> {
+        let registry = Registry::built_in();
+        let storage = Storage::start(store.clone(), registry.sources(), seams, tasks);
+        let lookup = Lookup {
+            objects: storage.clone(),
+            catch_up: Some(storage.clone()),
+        };
+        let modes = if parts.allows_everything {
+            vec![Mode::AlwaysAllow]
+        } else {
+            vec![
+                Mode::Node(Arc::new(NodeAuthorizer::new(storage.clone()))),
+                Mode::Rbac(Arc::new(Rbac::new(storage.clone()))),
+            ]
+        };
+        let api = Arc::new(Self {
+            registry,
+            storage,
+            admission: Admission::default(),
+            leases: Leases::new(store),
+            seams: seams.clone(),
+            name: parts.name,
+            tasks: tasks.clone(),
+            authenticator: Authenticator::new(parts.authentication, &lookup, seams),
+            authorizer: Authorizer::new(modes),
+            issuer: parts.issuer,
+            catalog: Catalog::builtin(),
+            addresses: parts.addresses,
+            build: parts.build,
+        });
+        bootstrap::keep(&api);
+        api
+    }
+
+    /// What is stored, as fresh as the watch cache.
+    pub fn objects(&self) -> &dyn Objects {
+        &*self.storage
+    }
+
+    /// Now.
+    pub fn moment(&self) -> Moment {
+        let since = self.seams.clock.wall().duration_since(UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        Moment {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
+        }
+    }
+
+    /// A new random UUID.
+    pub fn uuid(&self) -> String {
+        let (high, low) = (self.seams.rng.next_u64(), self.seams.rng.next_u64());
+        let uuid = uuid::Builder::from_random_bytes(
+            ((u128::from(high) << 64) | u128::from(low)).to_be_bytes(),
+        );
+        uuid.into_uuid().to_string()
+    }
+
+    /// What a write's log entry says of its author.
+    pub fn stamp(&self, user: &User) -> Bytes {
+        format!("{}\0{}", user.name, self.name).into()
+    }
+
+    /// Lets a write happen only while the fence that its request names holds.
+    ///
+    /// # Errors
+    ///
+    /// If the header cannot be read.
+    pub fn fence(&self, headers: &HeaderMap, along: &mut Along) -> Outcome<()> {
+        let Some(fence) = headers.get(FENCE) else {
+            return Ok(());
+        };
+        let fence = fence.to_str().ok().and_then(|text| text.split_once('@'));
+        let revision = fence.and_then(|(_, revision)| revision.parse().ok());
+        let (Some((key, _)), Some(revision)) = (fence, revision) else {
+            let message = format!("header {FENCE} is not KEY@REVISION");
+            return Err(Status::bad_request(message).into());
+        };
+        along.needs(key.as_bytes().to_vec(), revision);
+        Ok(())
+    }
+}

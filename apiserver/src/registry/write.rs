@@ -1,0 +1,439 @@
+//! Create and update: the one path that every kind takes, whatever the request changes and how.
+
+use std::sync::Arc;
+
+use api::doc::Doc;
+use api::field::FieldError;
+use api::status::Status;
+use raft_store::pb::mvccpb::KeyValue;
+
+use super::call::{Call, Outcome};
+use super::metadata::{self, text};
+use super::object::canonical;
+use super::row::Stored;
+use crate::admission::{Attempt, Operation};
+use crate::failure;
+use crate::storage::object::{self, set_revision};
+use crate::storage::{Along, Object, WriteError, keys};
+use crate::validation::meta;
+
+/// Attempts at a name that nobody has.
+const NAMES_MAX: usize = 8;
+/// Hours that events are kept, in seconds.
+const EVENT_TTL_SECONDS: i64 = 3600;
+
+/// What became of a write.
+pub struct Written {
+    /// The object in the version of the request.
+    pub doc: Doc,
+    /// It was not there before.
+    pub is_new: bool,
+}
+
+/// How a request changes an object.
+pub trait Change: Send + Sync {
+    /// The object as it is to be, in the version of the request, from what it is. `live` is none if
+    /// there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be changed so.
+    fn next(&self, call: &Call<'_>, live: Option<&Doc>) -> Outcome<Doc>;
+
+    /// Whether it makes an object where there is none.
+    fn creates(&self, call: &Call<'_>) -> bool {
+        call.row.strategy.creates_on_update()
+    }
+
+    /// Whether it has already noted who owns what.
+    fn tracks_itself(&self) -> bool {
+        false
+    }
+
+    /// The resourceVersion of the result is what the client expects the object to have.
+    fn expects_revision(&self) -> bool {
+        true
+    }
+}
+
+/// An object as the store has it, or as the cache believes.
+struct Live {
+    object: Arc<Object>,
+    is_verified: bool,
+}
+
+impl Call<'_> {
+    /// What is stored of the resource.
+    ///
+    /// # Errors
+    ///
+    /// If it is not stored at all.
+    pub fn stored(&self) -> Outcome<&Stored> {
+        let stored = self.row.stored.as_ref();
+        stored.ok_or_else(|| Status::method_not_supported(self.of(), &self.info.verb).into())
+    }
+
+    fn key(&self, name: &str) -> Outcome<String> {
+        let local = keys::local(&self.info.namespace, name);
+        Ok(format!("{}{local}", self.stored()?.prefix))
+    }
+
+    /// Creates an object from a document of the request's version.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stands against it.
+    pub async fn create(&self, mut doc: Doc, tracks_itself: bool) -> Outcome<Doc> {
+        self.check_identity(&mut doc, true)?;
+        if !text(&doc, "resourceVersion").is_empty() {
+            return Err(Box::new(Status {
+                code: 500,
+                message: "resourceVersion should not be set on objects to be created".to_string(),
+                ..Status::default()
+            }));
+        }
+        self.set_system_fields(&mut doc);
+        if !tracks_itself {
+            let nothing = self.nothing();
+            self.with_field_manager(|owners| owners.update(&nothing, &mut doc, &self.manager));
+        }
+        let mut doc = self.to_stored(doc)?;
+        let prefix = text(&doc, "generateName").to_string();
+        let is_generated = text(&doc, "name").is_empty() && !prefix.is_empty();
+        for _ in 1..NAMES_MAX {
+            if !is_generated {
+                break;
+            }
+            let mut named = doc.clone();
+            named.set_path(&["metadata", "name"], &self.generate_name(&prefix));
+            match self.create_once(named).await {
+                Err(status) if status.reason == "AlreadyExists" => {}
+                done => return done,
+            }
+        }
+        if is_generated {
+            doc.set_path(&["metadata", "name"], &self.generate_name(&prefix));
+        }
+        self.create_once(doc).await.map_err(|status| {
+            if is_generated && status.reason == "AlreadyExists" {
+                let name = status.details.name.clone();
+                return Status::generate_name_conflict(self.of(), &name, 1).into();
+            }
+            status
+        })
+    }
+
+    async fn create_once(&self, mut doc: Doc) -> Outcome<Doc> {
+        let mut along = self.along().await?;
+        let mut attempt = Attempt::new(self, Operation::Create);
+        self.api
+            .admission
+            .admit(&mut attempt, Some(&mut doc), None)
+            .await?;
+        let cx = self.cx();
+        self.row.strategy.prepare_create(&cx, &mut doc);
+        canonical(&mut doc, self.stored_schema())?;
+        let mut errors = self.row.strategy.validate_create(&cx, &doc);
+        errors.extend(meta::validate_create(&doc, self.scope(), self.row.strategy));
+        self.refuse(&doc, &errors)?;
+        for warning in self.row.strategy.warnings(&cx, &doc, None) {
+            self.warn(warning);
+        }
+        self.api
+            .admission
+            .validate(&mut attempt, Some(&doc), None, &mut along)
+            .await?;
+        let name = text(&doc, "name").to_string();
+        let key = self.key(&name)?;
+        let value = object::to_stored(&mut doc);
+        let revision = if self.dry_run {
+            let found = self.api.storage.writer.read(&key, self.deadline).await;
+            let found = found.map_err(|error| failure::of_store(&error))?;
+            match found {
+                Some(_) => Err(WriteError::Changed(found)),
+                None => Ok(0),
+            }
+        } else {
+            let writer = &self.api.storage.writer;
+            writer.put(&key, 0, value, &along, self.deadline).await
+        };
+        let revision = revision.map_err(|error| match error {
+            WriteError::Changed(_) => Box::new(Status::already_exists(self.of(), &name)),
+            error => failure::of_write(self.of(), &name, &error),
+        })?;
+        attempt.finish(revision);
+        if revision > 0 {
+            set_revision(&mut doc, revision);
+        }
+        self.to_request(doc)
+    }
+
+    /// Changes an object.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stands against it.
+    pub async fn update(&self, change: &dyn Change) -> Outcome<Written> {
+        let mut live = self.cached().await?;
+        loop {
+            let Some(current) = &live else {
+                return self.create_by(change).await;
+            };
+            match self.update_once(change, current).await {
+                Ok(doc) => return Ok(Written { doc, is_new: false }),
+                Err(Refusal::Final(status)) if current.is_verified => return Err(status),
+                // What the cache believes may be old: the store decides.
+                Err(Refusal::Final(_)) => live = self.verified().await?,
+                Err(Refusal::Changed(found)) => {
+                    live = match found {
+                        Some(pair) => Some(self.live(&pair)?),
+                        None => None,
+                    };
+                }
+            }
+            if tokio::time::Instant::now() >= self.deadline {
+                return Err(Status::server_timeout(self.of(), &self.info.verb, 1).into());
+            }
+        }
+    }
+
+    async fn create_by(&self, change: &dyn Change) -> Outcome<Written> {
+        if !change.creates(self) || !self.info.subresource.is_empty() {
+            return Err(Status::not_found(self.of(), &self.info.name).into());
+        }
+        let doc = change.next(self, None)?;
+        if !text(&doc, "uid").is_empty() {
+            let why = format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                text(&doc, "uid")
+            );
+            return Err(Status::conflict(self.of(), &self.info.name, why).into());
+        }
+        let doc = self.create(doc, change.tracks_itself()).await?;
+        Ok(Written { doc, is_new: true })
+    }
+
+    async fn update_once(&self, change: &dyn Change, live: &Live) -> Result<Doc, Refusal> {
+        let old = live.object.doc();
+        let old_in_request = self.to_request(old.clone())?;
+        let mut doc = change.next(self, Some(&old_in_request))?;
+        self.check_identity(&mut doc, false)?;
+        self.check_preconditions(change, &mut doc, live)?;
+        if !change.tracks_itself() {
+            self.with_field_manager(|owners| {
+                owners.update(&old_in_request, &mut doc, &self.manager);
+            });
+        }
+        let mut new = self.to_stored(doc)?;
+        let mut along = self.along().await?;
+        let mut attempt = Attempt::new(self, Operation::Update);
+        let admission = &self.api.admission;
+        admission
+            .admit(&mut attempt, Some(&mut new), Some(&old))
+            .await?;
+        let cx = self.cx();
+        self.keep_system_fields(&mut new, &old);
+        self.row.strategy.prepare_update(&cx, &mut new, &old);
+        canonical(&mut new, self.stored_schema())?;
+        self.keep_times(&mut new, &old)?;
+        let mut errors = meta::validate_update(&new, &old, self.scope());
+        errors.extend(self.row.strategy.validate_update(&cx, &new, &old));
+        self.refuse(&new, &errors)?;
+        for warning in self.row.strategy.warnings(&cx, &new, Some(&old)) {
+            self.warn(warning);
+        }
+        admission
+            .validate(&mut attempt, Some(&new), Some(&old), &mut along)
+            .await?;
+        let revision = self.commit(new.clone(), &old, live, along).await?;
+        attempt.finish(revision);
+        set_revision(&mut new, revision);
+        Ok(self.to_request(new)?)
+    }
+
+    /// Writes a changed object, unless nothing changed or it is to go.
+    async fn commit(
+        &self,
+        mut new: Doc,
+        old: &Doc,
+        live: &Live,
+        along: Along,
+    ) -> Result<u64, Refusal> {
+        let name = &self.info.name;
+        let key = self.key(name)?;
+        let writer = &self.api.storage.writer;
+        let expected = live.object.revision;
+        let is_ending = self.ends_by_update(&new, old);
+        let value = object::to_stored(&mut new);
+        let is_same = !is_ending && value == object::to_stored(&mut old.clone());
+        if self.dry_run || (is_same && live.is_verified) {
+            return Ok(expected);
+        }
+        let done = if is_same {
+            let found = writer.read(&key, self.deadline).await;
+            let found = found.map_err(|error| failure::of_store(&error))?;
+            match found {
+                Some(pair) if pair.mod_revision.unsigned_abs() == expected => Ok(expected),
+                found => Err(WriteError::Changed(found)),
+            }
+        } else if is_ending {
+            writer.delete(&key, expected, &along, self.deadline).await
+        } else {
+            writer
+                .put(&key, expected, value, &along, self.deadline)
+                .await
+        };
+        done.map_err(|error| match error {
+            WriteError::Changed(found) => Refusal::Changed(found),
+            error => Refusal::Final(failure::of_write(self.of(), name, &error)),
+        })
+    }
+
+    /// Whether an update lets an object go that was waiting for it.
+    fn ends_by_update(&self, new: &Doc, old: &Doc) -> bool {
+        let grace = |doc: &Doc| {
+            let seconds = doc.root().path(&["metadata", "deletionGracePeriodSeconds"]);
+            seconds.and_then(api::doc::Node::as_i64).unwrap_or_default()
+        };
+        let has_finalizers = new
+            .root()
+            .path(&["metadata", "finalizers"])
+            .is_some_and(|list| !list.is_empty());
+        !text(new, "deletionTimestamp").is_empty()
+            && !has_finalizers
+            && grace(old) == 0
+            && grace(new) == 0
+            && !self.row.strategy.holds(new)
+    }
+
+    /// Who only wrote a new time into the owners of fields wrote nothing.
+    fn keep_times(&self, new: &mut Doc, old: &Doc) -> Outcome<()> {
+        if new == old {
+            return Ok(());
+        }
+        let without_times = |doc: &Doc| {
+            let mut doc = doc.clone();
+            let entries = doc.root().path(&["metadata", "managedFields"]);
+            let entries: Vec<_> = entries
+                .into_iter()
+                .flat_map(api::doc::Node::children)
+                .map(api::doc::Node::id)
+                .collect();
+            for entry in entries {
+                doc.remove(entry, "time");
+            }
+            doc
+        };
+        if without_times(new) == without_times(old) {
+            metadata::copy(new, old, "managedFields");
+            canonical(new, self.stored_schema())?;
+        }
+        Ok(())
+    }
+
+    fn check_preconditions(&self, change: &dyn Change, doc: &mut Doc, live: &Live) -> Outcome<()> {
+        let current = live.object.revision.to_string();
+        let wanted = text(doc, "resourceVersion");
+        if wanted.is_empty() || wanted == "0" {
+            if change.expects_revision() && !self.row.strategy.updates_unconditionally() {
+                let error = FieldError {
+                    value: Some("0".to_string()),
+                    ..FieldError::invalid(
+                        "metadata.resourceVersion",
+                        "",
+                        "must be specified for an update",
+                    )
+                };
+                let of = self.row.qualified_kind();
+                return Err(Status::invalid(of, &self.info.name, &[error]).into());
+            }
+            doc.set_path(&["metadata", "resourceVersion"], &current);
+        } else if wanted != current {
+            return Err(Status::modified(self.of(), &self.info.name).into());
+        }
+        let (wanted, live) = (text(doc, "uid").to_string(), live.object.doc());
+        let found = text(&live, "uid");
+        if !wanted.is_empty() && wanted != found {
+            let why = format!(
+                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+            );
+            return Err(Status::conflict(self.of(), &self.info.name, why).into());
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, doc: &Doc, errors: &[FieldError]) -> Outcome<()> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let of = self.row.qualified_kind();
+        Err(Status::invalid(of, text(doc, "name"), errors).into())
+    }
+
+    /// What goes along with every write of this call.
+    async fn along(&self) -> Outcome<Along> {
+        let mut along = Along {
+            stamp: self.api.stamp(self.user),
+            ..Along::default()
+        };
+        self.api.fence(self.headers, &mut along)?;
+        if self.row.resource.name == "events" && !self.dry_run {
+            along.lease = self.api.leases.lease(EVENT_TTL_SECONDS).await?;
+        }
+        Ok(along)
+    }
+
+    /// The object as the cache has it; what the cache lacks is looked up.
+    async fn cached(&self) -> Outcome<Option<Live>> {
+        let local = keys::local(&self.info.namespace, &self.info.name);
+        match self.stored()?.collection.get(&local) {
+            Some(object) => Ok(Some(Live {
+                object,
+                is_verified: false,
+            })),
+            None => self.verified().await,
+        }
+    }
+
+    /// The object as the store has it.
+    async fn verified(&self) -> Outcome<Option<Live>> {
+        let key = self.key(&self.info.name)?;
+        let found = self.api.storage.writer.read(&key, self.deadline).await;
+        let found = found.map_err(|error| failure::of_store(&error))?;
+        found.map(|pair| self.live(&pair)).transpose()
+    }
+
+    fn live(&self, pair: &KeyValue) -> Outcome<Live> {
+        let revision = pair.mod_revision.unsigned_abs();
+        let object = Object::from_stored(revision, &pair.value, self.stored_schema());
+        Ok(Live {
+            object: Arc::new(object.map_err(Status::internal)?),
+            is_verified: true,
+        })
+    }
+
+    /// The object as the store has it, for those who judge it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the store fails.
+    pub async fn current(&self) -> Outcome<Arc<Object>> {
+        let live = self.verified().await?;
+        let live = live.ok_or_else(|| Status::not_found(self.of(), &self.info.name))?;
+        Ok(live.object)
+    }
+}
+
+/// Why an attempt to update did not come through.
+enum Refusal {
+    /// It would not the next time, if the object was as the store has it.
+    Final(Box<Status>),
+    /// Somebody else was faster; this is what there is now.
+    Changed(Option<KeyValue>),
+}
+
+impl From<Box<Status>> for Refusal {
+    fn from(status: Box<Status>) -> Self {
+        Self::Final(status)
+    }
+}
