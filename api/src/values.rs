@@ -4,6 +4,7 @@ pub mod base64;
 pub mod duration;
 pub mod ip;
 pub mod quantity;
+pub mod schedule;
 pub mod time;
 
 pub use quantity::Quantity;

@@ -24,12 +24,15 @@
 //!
 //! - [`at`], [`errors`] and [`mod@place`]: the vocabulary
 //! - [`labels`]: labels, annotations and selectors; [`meta`]: `metadata` of every object
+//! - [`pod`]: pods, templates of pods and their parts; [`claim`]: what claims a volume
 
 pub mod at;
+pub mod claim;
 pub mod errors;
 pub mod labels;
 pub mod meta;
 mod place;
+pub mod pod;
 
 pub use at::{At, same};
 pub use errors::Errors;

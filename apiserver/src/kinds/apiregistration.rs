@@ -87,7 +87,10 @@ fn service(errors: &mut Errors, spec: At<'_>) {
             errors.invalid_value(bundle, shown.as_str(), detail);
         }
         if insecure.flag() {
-            errors.invalid(insecure, "local APIServices may not have insecureSkipTLSVerify");
+            errors.invalid(
+                insecure,
+                "local APIServices may not have insecureSkipTLSVerify",
+            );
         }
         return;
     }
@@ -112,16 +115,66 @@ mod tests {
         let good = r#"{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"v1.a.b"},
             "spec":{"group":"a.b","version":"v1","groupPriorityMinimum":100,"versionPriority":10,"caBundle":"AA==",
             "service":{"namespace":"n","name":"s","port":443}}}"#;
-        cases(&API_SERVICE, good, &[
-            Case::create("metadata name", r#""x""#, &[r#"metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: "v1.a.b""#]),
-            Case::create("spec groupPriorityMinimum", "0", &["spec.groupPriorityMinimum: Invalid value: 0: must be positive and less than 20000"]),
-            Case::create("spec versionPriority", "1001", &["spec.versionPriority: Invalid value: 1001: must be positive and less than 1000"]),
-            Case::create("spec service", "-", &[r#"spec.caBundle: Invalid value: "1 bytes": local APIServices may not have a caBundle"#]),
-            Case::create("spec service port", "0", &["spec.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive"]),
-            Case::update("spec insecureSkipTLSVerify", "true", &["spec.insecureSkipTLSVerify: Invalid value: true: may not be true if caBundle is present"]),
-            Case::sub("status", "status conditions", r#"[{"type":"Available","status":"x"}]"#, &[r#"status.conditions[0].status: Unsupported value: "x": supported values: "True", "False", "Unknown""#]),
-        ]);
+        cases(
+            &API_SERVICE,
+            good,
+            &[
+                Case::create(
+                    "metadata name",
+                    r#""x""#,
+                    &[
+                        r#"metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: "v1.a.b""#,
+                    ],
+                ),
+                Case::create(
+                    "spec groupPriorityMinimum",
+                    "0",
+                    &[
+                        "spec.groupPriorityMinimum: Invalid value: 0: must be positive and less than 20000",
+                    ],
+                ),
+                Case::create(
+                    "spec versionPriority",
+                    "1001",
+                    &[
+                        "spec.versionPriority: Invalid value: 1001: must be positive and less than 1000",
+                    ],
+                ),
+                Case::create(
+                    "spec service",
+                    "-",
+                    &[
+                        r#"spec.caBundle: Invalid value: "1 bytes": local APIServices may not have a caBundle"#,
+                    ],
+                ),
+                Case::create(
+                    "spec service port",
+                    "0",
+                    &[
+                        "spec.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
+                    ],
+                ),
+                Case::update(
+                    "spec insecureSkipTLSVerify",
+                    "true",
+                    &[
+                        "spec.insecureSkipTLSVerify: Invalid value: true: may not be true if caBundle is present",
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status conditions",
+                    r#"[{"type":"Available","status":"x"}]"#,
+                    &[
+                        r#"status.conditions[0].status: Unsupported value: "x": supported values: "True", "False", "Unknown""#,
+                    ],
+                ),
+            ],
+        );
         let made = prepared_create(&API_SERVICE, r#"{"spec":{"version":"v1"}}"#);
-        assert_eq!(made.root().path(&["status", "conditions"]).unwrap().len(), 1);
+        assert_eq!(
+            made.root().path(&["status", "conditions"]).unwrap().len(),
+            1
+        );
     }
 }

@@ -18,7 +18,13 @@ const SOURCES: [(&str, &str); 5] = [
     ("resource", "Resource"),
     ("containerResource", "ContainerResource"),
 ];
-const TYPES: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+const TYPES: [&str; 5] = [
+    "ContainerResource",
+    "External",
+    "Object",
+    "Pods",
+    "Resource",
+];
 
 /// What is particular about autoscalers.
 pub const AUTOSCALER: Facts = Facts {
@@ -90,7 +96,9 @@ fn version_complaint(text: &str, version: Version) -> Option<String> {
     }
     match text.matches('/').count() {
         0 | 1 => {
-            let has_group = text.split_once('/').is_some_and(|(group, _)| !group.is_empty());
+            let has_group = text
+                .split_once('/')
+                .is_some_and(|(group, _)| !group.is_empty());
             (version.needs_group && !has_group)
                 .then(|| "apiVersion must specify API group".to_string())
         }
@@ -106,7 +114,9 @@ fn metrics(errors: &mut Errors, spec: At<'_>, old: Option<At<'_>>) {
     };
     let is_any = old.is_some_and(|old| {
         old.get("metrics").items().any(|metric| {
-            let version = metric.path(&["object", "describedObject", "apiVersion"]).str();
+            let version = metric
+                .path(&["object", "describedObject", "apiVersion"])
+                .str();
             metric.get("type").str() == "Object" && version_complaint(version, plain).is_some()
         })
     });
@@ -261,7 +271,10 @@ fn scaling(errors: &mut Errors, rules: At<'_>) {
         errors.invalid(window, "must be greater than or equal to zero");
     }
     if window.int() > WINDOW_MAX {
-        errors.invalid(window, format!("must be less than or equal to {WINDOW_MAX}"));
+        errors.invalid(
+            window,
+            format!("must be less than or equal to {WINDOW_MAX}"),
+        );
     }
     if rules.has("selectPolicy") {
         errors.one_of(rules.get("selectPolicy"), &["Disabled", "Max", "Min"]);
@@ -273,7 +286,10 @@ fn scaling(errors: &mut Errors, rules: At<'_>) {
         let period = policy.get("periodSeconds");
         errors.positive(period);
         if period.int() > PERIOD_MAX {
-            errors.invalid(period, format!("must be less than or equal to {PERIOD_MAX}"));
+            errors.invalid(
+                period,
+                format!("must be less than or equal to {PERIOD_MAX}"),
+            );
         }
     }
     let tolerance = rules.get("tolerance");
@@ -295,29 +311,110 @@ mod tests {
 
     #[test]
     fn wrong_autoscalers_are_told() {
-        cases(&AUTOSCALER, GOOD, &[
-            Case::create("spec minReplicas", "0", &[
-                "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
-                "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
-            ]),
-            Case::create("spec minReplicas", "4", &["spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`"]),
-            Case::create("spec maxReplicas", "0", &[
-                "spec.maxReplicas: Required value: must be set and greater than 0",
-                "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
-            ]),
-            Case::create("spec scaleTargetRef kind", r#""""#, &["spec.scaleTargetRef.kind: Required value"]),
-            Case::create("spec scaleTargetRef apiVersion", r#""v1""#, &[r#"spec.scaleTargetRef.apiVersion: Invalid value: "v1": apiVersion must specify API group"#]),
-            Case::create("spec metrics 0 resource target averageUtilization", "0", &["spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0"]),
-            Case::create("spec metrics 0 resource target averageValue", r#""1""#, &["spec.metrics[0].resource.target.averageValue: Forbidden: may not set both a target raw value and a target utilization"]),
-            Case::create("spec metrics 0 pods", r#"{"metric":{"name":"x"},"target":{"type":"AverageValue","averageValue":"1"}}"#, &["spec.metrics[0].pods: Forbidden: must populate the given metric source only"]),
-            Case::create("spec metrics 0 type", r#""Pods""#, &[
-                "spec.metrics[0].pods: Required value: must populate information for the given metric source",
-            ]),
-            Case::create("spec metrics 1 containerResource container", r#""""#, &["spec.metrics[1].containerResource.container: Required value: must specify a container"]),
-            Case::create("spec behavior scaleUp policies", "[]", &["spec.behavior.scaleUp.policies: Required value: must specify at least one Policy"]),
-            Case::create("spec behavior scaleUp policies 0 periodSeconds", "1801", &["spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 1801: must be less than or equal to 1800"]),
-            Case::create("spec behavior scaleUp selectPolicy", r#""x""#, &[r#"spec.behavior.scaleUp.selectPolicy: Unsupported value: "x": supported values: "Disabled", "Max", "Min""#]),
-            Case::sub("status", "status", r#"{"currentReplicas":-1,"desiredReplicas":0,"currentMetrics":null}"#, &["status.currentReplicas: Invalid value: -1: must be greater than or equal to 0"]),
-        ]);
+        cases(
+            &AUTOSCALER,
+            GOOD,
+            &[
+                Case::create(
+                    "spec minReplicas",
+                    "0",
+                    &[
+                        "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
+                        "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
+                    ],
+                ),
+                Case::create(
+                    "spec minReplicas",
+                    "4",
+                    &[
+                        "spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`",
+                    ],
+                ),
+                Case::create(
+                    "spec maxReplicas",
+                    "0",
+                    &[
+                        "spec.maxReplicas: Required value: must be set and greater than 0",
+                        "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
+                    ],
+                ),
+                Case::create(
+                    "spec scaleTargetRef kind",
+                    r#""""#,
+                    &["spec.scaleTargetRef.kind: Required value"],
+                ),
+                Case::create(
+                    "spec scaleTargetRef apiVersion",
+                    r#""v1""#,
+                    &[
+                        r#"spec.scaleTargetRef.apiVersion: Invalid value: "v1": apiVersion must specify API group"#,
+                    ],
+                ),
+                Case::create(
+                    "spec metrics 0 resource target averageUtilization",
+                    "0",
+                    &[
+                        "spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0",
+                    ],
+                ),
+                Case::create(
+                    "spec metrics 0 resource target averageValue",
+                    r#""1""#,
+                    &[
+                        "spec.metrics[0].resource.target.averageValue: Forbidden: may not set both a target raw value and a target utilization",
+                    ],
+                ),
+                Case::create(
+                    "spec metrics 0 pods",
+                    r#"{"metric":{"name":"x"},"target":{"type":"AverageValue","averageValue":"1"}}"#,
+                    &[
+                        "spec.metrics[0].pods: Forbidden: must populate the given metric source only",
+                    ],
+                ),
+                Case::create(
+                    "spec metrics 0 type",
+                    r#""Pods""#,
+                    &[
+                        "spec.metrics[0].pods: Required value: must populate information for the given metric source",
+                    ],
+                ),
+                Case::create(
+                    "spec metrics 1 containerResource container",
+                    r#""""#,
+                    &[
+                        "spec.metrics[1].containerResource.container: Required value: must specify a container",
+                    ],
+                ),
+                Case::create(
+                    "spec behavior scaleUp policies",
+                    "[]",
+                    &[
+                        "spec.behavior.scaleUp.policies: Required value: must specify at least one Policy",
+                    ],
+                ),
+                Case::create(
+                    "spec behavior scaleUp policies 0 periodSeconds",
+                    "1801",
+                    &[
+                        "spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 1801: must be less than or equal to 1800",
+                    ],
+                ),
+                Case::create(
+                    "spec behavior scaleUp selectPolicy",
+                    r#""x""#,
+                    &[
+                        r#"spec.behavior.scaleUp.selectPolicy: Unsupported value: "x": supported values: "Disabled", "Max", "Min""#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status",
+                    r#"{"currentReplicas":-1,"desiredReplicas":0,"currentMetrics":null}"#,
+                    &[
+                        "status.currentReplicas: Invalid value: -1: must be greater than or equal to 0",
+                    ],
+                ),
+            ],
+        );
     }
 }

@@ -102,7 +102,9 @@ fn prepare_update(cx: &Cx<'_>, new: &mut Doc, old: &Doc) {
 
 fn conditions(csr: &Doc, kind: &str) -> Vec<usize> {
     let list = At::root(csr).path(&["status", "conditions"]).items();
-    let of_kind = list.enumerate().filter(|(_, condition)| condition.get("type").str() == kind);
+    let of_kind = list
+        .enumerate()
+        .filter(|(_, condition)| condition.get("type").str() == kind);
     of_kind.map(|(index, _)| index).collect()
 }
 
@@ -136,7 +138,9 @@ fn date_conditions(cx: &Cx<'_>, new: &mut Doc, old: &Doc) {
                 && was.get("status").str() == condition.get("status").str()
                 && was.has("lastTransitionTime")
         });
-        let since = transition.map_or(cx.now, |was| was.get("lastTransitionTime").str()).to_string();
+        let since = transition
+            .map_or(cx.now, |was| was.get("lastTransitionTime").str())
+            .to_string();
         let (has_update, has_transition) = (
             condition.has("lastUpdateTime"),
             condition.has("lastTransitionTime"),
@@ -175,7 +179,9 @@ impl Leave {
         let path = ["status", "certificate"];
         let (now, was) = (new.path(&path).str(), old.path(&path).str());
         Self {
-            both_decisions: DECIDED[..2].iter().all(|kind| types().any(|known| known == *kind)),
+            both_decisions: DECIDED[..2]
+                .iter()
+                .all(|kind| types().any(|known| known == *kind)),
             legacy_signer: old.path(&["spec", "signerName"]).str() == LEGACY_SIGNER,
             duplicate_types: has_duplicates(types()),
             empty_type: types().any(str::is_empty),
@@ -210,7 +216,10 @@ fn request(errors: &mut Errors, new: At<'_>, old: Option<At<'_>>) {
         signer_name(errors, signer);
     }
     let expiration = spec.get("expirationSeconds");
-    if expiration.opt_int().is_some_and(|seconds| seconds < EXPIRATION_MIN) {
+    if expiration
+        .opt_int()
+        .is_some_and(|seconds| seconds < EXPIRATION_MIN)
+    {
         let detail = "may not specify a duration less than 600 seconds (10 minutes)";
         errors.invalid(expiration, detail);
     }
@@ -267,7 +276,10 @@ fn update(cx: &Cx<'_>, new: At<'_>, old: At<'_>, errors: &mut Errors) {
             let detail = format!("updates may not add a condition of type {kind:?}");
             forbid(errors, "conditions", detail);
         } else if now.len() == before.len()
-            && !now.iter().zip(&before).all(|(now, before)| same(*now, *before))
+            && !now
+                .iter()
+                .zip(&before)
+                .all(|(now, before)| same(*now, *before))
         {
             let diff = unified_diff::diff(At::root(&listed(&before)), At::root(&listed(&now)));
             let detail = format!("updates may not modify a condition of type {kind:?}\n{diff}");
@@ -277,7 +289,11 @@ fn update(cx: &Cx<'_>, new: At<'_>, old: At<'_>, errors: &mut Errors) {
     let path = ["status", "certificate"];
     let (now, was) = (new.path(&path).str(), old.path(&path).str());
     if now != was && cx.subresource != "status" {
-        forbid(errors, "certificate", "updates may not set certificate content".to_string());
+        forbid(
+            errors,
+            "certificate",
+            "updates may not set certificate content".to_string(),
+        );
     } else if now != was && !was.is_empty() {
         let detail = "updates may not modify existing certificate content";
         forbid(errors, "certificate", detail.to_string());
@@ -286,7 +302,8 @@ fn update(cx: &Cx<'_>, new: At<'_>, old: At<'_>, errors: &mut Errors) {
 
 fn of_kind<'d>(csr: At<'d>, kind: &str) -> Vec<At<'d>> {
     let list = csr.path(&["status", "conditions"]).items();
-    list.filter(|condition| condition.get("type").str() == kind).collect()
+    list.filter(|condition| condition.get("type").str() == kind)
+        .collect()
 }
 
 fn listed(conditions: &[At<'_>]) -> Doc {
@@ -307,9 +324,7 @@ fn request_complaint(encoded: &str) -> Option<String> {
     };
     match X509CertificationRequest::from_der(&block.bytes) {
         Err(error) => Some(format!("asn1: structure error: {error}")),
-        Ok((rest, _)) if !rest.is_empty() => {
-            Some("asn1: syntax error: trailing data".to_string())
-        }
+        Ok((rest, _)) if !rest.is_empty() => Some("asn1: syntax error: trailing data".to_string()),
         Ok((_, request)) => {
             let is_signed = request.verify_signature().is_ok();
             (!is_signed).then(|| "x509: certificate request has a wrong signature".to_string())
@@ -359,7 +374,9 @@ mod tests {
 
     fn good() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
-        let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+        let request = rcgen::CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
         let mut encoded = String::new();
         base64::encode(request.pem().unwrap().as_bytes(), &mut encoded);
         format!(
@@ -371,31 +388,111 @@ mod tests {
 
     #[test]
     fn wrong_requests_are_told() {
-        cases(&REQUEST, &good(), &[
-            Case::create("spec request", r#""AA==""#, &[r#"spec.request: Invalid value: "AA==": PEM block type must be CERTIFICATE REQUEST"#]),
-            Case::create("spec usages", "[]", &["spec.usages: Required value"]),
-            Case::create("spec usages 1", r#""client auth""#, &[r#"spec.usages[1]: Duplicate value: "client auth""#]),
-            Case::create("spec usages 0", r#""x""#, &[r#"spec.usages[0]: Unsupported value: "x": supported values: "any",…"#]),
-            Case::create("spec signerName", r#""kubernetes.io/legacy-unknown""#, &[r#"spec.signerName: Invalid value: "kubernetes.io/legacy-unknown": the legacy signerName is not allowed via this API version"#]),
-            Case::create("spec signerName", r#""x""#, &[r#"spec.signerName: Invalid value: "x": must be a fully qualified domain and path of the form 'example.com/signer-name'"#]),
-            Case::create("spec expirationSeconds", "599", &["spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 600 seconds (10 minutes)"]),
-            Case::sub("approval", "status conditions 0 status", r#""False""#, &[r#"status.conditions[0].status: Unsupported value: "False": supported values: "True""#]),
-            Case::sub("approval", "status conditions 1", r#"{"type":"Denied","status":"True","lastUpdateTime":null,"lastTransitionTime":null}"#, &[r#"status.conditions: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive"#]),
-            Case::sub("status", "status conditions", "[]", &[r#"status.conditions: Forbidden: updates may not remove a condition of type "Approved""#]),
-            Case::sub("status", "status conditions 0 reason", r#""x""#, &["status.conditions: Forbidden: updates may not modify a condition of type \"Approved\"\n…"]),
-            Case::sub("approval", "status certificate", r#""AA==""#, &[
-                r#"status.certificate: Invalid value: "<certificate data>": must contain at least one CERTIFICATE PEM block"#,
-                "status.certificate: Forbidden: updates may not set certificate content",
-            ]),
-        ]);
+        cases(
+            &REQUEST,
+            &good(),
+            &[
+                Case::create(
+                    "spec request",
+                    r#""AA==""#,
+                    &[
+                        r#"spec.request: Invalid value: "AA==": PEM block type must be CERTIFICATE REQUEST"#,
+                    ],
+                ),
+                Case::create("spec usages", "[]", &["spec.usages: Required value"]),
+                Case::create(
+                    "spec usages 1",
+                    r#""client auth""#,
+                    &[r#"spec.usages[1]: Duplicate value: "client auth""#],
+                ),
+                Case::create(
+                    "spec usages 0",
+                    r#""x""#,
+                    &[r#"spec.usages[0]: Unsupported value: "x": supported values: "any",…"#],
+                ),
+                Case::create(
+                    "spec signerName",
+                    r#""kubernetes.io/legacy-unknown""#,
+                    &[
+                        r#"spec.signerName: Invalid value: "kubernetes.io/legacy-unknown": the legacy signerName is not allowed via this API version"#,
+                    ],
+                ),
+                Case::create(
+                    "spec signerName",
+                    r#""x""#,
+                    &[
+                        r#"spec.signerName: Invalid value: "x": must be a fully qualified domain and path of the form 'example.com/signer-name'"#,
+                    ],
+                ),
+                Case::create(
+                    "spec expirationSeconds",
+                    "599",
+                    &[
+                        "spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 600 seconds (10 minutes)",
+                    ],
+                ),
+                Case::sub(
+                    "approval",
+                    "status conditions 0 status",
+                    r#""False""#,
+                    &[
+                        r#"status.conditions[0].status: Unsupported value: "False": supported values: "True""#,
+                    ],
+                ),
+                Case::sub(
+                    "approval",
+                    "status conditions 1",
+                    r#"{"type":"Denied","status":"True","lastUpdateTime":null,"lastTransitionTime":null}"#,
+                    &[
+                        r#"status.conditions: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive"#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status conditions",
+                    "[]",
+                    &[
+                        r#"status.conditions: Forbidden: updates may not remove a condition of type "Approved""#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status conditions 0 reason",
+                    r#""x""#,
+                    &[
+                        "status.conditions: Forbidden: updates may not modify a condition of type \"Approved\"\n…",
+                    ],
+                ),
+                Case::sub(
+                    "approval",
+                    "status certificate",
+                    r#""AA==""#,
+                    &[
+                        r#"status.certificate: Invalid value: "<certificate data>": must contain at least one CERTIFICATE PEM block"#,
+                        "status.certificate: Forbidden: updates may not set certificate content",
+                    ],
+                ),
+            ],
+        );
     }
 
     #[test]
     fn who_asks_is_recorded_and_conditions_are_dated() {
-        let made = prepared_create(&REQUEST, r#"{"spec":{"username":"mallory"},"status":{"certificate":"x"}}"#);
-        assert_eq!(made.to_string(), r#"{"spec":{"username":"alice","groups":["devs"]},"status":{}}"#);
+        let made = prepared_create(
+            &REQUEST,
+            r#"{"spec":{"username":"mallory"},"status":{"certificate":"x"}}"#,
+        );
+        assert_eq!(
+            made.to_string(),
+            r#"{"spec":{"username":"alice","groups":["devs"]},"status":{}}"#
+        );
         let new = r#"{"spec":{"a":1},"status":{"certificate":"x","conditions":[{"type":"Approved","status":"True"}]}}"#;
-        let made = prepared_update(&REQUEST, "approval", new, r#"{"spec":{"b":1},"status":{"certificate":"y"}}"#);
+        let made = prepared_update(
+            &REQUEST,
+            "approval",
+            new,
+            r#"{"spec":{"b":1},"status":{"certificate":"y"}}"#,
+        );
         assert_eq!(
             made.to_string(),
             r#"{"spec":{"b":1},"status":{"certificate":"y","conditions":[{"type":"Approved","status":"True","lastUpdateTime":"2024-01-02T03:04:05Z","lastTransitionTime":"2024-01-02T03:04:05Z"}]}}"#

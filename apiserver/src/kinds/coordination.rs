@@ -59,11 +59,37 @@ mod tests {
     fn wrong_fields_are_told() {
         let good = r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"a"},
             "spec":{"holderIdentity":"x","leaseDurationSeconds":15,"leaseTransitions":0}}"#;
-        cases(&LEASE, good, &[
-            Case::create("spec leaseDurationSeconds", "0", &["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"]),
-            Case::update("spec leaseTransitions", "-1", &["spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0"]),
-            Case::create("spec strategy", r#""x""#, &[r#"spec.strategy.strategy: Unsupported value: "x": supported values: "OldestEmulationVersion""#]),
-            Case::create("spec preferredHolder", r#""x""#, &["spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined"]),
-        ]);
+        cases(
+            &LEASE,
+            good,
+            &[
+                Case::create(
+                    "spec leaseDurationSeconds",
+                    "0",
+                    &["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"],
+                ),
+                Case::update(
+                    "spec leaseTransitions",
+                    "-1",
+                    &[
+                        "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+                    ],
+                ),
+                Case::create(
+                    "spec strategy",
+                    r#""x""#,
+                    &[
+                        r#"spec.strategy.strategy: Unsupported value: "x": supported values: "OldestEmulationVersion""#,
+                    ],
+                ),
+                Case::create(
+                    "spec preferredHolder",
+                    r#""x""#,
+                    &[
+                        "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined",
+                    ],
+                ),
+            ],
+        );
     }
 }

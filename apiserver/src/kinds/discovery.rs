@@ -7,7 +7,7 @@ use api::field::FieldError;
 use api::name;
 use api::values::ip;
 
-use super::facts::{Facts, Generation, items_at, subdomain};
+use super::facts::{Facts, Generation, Rule, items_at, subdomain};
 use super::ip::{endpoint_ip, ip_warning, legacy_ip, strict_ip};
 use crate::validation::{At, Errors, labels, same};
 
@@ -186,14 +186,9 @@ fn domain(errors: &mut Errors, at: At<'_>) {
 }
 
 fn hints(errors: &mut Errors, hints: At<'_>) {
-    let rules: [(&str, fn(&str) -> Vec<String>); 2] =
-        [("forZones", name::label_value), ("forNodes", subdomain)];
+    let rules: [(&str, Rule); 2] = [("forZones", name::label_value), ("forNodes", subdomain)];
     for (field, rule) in rules {
-        let list = if field == "forZones" {
-            hints.get("forZones")
-        } else {
-            hints.get("forNodes")
-        };
+        let list = hints.get(field);
         if list.len() > HINTS_MAX {
             return errors.too_many(list, HINTS_MAX);
         }
@@ -235,24 +230,65 @@ mod tests {
 
     #[test]
     fn wrong_fields_are_told() {
-        cases(&ENDPOINT_SLICE, GOOD, &[
-            Case::create("addressType", r#""x""#, &[r#"addressType: Unsupported value: "x": supported values: "FQDN", "IPv4", "IPv6""#]),
-            Case::update("addressType", r#""FQDN""#, &[r#"addressType: Invalid value: "FQDN": field is immutable"#]),
-            Case::create("endpoints 0 addresses", "[]", &["endpoints[0].addresses: Required value: must contain at least 1 address"]),
-            Case::create("endpoints 0 addresses 0", r#""::1""#, &[
-                r#"endpoints[0].addresses: Invalid value: "::1": must be an IPv4 address"#,
-                r#"endpoints[0].addresses[0]: Invalid value: "::1": may not be in the loopback range (127.0.0.0/8, ::1/128)"#,
-            ]),
-            Case::create("endpoints 0 hostname", r#""A""#, &["endpoints[0].hostname: Invalid value: \"A\": a lowercase RFC 1123 label…"]),
-            Case::create("endpoints 0 hints forZones 1", r#"{"name":"z"}"#, &[r#"endpoints[0].hints.forZones[1].name: Duplicate value: "z""#]),
-            Case::create("ports 1", r#"{"name":"a","port":80,"protocol":"TCP"}"#, &[r#"ports[1].name: Duplicate value: "a""#]),
-            Case::create("ports 0 protocol", "-", &["ports[0].protocol: Required value"]),
-        ]);
+        cases(
+            &ENDPOINT_SLICE,
+            GOOD,
+            &[
+                Case::create(
+                    "addressType",
+                    r#""x""#,
+                    &[
+                        r#"addressType: Unsupported value: "x": supported values: "FQDN", "IPv4", "IPv6""#,
+                    ],
+                ),
+                Case::update(
+                    "addressType",
+                    r#""FQDN""#,
+                    &[r#"addressType: Invalid value: "FQDN": field is immutable"#],
+                ),
+                Case::create(
+                    "endpoints 0 addresses",
+                    "[]",
+                    &["endpoints[0].addresses: Required value: must contain at least 1 address"],
+                ),
+                Case::create(
+                    "endpoints 0 addresses 0",
+                    r#""::1""#,
+                    &[
+                        r#"endpoints[0].addresses: Invalid value: "::1": must be an IPv4 address"#,
+                        r#"endpoints[0].addresses[0]: Invalid value: "::1": may not be in the loopback range (127.0.0.0/8, ::1/128)"#,
+                    ],
+                ),
+                Case::create(
+                    "endpoints 0 hostname",
+                    r#""A""#,
+                    &["endpoints[0].hostname: Invalid value: \"A\": a lowercase RFC 1123 label…"],
+                ),
+                Case::create(
+                    "endpoints 0 hints forZones 1",
+                    r#"{"name":"z"}"#,
+                    &[r#"endpoints[0].hints.forZones[1].name: Duplicate value: "z""#],
+                ),
+                Case::create(
+                    "ports 1",
+                    r#"{"name":"a","port":80,"protocol":"TCP"}"#,
+                    &[r#"ports[1].name: Duplicate value: "a""#],
+                ),
+                Case::create(
+                    "ports 0 protocol",
+                    "-",
+                    &["ports[0].protocol: Required value"],
+                ),
+            ],
+        );
     }
 
     #[test]
     fn labels_count_and_topology_goes() {
-        let new = GOOD.replace(r#""nodeName":"n""#, r#""deprecatedTopology":{"kubernetes.io/hostname":"n"}"#);
+        let new = GOOD.replace(
+            r#""nodeName":"n""#,
+            r#""deprecatedTopology":{"kubernetes.io/hostname":"n"}"#,
+        );
         let old = new.replace("10.0.0.1", "10.0.0.2");
         let made = prepared_update(&ENDPOINT_SLICE, "", &new, &old);
         let endpoint = At::root(&made).get("endpoints").items().next().unwrap();

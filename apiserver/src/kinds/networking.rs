@@ -109,25 +109,72 @@ mod tests {
     fn wrong_addresses_are_told() {
         let good = r#"{"apiVersion":"networking.k8s.io/v1","kind":"IPAddress","metadata":{"name":"10.0.0.1"},
             "spec":{"parentRef":{"resource":"services","namespace":"a","name":"b"}}}"#;
-        cases(&IP_ADDRESS, good, &[
-            Case::create("spec parentRef", "-", &["spec.parentRef: Required value"]),
-            Case::create("spec parentRef resource", r#""""#, &["spec.parentRef.resource: Required value"]),
-            Case::create("spec parentRef name", r#""a/b""#, &[r#"spec.parentRef.name: Invalid value: "a/b": may not contain '/'"#]),
-            Case::update("spec parentRef name", r#""c""#, &["spec.parentRef: Invalid value: …"]),
-        ]);
-        assert_eq!((IP_ADDRESS.name)("010.0.0.1", false), ["must not have leading 0s"]);
+        cases(
+            &IP_ADDRESS,
+            good,
+            &[
+                Case::create("spec parentRef", "-", &["spec.parentRef: Required value"]),
+                Case::create(
+                    "spec parentRef resource",
+                    r#""""#,
+                    &["spec.parentRef.resource: Required value"],
+                ),
+                Case::create(
+                    "spec parentRef name",
+                    r#""a/b""#,
+                    &[r#"spec.parentRef.name: Invalid value: "a/b": may not contain '/'"#],
+                ),
+                Case::update(
+                    "spec parentRef name",
+                    r#""c""#,
+                    &["spec.parentRef: Invalid value: …"],
+                ),
+            ],
+        );
+        assert_eq!(
+            (IP_ADDRESS.name)("010.0.0.1", false),
+            ["must not have leading 0s"]
+        );
     }
 
     #[test]
     fn wrong_blocks_are_told() {
         let good = r#"{"apiVersion":"networking.k8s.io/v1","kind":"ServiceCIDR","metadata":{"name":"a"},"spec":{"cidrs":["10.0.0.0/16"]}}"#;
-        cases(&SERVICE_CIDR, good, &[
-            Case::create("spec cidrs", "[]", &["spec.cidrs: Required value: at least one CIDR required"]),
-            Case::create("spec cidrs 0", r#""10.0.0.1/16""#, &[r#"spec.cidrs[0]: Invalid value: "10.0.0.1/16": must not have bits set beyond the prefix length"#]),
-            Case::create("spec cidrs 1", r#""10.1.0.0/16""#, &[r#"spec.cidrs: Invalid value: ["10.0.0.0/16","10.1.0.0/16"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"#]),
-            Case::update("spec cidrs 1", r#""2001:db8::/64""#, &[]),
-            Case::update("spec cidrs 0", r#""10.1.0.0/16""#, &[r#"spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable"#]),
-            Case::update("spec cidrs", "[]", &["spec.cidrs: Invalid value: []: field is immutable"]),
-        ]);
+        cases(
+            &SERVICE_CIDR,
+            good,
+            &[
+                Case::create(
+                    "spec cidrs",
+                    "[]",
+                    &["spec.cidrs: Required value: at least one CIDR required"],
+                ),
+                Case::create(
+                    "spec cidrs 0",
+                    r#""10.0.0.1/16""#,
+                    &[
+                        r#"spec.cidrs[0]: Invalid value: "10.0.0.1/16": must not have bits set beyond the prefix length"#,
+                    ],
+                ),
+                Case::create(
+                    "spec cidrs 1",
+                    r#""10.1.0.0/16""#,
+                    &[
+                        r#"spec.cidrs: Invalid value: ["10.0.0.0/16","10.1.0.0/16"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"#,
+                    ],
+                ),
+                Case::update("spec cidrs 1", r#""2001:db8::/64""#, &[]),
+                Case::update(
+                    "spec cidrs 0",
+                    r#""10.1.0.0/16""#,
+                    &[r#"spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable"#],
+                ),
+                Case::update(
+                    "spec cidrs",
+                    "[]",
+                    &["spec.cidrs: Invalid value: []: field is immutable"],
+                ),
+            ],
+        );
     }
 }

@@ -32,8 +32,10 @@ fn class(errors: &mut Errors, new: At<'_>) {
     }
     let overhead = new.path(&["overhead", "podFixed"]);
     if overhead.is_set() {
-        errors.renamed("overhead.podFixed", "overhead", |errors| {
-            resources::overhead(errors, overhead, &Options::default());
+        errors.renamed("overhead[", "overhead.limits[", |errors| {
+            errors.renamed("overhead.podFixed", "overhead", |errors| {
+                resources::overhead(errors, overhead, &Options::default());
+            });
         });
     }
     let rules = new.get("scheduling");
@@ -59,14 +61,39 @@ mod tests {
     fn wrong_classes_are_told() {
         let good = r#"{"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{"name":"a"},"handler":"runc",
             "overhead":{"podFixed":{"cpu":"10m"}},"scheduling":{"nodeSelector":{"a":"b"},"tolerations":[{"key":"a","operator":"Exists"}]}}"#;
-        cases(&RUNTIME_CLASS, good, &[
-            Case::create("handler", r#""""#, &["handler: Required value"]),
-            Case::update("handler", r#""x""#, &[r#"handler: Invalid value: "x": field is immutable"#]),
-            Case::create("overhead podFixed cpu", r#""-1""#, &[r#"overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0"#]),
-            Case::create("scheduling tolerations 1", r#"{"key":"a","operator":"Exists"}"#, &["scheduling.tolerations[1]: Duplicate value: …"]),
-            Case::create("scheduling nodeSelector", r#"{"a":"b c"}"#, &["scheduling.nodeSelector: Invalid value: \"b c\": a valid label must be…"]),
-        ]);
+        cases(
+            &RUNTIME_CLASS,
+            good,
+            &[
+                Case::create("handler", r#""""#, &["handler: Required value"]),
+                Case::update(
+                    "handler",
+                    r#""x""#,
+                    &[r#"handler: Invalid value: "x": field is immutable"#],
+                ),
+                Case::create(
+                    "overhead podFixed cpu",
+                    r#""-1""#,
+                    &[
+                        r#"overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0"#,
+                    ],
+                ),
+                Case::create(
+                    "scheduling tolerations 1",
+                    r#"{"key":"a","operator":"Exists"}"#,
+                    &["scheduling.tolerations[1]: Duplicate value: …"],
+                ),
+                Case::create(
+                    "scheduling nodeSelector",
+                    r#"{"a":"b c"}"#,
+                    &["scheduling.nodeSelector: Invalid value: \"b c\": a valid label must be…"],
+                ),
+            ],
+        );
         let old = r#"{"scheduling":{"nodeSelector":{"beta.kubernetes.io/os":"linux"}}}"#;
-        assert_eq!(warnings(&RUNTIME_CLASS, old, None), [r#"scheduling.nodeSelector: deprecated since v1.14; use "kubernetes.io/os" instead"#]);
+        assert_eq!(
+            warnings(&RUNTIME_CLASS, old, None),
+            [r#"scheduling.nodeSelector: deprecated since v1.14; use "kubernetes.io/os" instead"#]
+        );
     }
 }

@@ -75,17 +75,51 @@ mod tests {
     fn wrong_budgets_are_told() {
         let good = r#"{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"a"},
             "spec":{"minAvailable":"50%","selector":{"matchLabels":{"a":"b"}},"unhealthyPodEvictionPolicy":"AlwaysAllow"}}"#;
-        cases(&BUDGET, good, &[
-            Case::create("spec minAvailable", r#""101%""#, &[r#"spec.minAvailable: Invalid value: "101%": must not be greater than 100%"#]),
-            Case::create("spec minAvailable", "-1", &["spec.minAvailable: Invalid value: -1: must be greater than or equal to 0"]),
-            Case::create("spec minAvailable", r#""x""#, &[r#"spec.minAvailable: Invalid value: "x": a valid percent string…"#]),
-            Case::update("spec maxUnavailable", "1", &["spec: Invalid value: …"]),
-            Case::create("spec unhealthyPodEvictionPolicy", r#""x""#, &[r#"spec.unhealthyPodEvictionPolicy: Unsupported value: "x": supported values: "AlwaysAllow", "IfHealthyBudget""#]),
-            Case::sub("status", "status currentHealthy", "-1", &["status.currentHealthy: Invalid value: -1: must be greater than or equal to 0"]),
-            Case::sub("status", "status conditions", r#"[{"type":"a","status":"x","reason":"","lastTransitionTime":"2024-01-01T00:00:00Z","message":""}]"#, &[
-                r#"status.conditions[0].status: Unsupported value: "x": supported values: "False", "True", "Unknown""#,
-                "status.conditions[0].reason: Required value",
-            ]),
-        ]);
+        cases(
+            &BUDGET,
+            good,
+            &[
+                Case::create(
+                    "spec minAvailable",
+                    r#""101%""#,
+                    &[r#"spec.minAvailable: Invalid value: "101%": must not be greater than 100%"#],
+                ),
+                Case::create(
+                    "spec minAvailable",
+                    "-1",
+                    &["spec.minAvailable: Invalid value: -1: must be greater than or equal to 0"],
+                ),
+                Case::create(
+                    "spec minAvailable",
+                    r#""x""#,
+                    &[r#"spec.minAvailable: Invalid value: "x": a valid percent string…"#],
+                ),
+                Case::update("spec maxUnavailable", "1", &["spec: Invalid value: …"]),
+                Case::create(
+                    "spec unhealthyPodEvictionPolicy",
+                    r#""x""#,
+                    &[
+                        r#"spec.unhealthyPodEvictionPolicy: Unsupported value: "x": supported values: "AlwaysAllow", "IfHealthyBudget""#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status currentHealthy",
+                    "-1",
+                    &[
+                        "status.currentHealthy: Invalid value: -1: must be greater than or equal to 0",
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status conditions",
+                    r#"[{"type":"a","status":"x","reason":"","lastTransitionTime":"2024-01-01T00:00:00Z","message":""}]"#,
+                    &[
+                        r#"status.conditions[0].status: Unsupported value: "x": supported values: "False", "True", "Unknown""#,
+                        "status.conditions[0].reason: Required value",
+                    ],
+                ),
+            ],
+        );
     }
 }

@@ -64,8 +64,14 @@ fn rules(errors: &mut Errors, new: At<'_>, is_namespaced: bool) {
             continue;
         }
         for (field, detail) in [
-            ("apiGroups", "resource rules must supply at least one api group"),
-            ("resources", "resource rules must supply at least one resource"),
+            (
+                "apiGroups",
+                "resource rules must supply at least one api group",
+            ),
+            (
+                "resources",
+                "resource rules must supply at least one resource",
+            ),
         ] {
             errors.need(rule.get(field), detail);
         }
@@ -91,7 +97,7 @@ fn cluster_role(errors: &mut Errors, new: At<'_>, old: Option<At<'_>>) {
         labels::selector(errors, selector, any_value);
         let is_selector = selector
             .node()
-            .is_none_or(|node| api::selector::labels::LabelSelector::from_node(node).is_ok());
+            .is_none_or(|node| api::selector::LabelSelector::from_node(node).is_ok());
         if !is_selector {
             errors.invalid_value(selector, Raw("null".to_string()), "invalid label selector.");
         }
@@ -150,22 +156,52 @@ mod tests {
     fn wrong_roles_are_told() {
         let role = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"name":"a:b"},
             "rules":[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]}"#;
-        cases(&ROLE, role, &[
-            Case::create("rules 0 verbs", "[]", &["rules[0].verbs: Required value: verbs must contain at least one value"]),
-            Case::create("rules 0 apiGroups", "-", &["rules[0].apiGroups: Required value: resource rules must supply at least one api group"]),
-            Case::create("rules 0 resources", "-", &["rules[0].resources: Required value: resource rules must supply at least one resource"]),
-            Case::create("rules 0 nonResourceURLs", r#"["/x"]"#, &[
-                r#"rules[0].nonResourceURLs: Invalid value: ["/x"]: namespaced rules cannot apply to non-resource URLs"#,
-                r#"rules[0].nonResourceURLs: Invalid value: ["/x"]: rules cannot apply to both regular resources and non-resource URLs"#,
-            ]),
-        ]);
+        cases(
+            &ROLE,
+            role,
+            &[
+                Case::create(
+                    "rules 0 verbs",
+                    "[]",
+                    &["rules[0].verbs: Required value: verbs must contain at least one value"],
+                ),
+                Case::create(
+                    "rules 0 apiGroups",
+                    "-",
+                    &[
+                        "rules[0].apiGroups: Required value: resource rules must supply at least one api group",
+                    ],
+                ),
+                Case::create(
+                    "rules 0 resources",
+                    "-",
+                    &[
+                        "rules[0].resources: Required value: resource rules must supply at least one resource",
+                    ],
+                ),
+                Case::create(
+                    "rules 0 nonResourceURLs",
+                    r#"["/x"]"#,
+                    &[
+                        r#"rules[0].nonResourceURLs: Invalid value: ["/x"]: namespaced rules cannot apply to non-resource URLs"#,
+                        r#"rules[0].nonResourceURLs: Invalid value: ["/x"]: rules cannot apply to both regular resources and non-resource URLs"#,
+                    ],
+                ),
+            ],
+        );
         let role = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"a"},
             "rules":null,"aggregationRule":{"clusterRoleSelectors":[{"matchLabels":{"a":"b"}}]}}"#;
-        cases(&CLUSTER_ROLE, role, &[Case::create(
-            "aggregationRule clusterRoleSelectors",
-            "[]",
-            &["aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil"],
-        )]);
+        cases(
+            &CLUSTER_ROLE,
+            role,
+            &[Case::create(
+                "aggregationRule clusterRoleSelectors",
+                "[]",
+                &[
+                    "aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil",
+                ],
+            )],
+        );
         assert_eq!((ROLE.name)("a/b", false), ["may not contain '/'"]);
     }
 
@@ -174,14 +210,50 @@ mod tests {
         let binding = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"a"},
             "roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"x"},
             "subjects":[{"kind":"ServiceAccount","name":"s","namespace":"n"},{"kind":"User","name":"u","apiGroup":"rbac.authorization.k8s.io"}]}"#;
-        cases(&CLUSTER_ROLE_BINDING, binding, &[
-            Case::create("roleRef kind", r#""Role""#, &[r#"roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole""#]),
-            Case::create("roleRef name", r#""""#, &["roleRef.name: Required value"]),
-            Case::create("subjects 0 namespace", "-", &["subjects[0].namespace: Required value"]),
-            Case::create("subjects 0 apiGroup", r#""x""#, &[r#"subjects[0].apiGroup: Unsupported value: "x": supported values: """#]),
-            Case::create("subjects 1 apiGroup", r#""x""#, &[r#"subjects[1].apiGroup: Unsupported value: "x": supported values: "rbac.authorization.k8s.io""#]),
-            Case::create("subjects 1 kind", r#""x""#, &[r#"subjects[1].kind: Unsupported value: "x": supported values: "ServiceAccount", "User", "Group""#]),
-            Case::update("roleRef name", r#""y""#, &[r#"roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"ClusterRole","Name":"y"}: cannot change roleRef"#]),
-        ]);
+        cases(
+            &CLUSTER_ROLE_BINDING,
+            binding,
+            &[
+                Case::create(
+                    "roleRef kind",
+                    r#""Role""#,
+                    &[
+                        r#"roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole""#,
+                    ],
+                ),
+                Case::create("roleRef name", r#""""#, &["roleRef.name: Required value"]),
+                Case::create(
+                    "subjects 0 namespace",
+                    "-",
+                    &["subjects[0].namespace: Required value"],
+                ),
+                Case::create(
+                    "subjects 0 apiGroup",
+                    r#""x""#,
+                    &[r#"subjects[0].apiGroup: Unsupported value: "x": supported values: """#],
+                ),
+                Case::create(
+                    "subjects 1 apiGroup",
+                    r#""x""#,
+                    &[
+                        r#"subjects[1].apiGroup: Unsupported value: "x": supported values: "rbac.authorization.k8s.io""#,
+                    ],
+                ),
+                Case::create(
+                    "subjects 1 kind",
+                    r#""x""#,
+                    &[
+                        r#"subjects[1].kind: Unsupported value: "x": supported values: "ServiceAccount", "User", "Group""#,
+                    ],
+                ),
+                Case::update(
+                    "roleRef name",
+                    r#""y""#,
+                    &[
+                        r#"roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"ClusterRole","Name":"y"}: cannot change roleRef"#,
+                    ],
+                ),
+            ],
+        );
     }
 }

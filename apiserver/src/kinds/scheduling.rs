@@ -67,12 +67,44 @@ mod tests {
     #[test]
     fn wrong_classes_are_told() {
         let good = r#"{"apiVersion":"scheduling.k8s.io/v1","kind":"PriorityClass","metadata":{"name":"a"},"value":5,"preemptionPolicy":"Never"}"#;
-        cases(&PRIORITY_CLASS, good, &[
-            Case::create("value", "1000000001", &["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"]),
-            Case::create("metadata name", r#""system-x""#, &["metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-x is not a known system priority class"]),
-            Case::create("preemptionPolicy", r#""x""#, &[r#"preemptionPolicy: Unsupported value: "x": supported values: "PreemptLowerPriority", "Never""#]),
-            Case::update("value", "6", &["value: Forbidden: may not be changed in an update."]),
-            Case::update("preemptionPolicy", r#""PreemptLowerPriority""#, &[r#"preemptionPolicy: Invalid value: "PreemptLowerPriority": field is immutable"#]),
-        ]);
+        cases(
+            &PRIORITY_CLASS,
+            good,
+            &[
+                Case::create(
+                    "value",
+                    "1000000001",
+                    &[
+                        "value: Forbidden: maximum allowed value of a user defined priority is 1000000000",
+                    ],
+                ),
+                Case::create(
+                    "metadata name",
+                    r#""system-x""#,
+                    &[
+                        "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-x is not a known system priority class",
+                    ],
+                ),
+                Case::create(
+                    "preemptionPolicy",
+                    r#""x""#,
+                    &[
+                        r#"preemptionPolicy: Unsupported value: "x": supported values: "PreemptLowerPriority", "Never""#,
+                    ],
+                ),
+                Case::update(
+                    "value",
+                    "6",
+                    &["value: Forbidden: may not be changed in an update."],
+                ),
+                Case::update(
+                    "preemptionPolicy",
+                    r#""PreemptLowerPriority""#,
+                    &[
+                        r#"preemptionPolicy: Invalid value: "PreemptLowerPriority": field is immutable"#,
+                    ],
+                ),
+            ],
+        );
     }
 }

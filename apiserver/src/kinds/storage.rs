@@ -191,24 +191,80 @@ mod tests {
         let good = r#"{"apiVersion":"storage.k8s.io/v1","kind":"StorageClass","metadata":{"name":"a"},"provisioner":"x.y/Z",
             "parameters":{"a":"b"},"reclaimPolicy":"Delete","volumeBindingMode":"Immediate",
             "allowedTopologies":[{"matchLabelExpressions":[{"key":"a","values":["b"]}]}]}"#;
-        cases(&STORAGE_CLASS, good, &[
-            Case::create("provisioner", r#""""#, &["provisioner: Required value"]),
-            Case::create("reclaimPolicy", r#""Recycle""#, &[r#"reclaimPolicy: Unsupported value: "Recycle": supported values: "Delete", "Retain""#]),
-            Case::create("volumeBindingMode", "-", &["volumeBindingMode: Required value"]),
-            Case::create("allowedTopologies 1", r#"{"matchLabelExpressions":[{"key":"a","values":["b"]}]}"#, &[r#"allowedTopologies[1].matchLabelExpressions: Duplicate value: """#]),
-            Case::create("allowedTopologies 0 matchLabelExpressions 0 values 1", r#""b""#, &[r#"allowedTopologies[0].matchLabelExpressions[0].values[1]: Duplicate value: "b""#]),
-            Case::update("provisioner", r#""z""#, &[r#"provisioner: Invalid value: "z": field is immutable"#]),
-            Case::update("parameters a", r#""c""#, &[r#"parameters: Invalid value: {"a":"c"}: field is immutable"#]),
-        ]);
+        cases(
+            &STORAGE_CLASS,
+            good,
+            &[
+                Case::create("provisioner", r#""""#, &["provisioner: Required value"]),
+                Case::create(
+                    "reclaimPolicy",
+                    r#""Recycle""#,
+                    &[
+                        r#"reclaimPolicy: Unsupported value: "Recycle": supported values: "Delete", "Retain""#,
+                    ],
+                ),
+                Case::create(
+                    "volumeBindingMode",
+                    "-",
+                    &["volumeBindingMode: Required value"],
+                ),
+                Case::create(
+                    "allowedTopologies 1",
+                    r#"{"matchLabelExpressions":[{"key":"a","values":["b"]}]}"#,
+                    &[r#"allowedTopologies[1].matchLabelExpressions: Duplicate value: """#],
+                ),
+                Case::create(
+                    "allowedTopologies 0 matchLabelExpressions 0 values 1",
+                    r#""b""#,
+                    &[
+                        r#"allowedTopologies[0].matchLabelExpressions[0].values[1]: Duplicate value: "b""#,
+                    ],
+                ),
+                Case::update(
+                    "provisioner",
+                    r#""z""#,
+                    &[r#"provisioner: Invalid value: "z": field is immutable"#],
+                ),
+                Case::update(
+                    "parameters a",
+                    r#""c""#,
+                    &[r#"parameters: Invalid value: {"a":"c"}: field is immutable"#],
+                ),
+            ],
+        );
         let good = r#"{"apiVersion":"storage.k8s.io/v1","kind":"VolumeAttributesClass","metadata":{"name":"a"},"driverName":"x.y","parameters":{"a":"b"}}"#;
-        cases(&ATTRIBUTES_CLASS, good, &[
-            Case::create("parameters", "{}", &["parameters: Required value: must contain at least one key/value pair"]),
-            Case::update("driverName", r#""z""#, &["driverName: Forbidden: updates to driverName are forbidden."]),
-        ]);
+        cases(
+            &ATTRIBUTES_CLASS,
+            good,
+            &[
+                Case::create(
+                    "parameters",
+                    "{}",
+                    &["parameters: Required value: must contain at least one key/value pair"],
+                ),
+                Case::update(
+                    "driverName",
+                    r#""z""#,
+                    &["driverName: Forbidden: updates to driverName are forbidden."],
+                ),
+            ],
+        );
         let good = r#"{"apiVersion":"storage.k8s.io/v1","kind":"CSIStorageCapacity","metadata":{"name":"a"},"storageClassName":"c","capacity":"1Gi","nodeTopology":{"matchLabels":{"a":"b"}}}"#;
-        cases(&STORAGE_CAPACITY, good, &[
-            Case::create("capacity", r#""-1""#, &[r#"capacity: Invalid value: "-1": must be greater than or equal to 0"#]),
-            Case::update("storageClassName", r#""d""#, &[r#"storageClassName: Invalid value: "d": field is immutable"#]),
-        ]);
+        cases(
+            &STORAGE_CAPACITY,
+            good,
+            &[
+                Case::create(
+                    "capacity",
+                    r#""-1""#,
+                    &[r#"capacity: Invalid value: "-1": must be greater than or equal to 0"#],
+                ),
+                Case::update(
+                    "storageClassName",
+                    r#""d""#,
+                    &[r#"storageClassName: Invalid value: "d": field is immutable"#],
+                ),
+            ],
+        );
     }
 }

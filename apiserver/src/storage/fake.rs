@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use api::doc::Doc;
-use bytes::Bytes;
 
 use super::{Object, Objects};
 use crate::authorization::{bootstrap_policy, rbac};
@@ -25,10 +24,7 @@ impl Fake {
         let metadata = |key: &str| doc.root().text(&["metadata", key]).to_string();
         let mut revision = self.revision.lock().unwrap();
         *revision += 1;
-        let object = Arc::new(Object {
-            revision: *revision,
-            json: Bytes::from(doc.to_string()),
-        });
+        let object = Arc::new(Object::new(*revision, doc.to_string()));
         let of = (group.to_string(), resource.to_string());
         let mut objects = self.objects.lock().unwrap();
         let resource = objects.entry(of.clone()).or_default();

@@ -1,6 +1,9 @@
 //! A cursor into a document: a value, or the place where one is missing.
 
 use api::doc::{Doc, Kind, Node};
+use api::field::Shown;
+
+use super::place::shown;
 
 /// How deep below what exists a missing field can be named.
 const DEPTH: usize = 4;
@@ -52,6 +55,11 @@ impl<'d> At<'d> {
     /// The value, if there is one. `null` is none.
     pub fn node(self) -> Option<Node<'d>> {
         (self.missing[0].is_empty() && !self.node.is_null()).then_some(self.node)
+    }
+
+    /// The document that it is in, or would be.
+    pub fn doc(self) -> &'d Doc {
+        self.node.doc()
     }
 
     /// Whether there is a value.
@@ -121,6 +129,12 @@ impl<'d> At<'d> {
     /// Whether a list of texts holds one.
     pub fn contains(self, text: &str) -> bool {
         self.items().any(|item| item.str() == text)
+    }
+}
+
+impl Shown for At<'_> {
+    fn shown(&self) -> String {
+        self.node().map_or("null".to_string(), shown)
     }
 }
 

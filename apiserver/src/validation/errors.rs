@@ -14,6 +14,9 @@ pub const IMMUTABLE: &str = "field is immutable";
 /// What upstream says of negative numbers.
 pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
+/// What upstream says of numbers and quantities that are not above 0.
+pub const NOT_POSITIVE: &str = "must be greater than zero";
+
 /// What is wrong, in the order in which it was found.
 #[derive(Default)]
 pub struct Errors {
@@ -77,6 +80,36 @@ impl Errors {
     pub fn invalid_value(&mut self, at: At<'_>, value: impl Shown, detail: impl Into<String>) {
         let path = self.path(at);
         self.found.push(FieldError::invalid(path, value, detail));
+    }
+
+    /// A field that is wrong in a way that its value does not show.
+    pub fn invalid_omitted(&mut self, at: At<'_>, detail: impl Into<String>) {
+        self.add(FieldErrorKind::Invalid, at, detail);
+        if let Some(error) = self.found.last_mut() {
+            error.value = None;
+        }
+    }
+
+    /// Like [`Self::invalid_value`], told of something relative to where the value stands: upstream
+    /// forgets indexes here and there.
+    pub fn invalid_below(
+        &mut self,
+        at: At<'_>,
+        below: &str,
+        value: impl Shown,
+        detail: impl Into<String>,
+    ) {
+        let path = format!("{}{below}", self.path(at));
+        self.found.push(FieldError::invalid(path, value, detail));
+    }
+
+    /// Runs checks whose errors are told of another path: what `from` names in it becomes `to`.
+    pub fn renamed(&mut self, from: &str, to: &str, checks: impl FnOnce(&mut Self)) {
+        let start = self.found.len();
+        checks(self);
+        for error in &mut self.found[start..] {
+            error.field = error.field.replacen(from, to, 1);
+        }
     }
 
     /// A field that must be set.
@@ -161,6 +194,13 @@ impl Errors {
     pub fn non_negative(&mut self, at: At<'_>) {
         if at.int() < 0 {
             self.invalid(at, NOT_NEGATIVE);
+        }
+    }
+
+    /// Checks that the number is above 0.
+    pub fn positive(&mut self, at: At<'_>) {
+        if at.int() <= 0 {
+            self.invalid(at, NOT_POSITIVE);
         }
     }
 

@@ -92,7 +92,6 @@ fn common(errors: &mut Errors, meta: At<'_>, scope: Scope) {
 
 /// Upstream gives no index here.
 fn owner_references(errors: &mut Errors, at: At<'_>) {
-    let path = errors.path(at);
     let mut controller: Option<String> = None;
     for owner in at.items() {
         let api_version = owner.get("apiVersion").str();
@@ -107,16 +106,12 @@ fn owner_references(errors: &mut Errors, at: At<'_>) {
         ] {
             if !is_good {
                 let value = owner.get(field).str();
-                errors.push(FieldError::invalid(
-                    format!("{path}.{field}"),
-                    value,
-                    complaint,
-                ));
+                errors.invalid_below(at, &format!(".{field}"), value, complaint);
             }
         }
         if (api_version, owner.get("kind").str()) == ("v1", "Event") {
             let detail = "/v1, Kind=Event is disallowed from being an owner";
-            errors.push(FieldError::invalid(path.clone(), owner.node, detail));
+            errors.invalid_value(at, owner.node, detail);
         }
         if owner.get("controller").flag() {
             let this = format!("{}/{}", owner.get("kind").str(), owner.get("name").str());

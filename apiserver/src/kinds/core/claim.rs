@@ -64,7 +64,8 @@ fn data_sources(new: &mut Doc, old: Option<&Doc>) {
         let spec = At::root(old).get("spec");
         spec.has("dataSource") || spec.has("dataSourceRef")
     });
-    let was_reference = old.is_some_and(|old| At::root(old).path(&["spec", "dataSourceRef"]).is_set());
+    let was_reference =
+        old.is_some_and(|old| At::root(old).path(&["spec", "dataSourceRef"]).is_set());
     let is_elsewhere = !spec.path(&["dataSourceRef", "namespace"]).is_empty();
     let drops_reference = is_elsewhere && !was_reference;
     let source = spec.get("dataSource");
@@ -109,7 +110,10 @@ fn changes(errors: &mut Errors, new: At<'_>, old: At<'_>) {
         let requests = claim.path(&["spec", "resources", "requests"]);
         requests.entry("storage").map(quantity)
     };
-    let actual = old.path(&["status", "capacity"]).entry("storage").map(quantity);
+    let actual = old
+        .path(&["status", "capacity"])
+        .entry("storage")
+        .map(quantity);
     let zero = || api::values::Quantity::from_units(0);
     let asked = size(new).unwrap_or_else(zero);
     if asked < size(old).unwrap_or_else(zero) && asked <= actual.unwrap_or_else(zero) {
@@ -122,7 +126,11 @@ fn changes(errors: &mut Errors, new: At<'_>, old: At<'_>) {
     });
     let class = spec.get("volumeAttributesClassName");
     let is_changed = !same(class, before.get("volumeAttributesClassName"));
-    if is_changed && old.path(&["status", "currentVolumeAttributesClassName"]).is_set() {
+    if is_changed
+        && old
+            .path(&["status", "currentVolumeAttributesClassName"])
+            .is_set()
+    {
         let what = match (class.is_set(), class.is_empty()) {
             (false, _) => "nil",
             (true, true) => "empty string",
@@ -147,9 +155,8 @@ fn comparable(errors: &mut Errors, new: At<'_>, old: At<'_>) -> (Doc, Doc) {
     let (class, had_class) = (new.path(&class_path), old.path(&class_path).is_set());
     let (noted, was_noted) = (annotation(new), annotation(old));
     let is_given = class.is_set() && !had_class;
-    let moves = is_given
-        && was_noted == Some(class.str())
-        && (noted.is_none() || noted == was_noted);
+    let moves =
+        is_given && was_noted == Some(class.str()) && (noted.is_none() || noted == was_noted);
     if moves {
         remove_path(&mut now, &class_path);
     } else {
@@ -198,7 +205,11 @@ fn status(errors: &mut Errors, new: At<'_>) {
 fn basic(errors: &mut Errors, amount: At<'_>) {
     let units = quantity(amount).units();
     if units < 0 {
-        errors.invalid_value(amount, Raw(units.to_string()), "must be a valid resource quantity");
+        errors.invalid_value(
+            amount,
+            Raw(units.to_string()),
+            "must be a valid resource quantity",
+        );
     }
 }
 
@@ -228,17 +239,68 @@ mod tests {
 
     #[test]
     fn wrong_fields_are_told() {
-        cases(&CLAIM, GOOD, &[
-            Case::create("spec accessModes", "[]", &["spec.accessModes: Required value: at least 1 access mode is required"]),
-            Case::create("spec resources requests", "{}", &["spec.resources[storage]: Required value"]),
-            Case::update("spec resources requests storage", r#""3Gi""#, &[]),
-            Case::update("spec resources requests storage", r#""1Gi""#, &["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"]),
-            Case::update("spec storageClassName", r#""slow""#, &["spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n…"]),
-            Case::update("spec volumeAttributesClassName", "-", &["spec.volumeAttributesClassName: Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil"]),
-            Case::update("spec volumeMode", r#""Block""#, &["spec: Forbidden: …", r#"volumeMode: Invalid value: "Block": field is immutable"#]),
-            Case::sub("status", "status capacity storage", r#""-1""#, &["status.capacity[storage]: Invalid value: -1: must be a valid resource quantity"]),
-            Case::sub("status", "status allocatedResources", r#"{"cpu":"1"}"#, &[r#"status.allocatedResources: Unsupported value: "cpu": supported values: "storage""#]),
-        ]);
+        cases(
+            &CLAIM,
+            GOOD,
+            &[
+                Case::create(
+                    "spec accessModes",
+                    "[]",
+                    &["spec.accessModes: Required value: at least 1 access mode is required"],
+                ),
+                Case::create(
+                    "spec resources requests",
+                    "{}",
+                    &["spec.resources[storage]: Required value"],
+                ),
+                Case::update("spec resources requests storage", r#""3Gi""#, &[]),
+                Case::update(
+                    "spec resources requests storage",
+                    r#""1Gi""#,
+                    &[
+                        "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity",
+                    ],
+                ),
+                Case::update(
+                    "spec storageClassName",
+                    r#""slow""#,
+                    &[
+                        "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n…",
+                    ],
+                ),
+                Case::update(
+                    "spec volumeAttributesClassName",
+                    "-",
+                    &[
+                        "spec.volumeAttributesClassName: Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil",
+                    ],
+                ),
+                Case::update(
+                    "spec volumeMode",
+                    r#""Block""#,
+                    &[
+                        "spec: Forbidden: …",
+                        r#"volumeMode: Invalid value: "Block": field is immutable"#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status capacity storage",
+                    r#""-1""#,
+                    &[
+                        "status.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status allocatedResources",
+                    r#"{"cpu":"1"}"#,
+                    &[
+                        r#"status.allocatedResources: Unsupported value: "cpu": supported values: "storage""#,
+                    ],
+                ),
+            ],
+        );
     }
 
     #[test]
@@ -251,11 +313,17 @@ mod tests {
             spec(r#"{"spec":{"dataSource":{"kind":"PersistentVolumeClaim","name":"a"}}}"#),
             r#"{"dataSource":{"kind":"PersistentVolumeClaim","name":"a"},"dataSourceRef":{"kind":"PersistentVolumeClaim","name":"a"}}"#
         );
-        assert_eq!(spec(r#"{"spec":{"dataSource":{"kind":"X","name":"a"}}}"#), "{}");
+        assert_eq!(
+            spec(r#"{"spec":{"dataSource":{"kind":"X","name":"a"}}}"#),
+            "{}"
+        );
         assert_eq!(
             spec(r#"{"spec":{"dataSourceRef":{"apiGroup":"x.y","kind":"X","name":"a"}}}"#),
             r#"{"dataSourceRef":{"apiGroup":"x.y","kind":"X","name":"a"},"dataSource":{"apiGroup":"x.y","kind":"X","name":"a"}}"#
         );
-        assert_eq!(spec(r#"{"spec":{"dataSourceRef":{"kind":"X","name":"a","namespace":"b"}}}"#), "{}");
+        assert_eq!(
+            spec(r#"{"spec":{"dataSourceRef":{"kind":"X","name":"a","namespace":"b"}}}"#),
+            "{}"
+        );
     }
 }

@@ -46,7 +46,9 @@ fn subsets(errors: &mut Errors, list: At<'_>) {
             } else if ports.len() > 1 {
                 errors.required(port.get("name"), "");
             }
-            errors.names(port.get("port"), |_| name::port_number(port.get("port").int()));
+            errors.names(port.get("port"), |_| {
+                name::port_number(port.get("port").int())
+            });
             errors.need_one_of(port.get("protocol"), &["SCTP", "TCP", "UDP"]);
             if port.has("appProtocol") {
                 errors.names(port.get("appProtocol"), name::label_key);
@@ -57,7 +59,10 @@ fn subsets(errors: &mut Errors, list: At<'_>) {
 
 fn warn(new: At<'_>, warnings: &mut Vec<String>) {
     let labels = new.path(&["metadata", "labels"]);
-    if labels.entry(MANAGED_BY).is_some_and(|by| by.str() == CONTROLLER) {
+    if labels
+        .entry(MANAGED_BY)
+        .is_some_and(|by| by.str() == CONTROLLER)
+    {
         return;
     }
     for (index, subset) in new.get("subsets").items().enumerate() {
@@ -80,16 +85,52 @@ mod tests {
         let good = r#"{"apiVersion":"v1","kind":"Endpoints","metadata":{"name":"a"},"subsets":[{
             "addresses":[{"ip":"10.0.0.1","hostname":"h","nodeName":"n"}],
             "ports":[{"name":"a","port":80,"protocol":"TCP"},{"name":"b","port":81,"protocol":"UDP"}]}]}"#;
-        cases(&ENDPOINTS, good, &[
-            Case::create("subsets 0 addresses", "-", &["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]),
-            Case::create("subsets 0 addresses 0 ip", r#""169.254.1.1""#, &[r#"subsets[0].addresses[0].ip: Invalid value: "169.254.1.1": may not be in the link-local range (169.254.0.0/16, fe80::/10)"#]),
-            Case::create("subsets 0 addresses 0 ip", r#""x""#, &[
-                r#"subsets[0].addresses[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
-                r#"subsets[0].addresses[0].ip: Invalid value: "x": must be a valid IP address"#,
-            ]),
-            Case::create("subsets 0 ports 0 name", r#""""#, &["subsets[0].ports[0].name: Required value"]),
-            Case::update("subsets 0 ports 0 port", "0", &["subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"]),
-            Case::create("subsets 0 ports 0 protocol", r#""x""#, &[r#"subsets[0].ports[0].protocol: Unsupported value: "x": supported values: "SCTP", "TCP", "UDP""#]),
-        ]);
+        cases(
+            &ENDPOINTS,
+            good,
+            &[
+                Case::create(
+                    "subsets 0 addresses",
+                    "-",
+                    &[
+                        "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
+                    ],
+                ),
+                Case::create(
+                    "subsets 0 addresses 0 ip",
+                    r#""169.254.1.1""#,
+                    &[
+                        r#"subsets[0].addresses[0].ip: Invalid value: "169.254.1.1": may not be in the link-local range (169.254.0.0/16, fe80::/10)"#,
+                    ],
+                ),
+                Case::create(
+                    "subsets 0 addresses 0 ip",
+                    r#""x""#,
+                    &[
+                        r#"subsets[0].addresses[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
+                        r#"subsets[0].addresses[0].ip: Invalid value: "x": must be a valid IP address"#,
+                    ],
+                ),
+                Case::create(
+                    "subsets 0 ports 0 name",
+                    r#""""#,
+                    &["subsets[0].ports[0].name: Required value"],
+                ),
+                Case::update(
+                    "subsets 0 ports 0 port",
+                    "0",
+                    &[
+                        "subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                    ],
+                ),
+                Case::create(
+                    "subsets 0 ports 0 protocol",
+                    r#""x""#,
+                    &[
+                        r#"subsets[0].ports[0].protocol: Unsupported value: "x": supported values: "SCTP", "TCP", "UDP""#,
+                    ],
+                ),
+            ],
+        );
     }
 }

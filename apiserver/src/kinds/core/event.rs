@@ -171,27 +171,73 @@ mod tests {
 
     #[test]
     fn wrong_fields_are_told() {
-        cases(&STRICT, GOOD, &[
-            Case::create("reportingComponent", r#""""#, &[
-                "reportingController: Required value",
-                r#"reportingController: Invalid value: "": name part must be non-empty"#,
-                r#"reportingController: Invalid value: "": name part must consist…"#,
-            ]),
-            Case::create("action", r#""""#, &["action: Required value"]),
-            Case::create("type", r#""x""#, &[r#"type: Invalid value: "": has invalid value: x"#]),
-            Case::create("count", "1", &[r#"count: Invalid value: "": needs to be unset"#]),
-            Case::create("series count", "1", &[r#"series.count: Invalid value: "": should be at least 2"#]),
-            Case::update("reason", r#""S""#, &[
-                r#"reason: Invalid value: "S": field is immutable"#,
-                r#"reason: Invalid value: "S": field is immutable"#,
-            ]),
-            Case::update("reportingComponent", r#""z""#, &[r#"reportingController: Invalid value: "z": field is immutable"#]),
-        ]);
-        cases(&LEGACY, GOOD, &[
-            Case::create("eventTime", "-", &[]),
-            Case::create("reportingInstance", r#""""#, &["reportingInstance: Required value"]),
-            Case::create("involvedObject namespace", r#""""#, &[r#"involvedObject.namespace: Invalid value: "": does not match event.namespace"#]),
-            Case::create("metadata namespace", r#""B""#, &[r#"namespace: Invalid value: "B": a lowercase RFC 1123 subdomain…"#]),
-        ]);
+        cases(
+            &STRICT,
+            GOOD,
+            &[
+                Case::create(
+                    "reportingComponent",
+                    r#""""#,
+                    &[
+                        "reportingController: Required value",
+                        r#"reportingController: Invalid value: "": name part must be non-empty"#,
+                        r#"reportingController: Invalid value: "": name part must consist…"#,
+                    ],
+                ),
+                Case::create("action", r#""""#, &["action: Required value"]),
+                Case::create(
+                    "type",
+                    r#""x""#,
+                    &[r#"type: Invalid value: "": has invalid value: x"#],
+                ),
+                Case::create(
+                    "count",
+                    "1",
+                    &[r#"count: Invalid value: "": needs to be unset"#],
+                ),
+                Case::create(
+                    "series count",
+                    "1",
+                    &[r#"series.count: Invalid value: "": should be at least 2"#],
+                ),
+                Case::update(
+                    "reason",
+                    r#""S""#,
+                    &[
+                        r#"reason: Invalid value: "S": field is immutable"#,
+                        r#"reason: Invalid value: "S": field is immutable"#,
+                    ],
+                ),
+                Case::update(
+                    "reportingComponent",
+                    r#""z""#,
+                    &[r#"reportingController: Invalid value: "z": field is immutable"#],
+                ),
+            ],
+        );
+        cases(
+            &LEGACY,
+            GOOD,
+            &[
+                Case::create("eventTime", "-", &[]),
+                Case::create(
+                    "reportingInstance",
+                    r#""""#,
+                    &["reportingInstance: Required value"],
+                ),
+                Case::create(
+                    "involvedObject namespace",
+                    r#""""#,
+                    &[
+                        r#"involvedObject.namespace: Invalid value: "": does not match event.namespace"#,
+                    ],
+                ),
+                Case::create(
+                    "metadata namespace",
+                    r#""B""#,
+                    &[r#"namespace: Invalid value: "B": a lowercase RFC 1123 subdomain…"#],
+                ),
+            ],
+        );
     }
 }

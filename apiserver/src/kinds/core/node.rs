@@ -7,7 +7,7 @@ use api::doc::Doc;
 use api::field::FieldError;
 use api::name;
 
-use crate::kinds::facts::{Facts, Raw, Status, label, remove_path, subdomain};
+use crate::kinds::facts::{Facts, Raw, Rule, Status, label, remove_path, subdomain};
 use crate::kinds::ip::{cidr_warnings, legacy_cidr};
 use crate::kinds::lists::{same_texts, texts};
 use crate::validation::pod::{resources, scheduling};
@@ -53,16 +53,22 @@ fn node(errors: &mut Errors, new: At<'_>) {
     amounts(errors, new);
     let swap = new.path(&["status", "nodeInfo", "swap", "capacity"]);
     if swap.is_set() {
-        errors.renamed("status.nodeInfo.swap", "metadata.nodeSwapStatus", |errors| {
-            errors.positive(swap);
-        });
+        errors.renamed(
+            "status.nodeInfo.swap",
+            "metadata.nodeSwapStatus",
+            |errors| {
+                errors.positive(swap);
+            },
+        );
     }
     features(errors, new.path(&["status", "declaredFeatures"]));
     let blocks = new.path(&["spec", "podCIDRs"]);
     for block in blocks.items() {
         legacy_cidr(errors, block, &[]);
     }
-    let v6 = texts(blocks).into_iter().filter(|block| block.contains(':'));
+    let v6 = texts(blocks)
+        .into_iter()
+        .filter(|block| block.contains(':'));
     if blocks.len() > 1 && (v6.count() != 1 || blocks.len() > 2) {
         let detail = "may specify no more than one CIDR for each IP family";
         errors.invalid(blocks, detail);
@@ -81,7 +87,11 @@ fn update(errors: &mut Errors, new: At<'_>, old: At<'_>) {
         let detail = "node updates may not change podCIDR except from \"\" to valid";
         let pairs = was.items().zip(blocks.items());
         let differing = pairs.filter(|(was, now)| was.str() != now.str()).count();
-        let times = if was.len() == blocks.len() { differing } else { 1 };
+        let times = if was.len() == blocks.len() {
+            differing
+        } else {
+            1
+        };
         for _ in 0..times {
             errors.forbidden(blocks, detail);
         }
@@ -177,7 +187,11 @@ fn avoided(errors: &mut Errors, doc: &Doc, place: &str) {
             errors.push(FieldError::required(path, ""));
         } else if !controller.get("controller").flag() {
             let path = format!("{path}.PodController.Controller");
-            errors.push(FieldError::invalid(path, false, "must point to a controller"));
+            errors.push(FieldError::invalid(
+                path,
+                false,
+                "must point to a controller",
+            ));
         }
     }
 }
@@ -256,7 +270,7 @@ fn config_source(errors: &mut Errors, source: At<'_>, is_spec: bool) {
             errors.need(map.get(field), "");
         }
     }
-    let rules: [(&str, fn(&str) -> Vec<String>); 3] = [
+    let rules: [(&str, Rule); 3] = [
         ("namespace", label),
         ("name", subdomain),
         ("kubeletConfigKey", name::config_key),
@@ -278,7 +292,10 @@ fn warn(new: At<'_>, warnings: &mut Vec<String>) {
         warnings.push(text.to_string());
     }
     for (index, block) in spec.get("podCIDRs").items().enumerate() {
-        warnings.extend(cidr_warnings(&format!("spec.podCIDRs[{index}]"), block.str()));
+        warnings.extend(cidr_warnings(
+            &format!("spec.podCIDRs[{index}]"),
+            block.str(),
+        ));
     }
 }
 
@@ -294,25 +311,101 @@ mod tests {
 
     #[test]
     fn wrong_fields_are_told() {
-        cases(&NODE, GOOD, &[
-            Case::create("spec taints 0 key", r#""a b""#, &["metadata.taints[0].key: Invalid value: \"a b\": name part must consist…"]),
-            Case::create("spec taints 0 effect", r#""x""#, &[r#"metadata.taints[0].effect: Unsupported value: "x": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#]),
-            Case::create("spec taints 1", r#"{"key":"a","effect":"NoSchedule"}"#, &[r#"metadata.taints[1]: Duplicate value: {"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}: taints must be unique by key and effect pair"#]),
-            Case::create("status capacity cpu", r#""-1""#, &[r#"status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0"#]),
-            Case::create("status capacity pods", r#""500m""#, &[r#"status.capacity.pods: Invalid value: "500m": must be an integer"#]),
-            Case::create("status declaredFeatures 1", r#""A""#, &[r#"status.declaredFeatures[1]: Duplicate value: "A""#]),
-            Case::create("spec podCIDRs 1", r#""10.0.1.0/24""#, &[r#"spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.0.1.0/24"]: may specify no more than one CIDR for each IP family"#]),
-            Case::sub("status", "status addresses 1", r#"{"type":"InternalIP","address":"1.2.3.4"}"#, &[r#"status.addresses[1]: Duplicate value: {"Type":"InternalIP","Address":"1.2.3.4"}"#]),
-            Case::sub("status", "spec podCIDRs", r#"["10.0.0.0/24"]"#, &["spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid"]),
-            Case::sub("status", "spec providerID", r#""x""#, &["spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid"]),
-            Case::sub("status", "spec externalID", r#""x""#, &["spec.externalID: Forbidden: may not be updated"]),
-            Case::sub("status", "spec configSource", "{}", &["spec.configSource: Invalid value: {}: exactly one reference subfield must be non-nil"]),
-        ]);
+        cases(
+            &NODE,
+            GOOD,
+            &[
+                Case::create(
+                    "spec taints 0 key",
+                    r#""a b""#,
+                    &["metadata.taints[0].key: Invalid value: \"a b\": name part must consist…"],
+                ),
+                Case::create(
+                    "spec taints 0 effect",
+                    r#""x""#,
+                    &[
+                        r#"metadata.taints[0].effect: Unsupported value: "x": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#,
+                    ],
+                ),
+                Case::create(
+                    "spec taints 1",
+                    r#"{"key":"a","effect":"NoSchedule"}"#,
+                    &[
+                        r#"metadata.taints[1]: Duplicate value: {"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}: taints must be unique by key and effect pair"#,
+                    ],
+                ),
+                Case::create(
+                    "status capacity cpu",
+                    r#""-1""#,
+                    &[
+                        r#"status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0"#,
+                    ],
+                ),
+                Case::create(
+                    "status capacity pods",
+                    r#""500m""#,
+                    &[r#"status.capacity.pods: Invalid value: "500m": must be an integer"#],
+                ),
+                Case::create(
+                    "status declaredFeatures 1",
+                    r#""A""#,
+                    &[r#"status.declaredFeatures[1]: Duplicate value: "A""#],
+                ),
+                Case::create(
+                    "spec podCIDRs 1",
+                    r#""10.0.1.0/24""#,
+                    &[
+                        r#"spec.podCIDRs: Invalid value: ["10.0.0.0/24","10.0.1.0/24"]: may specify no more than one CIDR for each IP family"#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status addresses 1",
+                    r#"{"type":"InternalIP","address":"1.2.3.4"}"#,
+                    &[
+                        r#"status.addresses[1]: Duplicate value: {"Type":"InternalIP","Address":"1.2.3.4"}"#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "spec podCIDRs",
+                    r#"["10.0.0.0/24"]"#,
+                    &[
+                        "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "spec providerID",
+                    r#""x""#,
+                    &[
+                        "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "spec externalID",
+                    r#""x""#,
+                    &["spec.externalID: Forbidden: may not be updated"],
+                ),
+                Case::sub(
+                    "status",
+                    "spec configSource",
+                    "{}",
+                    &[
+                        "spec.configSource: Invalid value: {}: exactly one reference subfield must be non-nil",
+                    ],
+                ),
+            ],
+        );
     }
 
     #[test]
     fn a_node_may_be_made_with_its_status() {
-        let made = prepared_create(&NODE, r#"{"spec":{"configSource":{}},"status":{"phase":"x"}}"#);
+        let made = prepared_create(
+            &NODE,
+            r#"{"spec":{"configSource":{}},"status":{"phase":"x"}}"#,
+        );
         assert_eq!(made.to_string(), r#"{"spec":{},"status":{"phase":"x"}}"#);
     }
 }

@@ -90,7 +90,9 @@ fn volume(errors: &mut Errors, new: At<'_>, old: Option<At<'_>>) {
     spec_of(errors, new, old);
     let spec = new.get("spec");
     let annotations = new.path(&["metadata", "annotations"]);
-    let has_options = SOURCES.iter().any(|(field, options)| *options && spec.has(field));
+    let has_options = SOURCES
+        .iter()
+        .any(|(field, options)| *options && spec.has(field));
     if annotations.entry(MOUNT_OPTIONS).is_some() && !has_options {
         let path = format!("metadata.annotations.{MOUNT_OPTIONS}");
         let detail = "may not specify mount options for this volume type";
@@ -261,8 +263,7 @@ fn source(errors: &mut Errors, spec: At<'_>, field: &'static str, name: &str) {
         "glusterfs" if at.has("endpointsNamespace") => {
             let namespace = at.get("endpointsNamespace");
             if namespace.is_empty() {
-                let detail =
-                    "if the endpointnamespace is set, it must be a valid namespace name";
+                let detail = "if the endpointnamespace is set, it must be a valid namespace name";
                 errors.invalid(namespace, detail);
             } else {
                 errors.names(namespace, label);
@@ -389,8 +390,12 @@ fn same_affinity(now: At<'_>, before: At<'_>) -> bool {
         ),
     ];
     fn expressions<'d>(spec: At<'d>) -> Vec<At<'d>> {
-        let terms = spec.path(&["nodeAffinity", "required", "nodeSelectorTerms"]).items();
-        terms.flat_map(|term| term.get("matchExpressions").items()).collect()
+        let terms = spec
+            .path(&["nodeAffinity", "required", "nodeSelectorTerms"])
+            .items();
+        terms
+            .flat_map(|term| term.get("matchExpressions").items())
+            .collect()
     }
     let Some(node) = before.get("nodeAffinity").node() else {
         return true;
@@ -409,7 +414,10 @@ fn same_affinity(now: At<'_>, before: At<'_>) -> bool {
             renamed.set(place, "key", now.get("key").str());
         }
     }
-    same(now.get("nodeAffinity"), At::root(&renamed).get("nodeAffinity"))
+    same(
+        now.get("nodeAffinity"),
+        At::root(&renamed).get("nodeAffinity"),
+    )
 }
 
 fn warn(new: At<'_>, warnings: &mut Vec<String>) {
@@ -449,12 +457,36 @@ fn warn(new: At<'_>, warnings: &mut Vec<String>) {
         }
     }
     for (field, told, text) in [
-        ("cephfs", "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
-        ("photonPersistentDisk", "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
-        ("scaleIO", "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
-        ("storageos", "storageOS", "deprecated in v1.22, non-functional in v1.25+"),
-        ("glusterfs", "glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
-        ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
+        (
+            "cephfs",
+            "cephfs",
+            "deprecated in v1.28, non-functional in v1.31+",
+        ),
+        (
+            "photonPersistentDisk",
+            "photonPersistentDisk",
+            "deprecated in v1.11, non-functional in v1.16+",
+        ),
+        (
+            "scaleIO",
+            "scaleIO",
+            "deprecated in v1.16, non-functional in v1.22+",
+        ),
+        (
+            "storageos",
+            "storageOS",
+            "deprecated in v1.22, non-functional in v1.25+",
+        ),
+        (
+            "glusterfs",
+            "glusterfs",
+            "deprecated in v1.25, non-functional in v1.26+",
+        ),
+        (
+            "rbd",
+            "rbd",
+            "deprecated in v1.28, non-functional in v1.31+",
+        ),
     ] {
         if spec.has(field) {
             warnings.push(format!("spec.{told}: {text}"));
@@ -475,30 +507,133 @@ mod tests {
 
     #[test]
     fn wrong_fields_are_told() {
-        cases(&PERSISTENT_VOLUME, GOOD, &[
-            Case::create("spec accessModes", "-", &["spec.accessModes: Required value"]),
-            Case::create("spec accessModes 0", r#""x""#, &[r#"spec.accessModes: Unsupported value: "x": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#]),
-            Case::create("spec accessModes 1", r#""ReadWriteOncePod""#, &["spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes"]),
-            Case::create("spec capacity", r#"{"storage":"0"}"#, &[r#"spec.capacity[storage]: Invalid value: "0": must be greater than zero"#]),
-            Case::create("spec capacity cpu", r#""1""#, &[r#"spec.capacity: Unsupported value: {"storage":"1Gi","cpu":"1"}: supported values: "storage""#]),
-            Case::create("spec persistentVolumeReclaimPolicy", r#""x""#, &[r#"spec.persistentVolumeReclaimPolicy: Unsupported value: "x": supported values: "Delete", "Recycle", "Retain""#]),
-            Case::create("spec csi", "-", &["spec: Required value: must specify a volume type"]),
-            Case::create("spec csi volumeHandle", r#""""#, &["spec.csi.volumeHandle: Required value"]),
-            Case::create("spec nfs", r#"{"server":"a","path":"/"}"#, &["spec.csi: Forbidden: may not specify more than 1 volume type"]),
-            Case::create("spec volumeMode", r#""x""#, &[r#"spec.volumeMode: Unsupported value: "x": supported values: "Block", "Filesystem""#]),
-            Case::create("spec storageClassName", r#""_""#, &["spec.storageClassName: Invalid value: \"_\": a lowercase RFC 1123 subdomain…"]),
-            Case::create("metadata annotations volume.beta.kubernetes.io/mount-options", r#""x""#, &["metadata.annotations.volume.beta.kubernetes.io/mount-options: Forbidden: may not specify mount options for this volume type"]),
-            Case::update("spec csi volumeHandle", r#""i""#, &["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\n…"]),
-            Case::update("spec csi controllerExpandSecretRef", r#"{"name":"a","namespace":"b"}"#, &[]),
-            Case::update("spec volumeMode", r#""Block""#, &[r#"volumeMode: Invalid value: "Block": field is immutable"#]),
-            Case::update("spec nodeAffinity required nodeSelectorTerms 0 matchExpressions 0 key", r#""kubernetes.io/os""#, &[]),
-            Case::update("spec nodeAffinity required nodeSelectorTerms 0 matchExpressions 0 key", r#""x""#, &["nodeAffinity: Invalid value: …"]),
-        ]);
-        let local = GOOD.replace(r#""csi":{"driver":"a.b","volumeHandle":"h"}"#, r#""local":{"path":"/a"}"#);
-        cases(&PERSISTENT_VOLUME, &local, &[
-            Case::create("spec nodeAffinity", "-", &["spec.nodeAffinity: Required value: Local volume requires node affinity"]),
-            Case::create("spec local path", r#""/../a""#, &[r#"spec.local.path: Invalid value: "/../a": must not contain '..'"#]),
-        ]);
+        cases(
+            &PERSISTENT_VOLUME,
+            GOOD,
+            &[
+                Case::create(
+                    "spec accessModes",
+                    "-",
+                    &["spec.accessModes: Required value"],
+                ),
+                Case::create(
+                    "spec accessModes 0",
+                    r#""x""#,
+                    &[
+                        r#"spec.accessModes: Unsupported value: "x": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#,
+                    ],
+                ),
+                Case::create(
+                    "spec accessModes 1",
+                    r#""ReadWriteOncePod""#,
+                    &[
+                        "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
+                    ],
+                ),
+                Case::create(
+                    "spec capacity",
+                    r#"{"storage":"0"}"#,
+                    &[r#"spec.capacity[storage]: Invalid value: "0": must be greater than zero"#],
+                ),
+                Case::create(
+                    "spec capacity cpu",
+                    r#""1""#,
+                    &[
+                        r#"spec.capacity: Unsupported value: {"storage":"1Gi","cpu":"1"}: supported values: "storage""#,
+                    ],
+                ),
+                Case::create(
+                    "spec persistentVolumeReclaimPolicy",
+                    r#""x""#,
+                    &[
+                        r#"spec.persistentVolumeReclaimPolicy: Unsupported value: "x": supported values: "Delete", "Recycle", "Retain""#,
+                    ],
+                ),
+                Case::create(
+                    "spec csi",
+                    "-",
+                    &["spec: Required value: must specify a volume type"],
+                ),
+                Case::create(
+                    "spec csi volumeHandle",
+                    r#""""#,
+                    &["spec.csi.volumeHandle: Required value"],
+                ),
+                Case::create(
+                    "spec nfs",
+                    r#"{"server":"a","path":"/"}"#,
+                    &["spec.csi: Forbidden: may not specify more than 1 volume type"],
+                ),
+                Case::create(
+                    "spec volumeMode",
+                    r#""x""#,
+                    &[
+                        r#"spec.volumeMode: Unsupported value: "x": supported values: "Block", "Filesystem""#,
+                    ],
+                ),
+                Case::create(
+                    "spec storageClassName",
+                    r#""_""#,
+                    &[
+                        "spec.storageClassName: Invalid value: \"_\": a lowercase RFC 1123 subdomain…",
+                    ],
+                ),
+                Case::create(
+                    "metadata annotations volume.beta.kubernetes.io/mount-options",
+                    r#""x""#,
+                    &[
+                        "metadata.annotations.volume.beta.kubernetes.io/mount-options: Forbidden: may not specify mount options for this volume type",
+                    ],
+                ),
+                Case::update(
+                    "spec csi volumeHandle",
+                    r#""i""#,
+                    &[
+                        "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\n…",
+                    ],
+                ),
+                Case::update(
+                    "spec csi controllerExpandSecretRef",
+                    r#"{"name":"a","namespace":"b"}"#,
+                    &[],
+                ),
+                Case::update(
+                    "spec volumeMode",
+                    r#""Block""#,
+                    &[r#"volumeMode: Invalid value: "Block": field is immutable"#],
+                ),
+                Case::update(
+                    "spec nodeAffinity required nodeSelectorTerms 0 matchExpressions 0 key",
+                    r#""kubernetes.io/os""#,
+                    &[],
+                ),
+                Case::update(
+                    "spec nodeAffinity required nodeSelectorTerms 0 matchExpressions 0 key",
+                    r#""x""#,
+                    &["nodeAffinity: Invalid value: …"],
+                ),
+            ],
+        );
+        let local = GOOD.replace(
+            r#""csi":{"driver":"a.b","volumeHandle":"h"}"#,
+            r#""local":{"path":"/a"}"#,
+        );
+        cases(
+            &PERSISTENT_VOLUME,
+            &local,
+            &[
+                Case::create(
+                    "spec nodeAffinity",
+                    "-",
+                    &["spec.nodeAffinity: Required value: Local volume requires node affinity"],
+                ),
+                Case::create(
+                    "spec local path",
+                    r#""/../a""#,
+                    &[r#"spec.local.path: Invalid value: "/../a": must not contain '..'"#],
+                ),
+            ],
+        );
     }
 
     #[test]
@@ -509,11 +644,16 @@ mod tests {
         let old = r#"{"spec":{},"status":{"phase":"A","lastPhaseTransitionTime":"x"}}"#;
         let time = |new: &str| {
             let made = prepared_update(&PERSISTENT_VOLUME, "status", new, old);
-            made.root().text(&["status", "lastPhaseTransitionTime"]).to_string()
+            made.root()
+                .text(&["status", "lastPhaseTransitionTime"])
+                .to_string()
         };
         assert_eq!(time(r#"{"status":{"phase":"A"}}"#), "x");
         assert_eq!(time(r#"{"status":{"phase":"B"}}"#), "2024-01-02T03:04:05Z");
-        assert_eq!(time(r#"{"status":{"phase":"B","lastPhaseTransitionTime":"y"}}"#), "y");
+        assert_eq!(
+            time(r#"{"status":{"phase":"B","lastPhaseTransitionTime":"y"}}"#),
+            "y"
+        );
     }
 
     #[test]

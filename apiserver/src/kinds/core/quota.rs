@@ -31,7 +31,12 @@ pub const RESOURCE_QUOTA: Facts = Facts {
     update: |_, new, old, errors| {
         quota_spec(errors, new.get("spec"));
         let scopes = new.path(&["spec", "scopes"]);
-        let set = |at: At<'_>| texts(at).iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let set = |at: At<'_>| {
+            texts(at)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<BTreeSet<_>>()
+        };
         if set(scopes) != set(old.path(&["spec", "scopes"])) {
             errors.invalid(scopes, "field is immutable");
         }
@@ -136,9 +141,24 @@ fn amounts_of_limit(errors: &mut Errors, limit: At<'_>, key: &str) {
         }
     };
     above("min", &min, (&min, "min"), (&max, "max"));
-    above("defaultRequest", &request, (&min, "min"), (&request, "default request"));
-    above("defaultRequest", &request, (&request, "default request"), (&max, "max"));
-    above("defaultRequest", &request, (&request, "default request"), (&default, "default limit"));
+    above(
+        "defaultRequest",
+        &request,
+        (&min, "min"),
+        (&request, "default request"),
+    );
+    above(
+        "defaultRequest",
+        &request,
+        (&request, "default request"),
+        (&max, "max"),
+    );
+    above(
+        "defaultRequest",
+        &request,
+        (&request, "default request"),
+        (&default, "default limit"),
+    );
     above("default", &min, (&min, "min"), (&default, "default"));
     above("default", &max, (&default, "default"), (&max, "max"));
     if let Some((at, ratio)) = get("maxLimitRequestRatio") {
@@ -178,7 +198,10 @@ fn ratio_of_limit(
             ratio.millis() as f64 / 1000.0,
             max.millis() as f64 / min.millis() as f64,
         ),
-        false => (ratio.units() as f64, max.units() as f64 / min.units() as f64),
+        false => (
+            ratio.units() as f64,
+            max.units() as f64 / min.units() as f64,
+        ),
     };
     if value > bound {
         let detail = format!("ratio {} is greater than max/min = {bound:.6}", at.str());
@@ -236,7 +259,11 @@ fn quota_amounts(errors: &mut Errors, bag: At<'_>) {
     for amount in bag.items() {
         resources::resource_name(errors, amount);
         if !amount.key().contains('/') && !is_quota_name(amount.key()) {
-            errors.invalid_value(amount, amount.key(), "must be a standard resource for quota");
+            errors.invalid_value(
+                amount,
+                amount.key(),
+                "must be a standard resource for quota",
+            );
         }
         resources::amount(errors, amount);
     }
@@ -276,11 +303,16 @@ fn unfit<'d>(spec: At<'d>, scope: &str) -> Vec<&'d str> {
         _ => true,
     };
     let names = spec.get("hard").items().map(At::key);
-    names.filter(|name| is_quota_name(name) && !fits(name)).collect()
+    names
+        .filter(|name| is_quota_name(name) && !fits(name))
+        .collect()
 }
 
 fn conflicts(errors: &mut Errors, at: At<'_>, shown: At<'_>, scopes: &[&str]) {
-    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+    for pair in [
+        ["BestEffort", "NotBestEffort"],
+        ["Terminating", "NotTerminating"],
+    ] {
         if pair.iter().all(|scope| scopes.contains(scope)) {
             let path = errors.path(at);
             let error = match shown.node() {
@@ -302,7 +334,10 @@ fn scope_selector(errors: &mut Errors, spec: At<'_>) {
     let base = errors.path(selector) + ".matchExpressions";
     let mut scopes = Vec::new();
     for expression in list.items() {
-        let (scope, operator) = (expression.get("scopeName").str(), expression.get("operator").str());
+        let (scope, operator) = (
+            expression.get("scopeName").str(),
+            expression.get("operator").str(),
+        );
         let values = expression.get("values");
         let mut invalid = |field: &str, value: &str, detail: &str| {
             errors.push(FieldError::invalid(format!("{base}{field}"), value, detail));
@@ -310,8 +345,8 @@ fn scope_selector(errors: &mut Errors, spec: At<'_>) {
         if !SCOPES.contains(&scope) {
             invalid(".scopeName", scope, "unsupported scope");
         }
-        let is_plain = SCOPES.contains(&scope)
-            && !["PriorityClass", "VolumeAttributesClass"].contains(&scope);
+        let is_plain =
+            SCOPES.contains(&scope) && !["PriorityClass", "VolumeAttributesClass"].contains(&scope);
         let misfits = unfit(spec, scope).len();
         if is_plain && operator != "Exists" {
             invalid(
@@ -336,14 +371,17 @@ fn scope_selector(errors: &mut Errors, spec: At<'_>) {
             )),
             ("In" | "NotIn", _) => {}
             ("Exists" | "DoesNotExist", Some(node)) if !values.is_empty() => {
-                let detail =
-                    "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
                 errors.push(FieldError::invalid(path, node, detail));
             }
             ("Exists" | "DoesNotExist", _) => {}
             _ => {
                 let path = format!("{base}.operator");
-                errors.push(FieldError::invalid(path, operator, "not a valid selector operator"));
+                errors.push(FieldError::invalid(
+                    path,
+                    operator,
+                    "not a valid selector operator",
+                ));
             }
         }
         scopes.push(scope);
@@ -384,46 +422,128 @@ mod tests {
         let good = r#"{"apiVersion":"v1","kind":"LimitRange","metadata":{"name":"a"},"spec":{"limits":[
             {"type":"Container","max":{"cpu":"2"},"min":{"cpu":"1"},"default":{"cpu":"2"},"defaultRequest":{"cpu":"1"},"maxLimitRequestRatio":{"cpu":"2"}},
             {"type":"Pod","max":{"memory":"1Gi"}},{"type":"PersistentVolumeClaim","max":{"storage":"1Gi"}}]}}"#;
-        cases(&LIMIT_RANGE, good, &[
-            Case::create("spec limits 0 type", r#""Pod""#, &[
-                "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",
-                "spec.limits[0].defaultRequest: Forbidden: may not be specified when `type` is 'Pod'",
-                r#"spec.limits[1].type: Duplicate value: "Pod""#,
-            ]),
-            Case::create("spec limits 0 type", r#""x""#, &[r#"spec.limits[0].type: Invalid value: "x": must be a standard limit type or fully qualified"#]),
-            Case::create("spec limits 0 min cpu", r#""3""#, &[
-                r#"spec.limits[0].min[cpu]: Invalid value: "3": min value 3 is greater than max value 2"#,
-                r#"spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 3 is greater than default request value 1"#,
-                r#"spec.limits[0].default[cpu]: Invalid value: "3": min value 3 is greater than default value 2"#,
-                r#"spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "2": ratio 2 is greater than max/min = 0.666667"#,
-            ]),
-            Case::create("spec limits 0 maxLimitRequestRatio cpu", r#""500m""#, &[r#"spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "500m": ratio 500m is less than 1"#]),
-            Case::create("spec limits 0 max x", r#""1""#, &[
-                r#"spec.limits[0].max[x]: Invalid value: "x": must be a standard resource type or fully qualified"#,
-                r#"spec.limits[0].max[x]: Invalid value: "x": must be a standard resource for containers"#,
-            ]),
-            Case::create("spec limits 2 max", "-", &["spec.limits[2].limits: Required value: either minimum or maximum storage value is required, but neither was provided"]),
-        ]);
+        cases(
+            &LIMIT_RANGE,
+            good,
+            &[
+                Case::create(
+                    "spec limits 0 type",
+                    r#""Pod""#,
+                    &[
+                        "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",
+                        "spec.limits[0].defaultRequest: Forbidden: may not be specified when `type` is 'Pod'",
+                        r#"spec.limits[1].type: Duplicate value: "Pod""#,
+                    ],
+                ),
+                Case::create(
+                    "spec limits 0 type",
+                    r#""x""#,
+                    &[
+                        r#"spec.limits[0].type: Invalid value: "x": must be a standard limit type or fully qualified"#,
+                    ],
+                ),
+                Case::create(
+                    "spec limits 0 min cpu",
+                    r#""3""#,
+                    &[
+                        r#"spec.limits[0].min[cpu]: Invalid value: "3": min value 3 is greater than max value 2"#,
+                        r#"spec.limits[0].defaultRequest[cpu]: Invalid value: "1": min value 3 is greater than default request value 1"#,
+                        r#"spec.limits[0].default[cpu]: Invalid value: "3": min value 3 is greater than default value 2"#,
+                        r#"spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "2": ratio 2 is greater than max/min = 0.666667"#,
+                    ],
+                ),
+                Case::create(
+                    "spec limits 0 maxLimitRequestRatio cpu",
+                    r#""500m""#,
+                    &[
+                        r#"spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: "500m": ratio 500m is less than 1"#,
+                    ],
+                ),
+                Case::create(
+                    "spec limits 0 max x",
+                    r#""1""#,
+                    &[
+                        r#"spec.limits[0].max[x]: Invalid value: "x": must be a standard resource type or fully qualified"#,
+                        r#"spec.limits[0].max[x]: Invalid value: "x": must be a standard resource for containers"#,
+                    ],
+                ),
+                Case::create(
+                    "spec limits 2 max",
+                    "-",
+                    &[
+                        "spec.limits[2].limits: Required value: either minimum or maximum storage value is required, but neither was provided",
+                    ],
+                ),
+            ],
+        );
     }
 
     #[test]
     fn wrong_quotas_are_told() {
         let good = r#"{"apiVersion":"v1","kind":"ResourceQuota","metadata":{"name":"a"},"spec":{"hard":{"pods":"1"},
             "scopes":["BestEffort"],"scopeSelector":{"matchExpressions":[{"scopeName":"PriorityClass","operator":"In","values":["x"]}]}}}"#;
-        cases(&RESOURCE_QUOTA, good, &[
-            Case::create("spec hard x", r#""1""#, &[
-                r#"spec.hard[x]: Invalid value: "x": must be a standard resource type or fully qualified"#,
-                r#"spec.hard[x]: Invalid value: "x": must be a standard resource for quota"#,
-            ]),
-            Case::create("spec hard pods", r#""100m""#, &[r#"spec.hard[pods]: Invalid value: "100m": must be an integer"#]),
-            Case::create("spec scopes 0", r#""x""#, &[r#"spec.scopes: Invalid value: ["x"]: unsupported scope"#]),
-            Case::create("spec scopes 1", r#""NotBestEffort""#, &[r#"spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: conflicting scopes"#]),
-            Case::create("spec scopeSelector matchExpressions 0 values", "[]", &["spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"]),
-            Case::create("spec scopeSelector matchExpressions 0 operator", r#""x""#, &[r#"spec.scopeSelector.matchExpressions.operator: Invalid value: "x": not a valid selector operator"#]),
-            Case::update("spec scopes", "[]", &["spec.scopes: Invalid value: []: field is immutable"]),
-            Case::sub("status", "status used", r#"{"pods":"-1"}"#, &[r#"status.used[pods]: Invalid value: "-1": must be greater than or equal to 0"#]),
-        ]);
+        cases(
+            &RESOURCE_QUOTA,
+            good,
+            &[
+                Case::create(
+                    "spec hard x",
+                    r#""1""#,
+                    &[
+                        r#"spec.hard[x]: Invalid value: "x": must be a standard resource type or fully qualified"#,
+                        r#"spec.hard[x]: Invalid value: "x": must be a standard resource for quota"#,
+                    ],
+                ),
+                Case::create(
+                    "spec hard pods",
+                    r#""100m""#,
+                    &[r#"spec.hard[pods]: Invalid value: "100m": must be an integer"#],
+                ),
+                Case::create(
+                    "spec scopes 0",
+                    r#""x""#,
+                    &[r#"spec.scopes: Invalid value: ["x"]: unsupported scope"#],
+                ),
+                Case::create(
+                    "spec scopes 1",
+                    r#""NotBestEffort""#,
+                    &[
+                        r#"spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: conflicting scopes"#,
+                    ],
+                ),
+                Case::create(
+                    "spec scopeSelector matchExpressions 0 values",
+                    "[]",
+                    &[
+                        "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                    ],
+                ),
+                Case::create(
+                    "spec scopeSelector matchExpressions 0 operator",
+                    r#""x""#,
+                    &[
+                        r#"spec.scopeSelector.matchExpressions.operator: Invalid value: "x": not a valid selector operator"#,
+                    ],
+                ),
+                Case::update(
+                    "spec scopes",
+                    "[]",
+                    &["spec.scopes: Invalid value: []: field is immutable"],
+                ),
+                Case::sub(
+                    "status",
+                    "status used",
+                    r#"{"pods":"-1"}"#,
+                    &[
+                        r#"status.used[pods]: Invalid value: "-1": must be greater than or equal to 0"#,
+                    ],
+                ),
+            ],
+        );
         let odd = r#"{"spec":{"hard":{"cpu":"2","limits.cpu":"1"}}}"#;
-        assert_eq!(warnings(&RESOURCE_QUOTA, odd, None), ["ResourceQuota cpu (2) should be less than limits.cpu (1)"]);
+        assert_eq!(
+            warnings(&RESOURCE_QUOTA, odd, None),
+            ["ResourceQuota cpu (2) should be less than limits.cpu (1)"]
+        );
     }
 }

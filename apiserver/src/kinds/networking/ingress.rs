@@ -34,7 +34,9 @@ pub const INGRESS: Facts = Facts {
         if cx.subresource == "status" {
             return warnings::status(new, told);
         }
-        let annotation = new.path(&["metadata", "annotations"]).entry(CLASS_ANNOTATION);
+        let annotation = new
+            .path(&["metadata", "annotations"])
+            .entry(CLASS_ANNOTATION);
         let has_class = new.path(&["spec", "ingressClassName"]).is_set();
         if old.is_none() && annotation.is_some() && !has_class {
             told.push(format!(
@@ -90,7 +92,9 @@ impl Options {
 /// Upstream leaves `metadata` out of the path.
 fn class_annotation(errors: &mut Errors, new: At<'_>) {
     let class = new.path(&["spec", "ingressClassName"]);
-    let annotation = new.path(&["metadata", "annotations"]).entry(CLASS_ANNOTATION);
+    let annotation = new
+        .path(&["metadata", "annotations"])
+        .entry(CLASS_ANNOTATION);
     if let Some(annotation) = annotation
         && class.is_set()
         && annotation.str() != class.str()
@@ -105,7 +109,9 @@ fn spec(errors: &mut Errors, spec: At<'_>, options: Options) {
     let (rules, default) = (spec.get("rules"), spec.get("defaultBackend"));
     if rules.is_empty() && !default.is_set() {
         let detail = "either `defaultBackend` or `rules` must be specified";
-        let shown = rules.node().map_or("null".to_string(), |node| node.to_string());
+        let shown = rules
+            .node()
+            .map_or("null".to_string(), |node| node.to_string());
         errors.invalid_value(spec, crate::kinds::facts::Raw(shown), detail);
     }
     if default.is_set() {
@@ -170,10 +176,16 @@ fn path(errors: &mut Errors, at: At<'_>, kind: At<'_>) {
             if !is_absolute {
                 errors.invalid(path, "must be an absolute path");
             }
-            for bad in BAD_SEQUENCES.iter().filter(|bad| path.str().contains(**bad)) {
+            for bad in BAD_SEQUENCES
+                .iter()
+                .filter(|bad| path.str().contains(**bad))
+            {
                 errors.invalid(path, format!("must not contain '{bad}'"));
             }
-            for bad in BAD_SUFFIXES.iter().filter(|bad| path.str().ends_with(**bad)) {
+            for bad in BAD_SUFFIXES
+                .iter()
+                .filter(|bad| path.str().ends_with(**bad))
+            {
                 errors.invalid(path, format!("cannot end with '{bad}'"));
             }
         }
@@ -289,37 +301,144 @@ mod tests {
 
     #[test]
     fn wrong_ingresses_are_told() {
-        cases(&INGRESS, GOOD, &[
-            Case::create("spec", "{}", &["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]),
-            Case::create("spec rules 0 host", r#""1.2.3.4""#, &[r#"spec.rules[0].host: Invalid value: "1.2.3.4": must be a DNS name, not an IP address"#]),
-            Case::create("spec rules 0 host", r#""a.*""#, &[r#"spec.rules[0].host: Invalid value: "a.*": a wildcard DNS-1123 subdomain…"#]),
-            Case::create("spec rules 0 http paths", "[]", &["spec.rules[0].http.paths: Required value"]),
-            Case::create("spec rules 0 http paths 0 pathType", "-", &["spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"]),
-            Case::create("spec rules 0 http paths 0 pathType", r#""x""#, &[r#"spec.rules[0].http.paths[0].pathType: Unsupported value: "x": supported values: "Exact", "ImplementationSpecific", "Prefix""#]),
-            Case::create("spec rules 0 http paths 0 path", r#""x//..""#, &[
-                r#"spec.rules[0].http.paths[0].path: Invalid value: "x//..": must be an absolute path"#,
-                r#"spec.rules[0].http.paths[0].path: Invalid value: "x//..": must not contain '//'"#,
-                r#"spec.rules[0].http.paths[0].path: Invalid value: "x//..": cannot end with '/..'"#,
-            ]),
-            Case::create("spec rules 0 http paths 0 backend", "{}", &[r#"spec.rules[0].http.paths[0].backend: Invalid value: "": resource or service backend is required"#]),
-            Case::create("spec rules 0 http paths 0 backend service port", "{}", &["spec.rules[0].http.paths[0].backend: Required value: port name or number is required"]),
-            Case::create("spec rules 0 http paths 0 backend service port name", r#""p""#, &[r#"spec.rules[0].http.paths[0].backend: Invalid value: "": cannot set both port name & port number"#]),
-            Case::create("spec tls 0 secretName", r#""_""#, &["spec.tls[0].secretName: Invalid value: \"_\": a lowercase…"]),
-            Case::create("metadata annotations kubernetes.io/ingress.class", r#""d""#, &[r#"annotations.kubernetes.io/ingress.class: Invalid value: "d": must match `ingressClassName` when both are specified"#]),
-            Case::sub("status", "status loadBalancer ingress", r#"[{"ip":"x"}]"#, &[r#"status.loadBalancer.ingress[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#]),
-        ]);
+        cases(
+            &INGRESS,
+            GOOD,
+            &[
+                Case::create(
+                    "spec",
+                    "{}",
+                    &[
+                        "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified",
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 host",
+                    r#""1.2.3.4""#,
+                    &[
+                        r#"spec.rules[0].host: Invalid value: "1.2.3.4": must be a DNS name, not an IP address"#,
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 host",
+                    r#""a.*""#,
+                    &[
+                        r#"spec.rules[0].host: Invalid value: "a.*": a wildcard DNS-1123 subdomain…"#,
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 http paths",
+                    "[]",
+                    &["spec.rules[0].http.paths: Required value"],
+                ),
+                Case::create(
+                    "spec rules 0 http paths 0 pathType",
+                    "-",
+                    &[
+                        "spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified",
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 http paths 0 pathType",
+                    r#""x""#,
+                    &[
+                        r#"spec.rules[0].http.paths[0].pathType: Unsupported value: "x": supported values: "Exact", "ImplementationSpecific", "Prefix""#,
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 http paths 0 path",
+                    r#""x//..""#,
+                    &[
+                        r#"spec.rules[0].http.paths[0].path: Invalid value: "x//..": must be an absolute path"#,
+                        r#"spec.rules[0].http.paths[0].path: Invalid value: "x//..": must not contain '//'"#,
+                        r#"spec.rules[0].http.paths[0].path: Invalid value: "x//..": cannot end with '/..'"#,
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 http paths 0 backend",
+                    "{}",
+                    &[
+                        r#"spec.rules[0].http.paths[0].backend: Invalid value: "": resource or service backend is required"#,
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 http paths 0 backend service port",
+                    "{}",
+                    &[
+                        "spec.rules[0].http.paths[0].backend: Required value: port name or number is required",
+                    ],
+                ),
+                Case::create(
+                    "spec rules 0 http paths 0 backend service port name",
+                    r#""p""#,
+                    &[
+                        r#"spec.rules[0].http.paths[0].backend: Invalid value: "": cannot set both port name & port number"#,
+                    ],
+                ),
+                Case::create(
+                    "spec tls 0 secretName",
+                    r#""_""#,
+                    &["spec.tls[0].secretName: Invalid value: \"_\": a lowercase…"],
+                ),
+                Case::create(
+                    "metadata annotations kubernetes.io/ingress.class",
+                    r#""d""#,
+                    &[
+                        r#"annotations.kubernetes.io/ingress.class: Invalid value: "d": must match `ingressClassName` when both are specified"#,
+                    ],
+                ),
+                Case::sub(
+                    "status",
+                    "status loadBalancer ingress",
+                    r#"[{"ip":"x"}]"#,
+                    &[
+                        r#"status.loadBalancer.ingress[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#,
+                    ],
+                ),
+            ],
+        );
     }
 
     #[test]
     fn wrong_classes_are_told() {
         let good = r#"{"apiVersion":"networking.k8s.io/v1","kind":"IngressClass","metadata":{"name":"a"},
             "spec":{"controller":"a.b/c","parameters":{"kind":"K","name":"n","scope":"Namespace","namespace":"x"}}}"#;
-        cases(&INGRESS_CLASS, good, &[
-            Case::create("spec controller", r#""a""#, &[r#"spec.controller: Invalid value: "a": must be a domain-prefixed path (such as "acme.io/foo")"#]),
-            Case::update("spec controller", r#""a.b/d""#, &[r#"spec.controller: Invalid value: "a.b/d": field is immutable"#]),
-            Case::create("spec parameters namespace", "-", &["spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'"]),
-            Case::create("spec parameters scope", r#""Cluster""#, &["spec.parameters.namespace: Forbidden: `parameters.scope` is set to 'Cluster'"]),
-            Case::create("spec parameters kind", r#""""#, &["spec.parameters.kind: Required value"]),
-        ]);
+        cases(
+            &INGRESS_CLASS,
+            good,
+            &[
+                Case::create(
+                    "spec controller",
+                    r#""a""#,
+                    &[
+                        r#"spec.controller: Invalid value: "a": must be a domain-prefixed path (such as "acme.io/foo")"#,
+                    ],
+                ),
+                Case::update(
+                    "spec controller",
+                    r#""a.b/d""#,
+                    &[r#"spec.controller: Invalid value: "a.b/d": field is immutable"#],
+                ),
+                Case::create(
+                    "spec parameters namespace",
+                    "-",
+                    &[
+                        "spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'",
+                    ],
+                ),
+                Case::create(
+                    "spec parameters scope",
+                    r#""Cluster""#,
+                    &[
+                        "spec.parameters.namespace: Forbidden: `parameters.scope` is set to 'Cluster'",
+                    ],
+                ),
+                Case::create(
+                    "spec parameters kind",
+                    r#""""#,
+                    &["spec.parameters.kind: Required value"],
+                ),
+            ],
+        );
     }
 }

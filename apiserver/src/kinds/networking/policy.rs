@@ -130,7 +130,10 @@ fn warn(spec: At<'_>, told: &mut Vec<String>) {
             for (j, peer) in rule.get(peers).items().enumerate() {
                 let path = format!("spec.{direction}[{i}].{peers}[{j}].ipBlock");
                 let block = peer.get("ipBlock");
-                told.extend(cidr_warnings(&format!("{path}.cidr"), block.get("cidr").str()));
+                told.extend(cidr_warnings(
+                    &format!("{path}.cidr"),
+                    block.get("cidr").str(),
+                ));
                 for (k, except) in block.get("except").items().enumerate() {
                     told.extend(cidr_warnings(&format!("{path}.except[{k}]"), except.str()));
                 }
@@ -150,15 +153,65 @@ mod tests {
             "podSelector":{"matchLabels":{"a":"b"}},"policyTypes":["Ingress","Egress"],
             "ingress":[{"ports":[{"protocol":"TCP","port":80,"endPort":90}],"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}]}],
             "egress":[{"ports":[{"port":"dns"}],"to":[{"podSelector":{}}]}]}}"#;
-        cases(&NETWORK_POLICY, good, &[
-            Case::create("spec ingress 0 ports 0 protocol", r#""x""#, &[r#"spec.ingress[0].ports[0].protocol: Unsupported value: "x": supported values: "TCP", "UDP", "SCTP""#]),
-            Case::create("spec ingress 0 ports 0 endPort", "70", &["spec.ingress[0].ports[0].endPort: Invalid value: 80: must be greater than or equal to `port`"]),
-            Case::create("spec egress 0 ports 0 endPort", "70", &["spec.egress[0].ports[0].endPort: Invalid value: 70: may not be specified when `port` is non-numeric"]),
-            Case::create("spec ingress 0 from 0", "{}", &["spec.ingress[0].from[0]: Required value: must specify a peer"]),
-            Case::create("spec ingress 0 from 0 podSelector", "{}", &["spec.ingress[0].from[0]: Forbidden: may not specify both ipBlock and another peer"]),
-            Case::create("spec ingress 0 from 0 ipBlock except 0", r#""11.0.0.0/16""#, &[r#"spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: "11.0.0.0/16": must be a strict subset of `cidr`"#]),
-            Case::create("spec policyTypes 0", r#""x""#, &[r#"spec.policyTypes[0]: Unsupported value: "x": supported values: "Ingress", "Egress""#]),
-            Case::create("spec policyTypes 2", r#""x""#, &[r#"spec.policyTypes: Invalid value: ["Ingress","Egress","x"]: may not specify more than two policyTypes"#]),
-        ]);
+        cases(
+            &NETWORK_POLICY,
+            good,
+            &[
+                Case::create(
+                    "spec ingress 0 ports 0 protocol",
+                    r#""x""#,
+                    &[
+                        r#"spec.ingress[0].ports[0].protocol: Unsupported value: "x": supported values: "TCP", "UDP", "SCTP""#,
+                    ],
+                ),
+                Case::create(
+                    "spec ingress 0 ports 0 endPort",
+                    "70",
+                    &[
+                        "spec.ingress[0].ports[0].endPort: Invalid value: 80: must be greater than or equal to `port`",
+                    ],
+                ),
+                Case::create(
+                    "spec egress 0 ports 0 endPort",
+                    "70",
+                    &[
+                        "spec.egress[0].ports[0].endPort: Invalid value: 70: may not be specified when `port` is non-numeric",
+                    ],
+                ),
+                Case::create(
+                    "spec ingress 0 from 0",
+                    "{}",
+                    &["spec.ingress[0].from[0]: Required value: must specify a peer"],
+                ),
+                Case::create(
+                    "spec ingress 0 from 0 podSelector",
+                    "{}",
+                    &[
+                        "spec.ingress[0].from[0]: Forbidden: may not specify both ipBlock and another peer",
+                    ],
+                ),
+                Case::create(
+                    "spec ingress 0 from 0 ipBlock except 0",
+                    r#""11.0.0.0/16""#,
+                    &[
+                        r#"spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: "11.0.0.0/16": must be a strict subset of `cidr`"#,
+                    ],
+                ),
+                Case::create(
+                    "spec policyTypes 0",
+                    r#""x""#,
+                    &[
+                        r#"spec.policyTypes[0]: Unsupported value: "x": supported values: "Ingress", "Egress""#,
+                    ],
+                ),
+                Case::create(
+                    "spec policyTypes 2",
+                    r#""x""#,
+                    &[
+                        r#"spec.policyTypes: Invalid value: ["Ingress","Egress","x"]: may not specify more than two policyTypes"#,
+                    ],
+                ),
+            ],
+        );
     }
 }

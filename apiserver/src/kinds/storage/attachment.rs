@@ -83,18 +83,43 @@ mod tests {
     fn wrong_attachments_are_told() {
         let good = r#"{"apiVersion":"storage.k8s.io/v1","kind":"VolumeAttachment","metadata":{"name":"a"},
             "spec":{"attacher":"x.y","nodeName":"n","source":{"persistentVolumeName":"v"}},"status":{"attached":true}}"#;
-        cases(&VOLUME_ATTACHMENT, good, &[
-            Case::create("spec attacher", r#""""#, &["spec.attacher: Required value"]),
-            Case::create("spec source", "{}", &["spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName"]),
-            Case::create("spec source persistentVolumeName", r#""""#, &[
-                "spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName",
-                "spec.source.persistentVolumeName: Invalid value: \"\": a lowercase…",
-            ]),
-            Case::create("spec source", r#"{"inlineVolumeSpec":{"accessModes":["ReadWriteOnce"],"capacity":{"storage":"1"},"csi":{"driver":"x.y","volumeHandle":"h"}}}"#, &[
-                "spec.source.inlineVolumeSpec.capacity: Forbidden: may not be specified in the context of inline volumes",
-            ]),
-            Case::update("spec nodeName", r#""m""#, &["spec: Invalid value: …"]),
-            Case::sub("status", "status attachError", r#"{"errorCode":-1}"#, &["status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive"]),
-        ]);
+        cases(
+            &VOLUME_ATTACHMENT,
+            good,
+            &[
+                Case::create("spec attacher", r#""""#, &["spec.attacher: Required value"]),
+                Case::create(
+                    "spec source",
+                    "{}",
+                    &[
+                        "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+                    ],
+                ),
+                Case::create(
+                    "spec source persistentVolumeName",
+                    r#""""#,
+                    &[
+                        "spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName",
+                        "spec.source.persistentVolumeName: Invalid value: \"\": a lowercase…",
+                    ],
+                ),
+                Case::create(
+                    "spec source",
+                    r#"{"inlineVolumeSpec":{"accessModes":["ReadWriteOnce"],"capacity":{"storage":"1"},"csi":{"driver":"x.y","volumeHandle":"h"}}}"#,
+                    &[
+                        "spec.source.inlineVolumeSpec.capacity: Forbidden: may not be specified in the context of inline volumes",
+                    ],
+                ),
+                Case::update("spec nodeName", r#""m""#, &["spec: Invalid value: …"]),
+                Case::sub(
+                    "status",
+                    "status attachError",
+                    r#"{"errorCode":-1}"#,
+                    &[
+                        "status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+                    ],
+                ),
+            ],
+        );
     }
 }

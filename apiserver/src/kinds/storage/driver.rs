@@ -115,7 +115,10 @@ fn token_requests(errors: &mut Errors, list: At<'_>) {
         }
         let expiration = request.get("expirationSeconds");
         if expiration.opt_int().is_some_and(|seconds| seconds < 600) {
-            errors.invalid(expiration, "may not specify a duration less than 10 minutes");
+            errors.invalid(
+                expiration,
+                "may not specify a duration less than 10 minutes",
+            );
         }
         if expiration.int() > SECONDS_MAX {
             let detail = "may not specify a duration larger than 2^32 seconds";
@@ -178,26 +181,91 @@ mod tests {
         let good = r#"{"apiVersion":"storage.k8s.io/v1","kind":"CSIDriver","metadata":{"name":"a"},"spec":{"attachRequired":true,
             "podInfoOnMount":false,"storageCapacity":false,"seLinuxMount":false,"fsGroupPolicy":"File","requiresRepublish":false,
             "volumeLifecycleModes":["Persistent"],"tokenRequests":[{"audience":"","expirationSeconds":600}],"serviceAccountTokenInSecrets":true}}"#;
-        cases(&CSI_DRIVER, good, &[
-            Case::create("spec attachRequired", "-", &["spec.attachedRequired: Required value"]),
-            Case::create("spec fsGroupPolicy", r#""x""#, &[r#"spec.fsGroupPolicy: Unsupported value: "x": supported values: "File", "None", "ReadWriteOnceWithFSType""#]),
-            Case::create("spec volumeLifecycleModes 0", r#""x""#, &[r#"spec.volumeLifecycleModes: Unsupported value: "x": supported values: "Persistent", "Ephemeral""#]),
-            Case::create("spec tokenRequests 0 expirationSeconds", "1", &["spec.tokenRequests[0].expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes"]),
-            Case::create("spec tokenRequests", "[]", &["spec.serviceAccountTokenInSecrets: Invalid value: true: serviceAccountTokenInSecrets is set but no tokenRequests are specified"]),
-            Case::update("spec attachRequired", "false", &["spec.attachedRequired: Invalid value: false: field is immutable"]),
-        ]);
-        assert_eq!(warnings(&CSI_DRIVER, r#"{"spec":{"tokenRequests":[{"audience":""}]}}"#, None), [TOKENS]);
+        cases(
+            &CSI_DRIVER,
+            good,
+            &[
+                Case::create(
+                    "spec attachRequired",
+                    "-",
+                    &["spec.attachedRequired: Required value"],
+                ),
+                Case::create(
+                    "spec fsGroupPolicy",
+                    r#""x""#,
+                    &[
+                        r#"spec.fsGroupPolicy: Unsupported value: "x": supported values: "File", "None", "ReadWriteOnceWithFSType""#,
+                    ],
+                ),
+                Case::create(
+                    "spec volumeLifecycleModes 0",
+                    r#""x""#,
+                    &[
+                        r#"spec.volumeLifecycleModes: Unsupported value: "x": supported values: "Persistent", "Ephemeral""#,
+                    ],
+                ),
+                Case::create(
+                    "spec tokenRequests 0 expirationSeconds",
+                    "1",
+                    &[
+                        "spec.tokenRequests[0].expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes",
+                    ],
+                ),
+                Case::create(
+                    "spec tokenRequests",
+                    "[]",
+                    &[
+                        "spec.serviceAccountTokenInSecrets: Invalid value: true: serviceAccountTokenInSecrets is set but no tokenRequests are specified",
+                    ],
+                ),
+                Case::update(
+                    "spec attachRequired",
+                    "false",
+                    &["spec.attachedRequired: Invalid value: false: field is immutable"],
+                ),
+            ],
+        );
+        assert_eq!(
+            warnings(
+                &CSI_DRIVER,
+                r#"{"spec":{"tokenRequests":[{"audience":""}]}}"#,
+                None
+            ),
+            [TOKENS]
+        );
     }
 
     #[test]
     fn wrong_nodes_are_told() {
         let good = r#"{"apiVersion":"storage.k8s.io/v1","kind":"CSINode","metadata":{"name":"a"},
             "spec":{"drivers":[{"name":"x.y","nodeID":"n","topologyKeys":["a"],"allocatable":{"count":1}}]}}"#;
-        cases(&CSI_NODE, good, &[
-            Case::create("spec drivers 0 nodeID", r#""""#, &["spec.drivers[0].nodeID: Required value"]),
-            Case::create("spec drivers 0 topologyKeys 1", r#""a""#, &[r#"spec.drivers[0]: Duplicate value: "a""#]),
-            Case::update("spec drivers 0 allocatable count", "-1", &["spec.drivers[0].allocatable.count: Invalid value: -1: must be greater than or equal to 0"]),
-            Case::update("spec drivers 0 nodeID", r#""m""#, &["spec.drivers: Invalid value: …"]),
-        ]);
+        cases(
+            &CSI_NODE,
+            good,
+            &[
+                Case::create(
+                    "spec drivers 0 nodeID",
+                    r#""""#,
+                    &["spec.drivers[0].nodeID: Required value"],
+                ),
+                Case::create(
+                    "spec drivers 0 topologyKeys 1",
+                    r#""a""#,
+                    &[r#"spec.drivers[0]: Duplicate value: "a""#],
+                ),
+                Case::update(
+                    "spec drivers 0 allocatable count",
+                    "-1",
+                    &[
+                        "spec.drivers[0].allocatable.count: Invalid value: -1: must be greater than or equal to 0",
+                    ],
+                ),
+                Case::update(
+                    "spec drivers 0 nodeID",
+                    r#""m""#,
+                    &["spec.drivers: Invalid value: …"],
+                ),
+            ],
+        );
     }
 }
