@@ -6,11 +6,13 @@
 //! - [`bearer`]: the token of a request, and the cache of what tokens turned out to be
 //! - [`static_tokens`], [`service_account`], [`bootstrap`]: kinds of tokens
 //! - [`jwt`]: what service accounts and OIDC have in common
+//! - [`impersonation`]: asking in another's name
 
 pub mod bearer;
 pub mod bootstrap;
 pub mod certificate;
 pub mod front_proxy;
+pub mod impersonation;
 pub mod jwt;
 pub mod service_account;
 pub mod static_tokens;

@@ -246,6 +246,32 @@ fn position_or_push<T>(
     })
 }
 
+/// Resources whose deletion is answered with the object; that of others with a Status once the object
+/// is gone.
+const RETURN_DELETED: &[(&str, &str)] = &[
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    ("", "pods"),
+    ("", "podtemplates"),
+    ("", "resourcequotas"),
+    ("", "serviceaccounts"),
+    ("", "services"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("resource.k8s.io", "resourceslices"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("storage.k8s.io", "volumeattributesclasses"),
+];
+
+/// Whether a deletion that is done at once is answered with the object rather than a Status.
+pub fn returns_deleted(group: &str, resource: &str) -> bool {
+    RETURN_DELETED.contains(&(group, resource))
+}
+
 /// `v1`, `apps/v1`.
 pub fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() {

@@ -177,4 +177,4 @@ fn qualified(group: &str, version: &Version) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,10 +12,10 @@
 //!   what errors say
 //! - [`authentication`]: finds out who sends it; [`service_account_tokens`] issues what service
 //!   accounts show
-//! - [`authorization`]: what they may do
+//! - [`authorization`]: what they may do; [`reviews`] answers questions about both
 //! - [`endpoints`]: what answers, with [`health`]
-//! - [`endpoints`]: what answers it
-//! - [`catalog`]: what is served, with [`discovery`], which tells clients (as a [`document`])
+//! - [`catalog`]: what is served, with [`discovery`] and [`openapi`], which tell clients (as a
+//!   [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
 //!   [`admission`]
 //! - [`validation`]: what kinds judge documents with
@@ -37,9 +37,11 @@ pub mod instance;
 pub mod kinds;
 pub mod leases;
 pub mod negotiate;
+pub mod openapi;
 pub mod registry;
 pub mod request;
 pub mod respond;
+pub mod reviews;
 pub mod server;
 pub mod service_account_tokens;
 pub mod storage;
