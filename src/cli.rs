@@ -1,5 +1,6 @@
 //! The command line. Every subcommand explains itself with examples, which a test parses.
 
+mod apiserver;
 mod store;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::output::Format;
 
+pub(crate) use apiserver::{ApiServerArguments, ServerArguments};
 pub(crate) use store::StoreArguments;
 
 /// A highly available, Kubernetes-compatible control plane in one binary.
@@ -20,7 +22,7 @@ pub(crate) use store::StoreArguments;
     max_term_width = 100,
     after_help = "\
 Examples:
-  trireme dev --store-only             a store of 3 members on this machine
+  trireme dev                          a cluster of 3 masters on this machine
   trireme store --config store.yaml    one member of a store
   trireme status                       how the members are"
 )]
@@ -37,12 +39,22 @@ pub(crate) enum Command {
     /// flags: the key `data-dir` is the variable TRIREME_DATA_DIR and the flag --data-dir. Times are
     /// such as 100ms, 5s, 1h30m; sizes are such as 512MiB, 16GiB.
     Store(Box<StoreArguments>),
+    /// Run a master: a member of the store and an API server in one process
+    ///
+    /// Runs until SIGTERM or Ctrl-C. Settings are those of `trireme store` and `trireme apiserver`
+    /// together.
+    Server(Box<ServerArguments>),
+    /// Run an API server over a store that runs elsewhere
+    ///
+    /// Any number of them serve side by side, over members of `trireme store` or any etcd.
+    Apiserver(Box<ApiServerArguments>),
     /// Run a cluster on this machine
     ///
     /// Runs in the foreground: Ctrl-C or SIGTERM stops it, and the same command resumes it. Prints a
-    /// line `ready` once all members serve, and writes DIR/etcdctl.env for etcdctl and DIR/master-N/pid
-    /// for each process. A master that is killed stays down until `trireme dev start`. Master N has the
-    /// ports from P+10*N on: the first for clients, the second for peers.
+    /// line `ready` once all masters serve, and writes DIR/kubeconfig for kubectl, DIR/etcdctl.env for
+    /// etcdctl and DIR/master-N/pid for each process. A master that is killed stays down until `trireme
+    /// dev start`. Port P is the API of whichever master is up. Master N has the ports from P+10*N on: the
+    /// first for clients of the store, the second for its peers, the third for its API.
     Dev(DevArguments),
     /// List and change the members of a cluster
     ///
@@ -104,8 +116,8 @@ pub(crate) struct Connection {
     args_conflicts_with_subcommands = false,
     after_help = "\
 Examples:
-  trireme dev --store-only
-  trireme dev --store-only --masters 5 --data /tmp/five --port-base 12000
+  trireme dev
+  trireme dev --masters 5 --data /tmp/five --port-base 12000
   trireme dev --store-only --data /tmp/plain --insecure --set quota-backend-bytes=64MiB
   trireme dev start master-2 --data /tmp/five
   trireme dev status --data /tmp/five"
@@ -116,7 +128,7 @@ pub(crate) struct DevArguments {
     /// The directory of the cluster [default: $XDG_STATE_HOME/trireme/dev, else ~/.local/state/trireme/dev]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Run the store alone, which is all that this version has
+    /// Run the store alone, without API servers
     #[arg(long)]
     pub(crate) store_only: bool,
     /// Number of masters [default: 3]

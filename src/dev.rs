@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use deploy::local::control::{self, Request};
 use deploy::local::{Event, Launch, Layout, Options, Supervisor};
 use tokio_util::sync::CancellationToken;
@@ -44,14 +44,12 @@ pub(crate) fn default_dir() -> Result<PathBuf> {
 }
 
 async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
-    if !arguments.store_only {
-        bail!("this version runs the store alone: add --store-only");
-    }
     let options = Options {
         data,
         masters: arguments.masters,
         port_base: arguments.port_base,
         insecure: arguments.insecure.then_some(true),
+        store_only: arguments.store_only.then_some(true),
         settings: arguments.set.into_iter().collect(),
     };
     let mut signals = Signals::new()?;
@@ -80,7 +78,9 @@ fn launch() -> Result<Launch> {
     let program = std::env::current_exe().context("cannot find the program itself")?;
     Ok(Arc::new(move |config: &Path| {
         let mut command = Command::new(&program);
-        command.arg("store").arg("--config").arg(config);
+        // The file is named after the role.
+        let role = config.file_stem().unwrap_or_default();
+        command.arg(role).arg("--config").arg(config);
         command
     }))
 }
@@ -117,6 +117,17 @@ fn ready(layout: &Layout) {
             admin.key.display()
         )
     });
+    if let Some(api) = layout.balancer() {
+        say(&format!(
+            "\nThe Kubernetes API is served by {count} masters, at {api} by whichever is up. Try:\n\n  \
+             export KUBECONFIG={kubeconfig}\n  \
+             kubectl get namespaces\n  \
+             kubectl create configmap hello --from-literal=who=world\n  \
+             kubectl --context master-2 get configmap hello -o yaml",
+            count = endpoints.len(),
+            kubeconfig = layout.kubeconfig().display(),
+        ));
+    }
     say(&format!(
         "\nThe store serves etcd's v3 API with {count} members. Try:\n\n  \
          etcdctl --endpoints {endpoints}{certificates} endpoint status --write-out table\n\n\

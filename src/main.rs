@@ -1,7 +1,8 @@
 //! The binary `trireme`: parses the command line and hands over to the role or command.
 //!
 //! - [`cli`]: the command line. [`run`]: the runtime that commands share, and signals.
-//! - Roles: [`store`], a member of the store; [`dev`], a cluster on this machine.
+//! - Roles: [`store`], a member of the store; [`apiserver`](mod@apiserver), an API server; [`server`],
+//!   a master, which is both; [`dev`], a cluster on this machine.
 //! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`].
 //! - [`telemetry`]: logs and traces; [`notify`] and [`exit`]: what the service manager hears.
 //!
@@ -11,6 +12,7 @@
     reason = "the outermost layer, which hands the real world to what runs"
 )]
 
+mod apiserver;
 mod backup;
 mod cli;
 mod client;
@@ -21,6 +23,7 @@ mod notify;
 mod output;
 mod recover;
 mod run;
+mod server;
 mod status;
 mod store;
 mod telemetry;
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
     deploy::local::process::die_with_parent();
     let done = match Cli::parse().command {
         Command::Store(arguments) => store::run(arguments),
+        Command::Server(arguments) => server::run(arguments),
+        Command::Apiserver(arguments) => apiserver::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
         Command::Member(arguments) => run::command(member::run(arguments)),
         Command::Backup(arguments) => run::command(backup::run(arguments)),

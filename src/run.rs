@@ -21,6 +21,21 @@ pub(crate) fn runtime() -> Result<Runtime> {
         .context("cannot start the runtime")
 }
 
+/// A runtime for a role that serves the API: encryption and encoding take more than the log.
+pub(crate) fn serving_runtime() -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// The variables of this process, as far as they are text.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 /// Runs a command that asks and ends. It logs warnings only: its output is its answer.
 pub(crate) fn command(work: impl Future<Output = Result<()>>) -> Result<()> {
     runtime()?.block_on(async {

@@ -20,15 +20,13 @@ use crate::run::{self, Signals};
 use crate::telemetry::{self, Telemetry};
 
 /// What may still run when the process ends is given this long.
-const LAST_TASKS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_TASKS: Duration = Duration::from_secs(1);
 
 /// Runs a member until it is told to stop.
 pub(crate) fn run(arguments: Box<StoreArguments>) -> Result<()> {
     let config: StoreConfig = config::load(&Sources {
         file: arguments.config.clone(),
-        environment: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        environment: run::environment(),
         flags: arguments.flags(),
     })?;
     let runtime = run::runtime()?;
@@ -95,19 +93,19 @@ async fn serve(config: &StoreConfig) -> Result<()> {
     Ok(())
 }
 
-fn stopped(member: &Member) -> Stopped {
+pub(crate) fn stopped(member: &Member) -> Stopped {
     Stopped {
         kind: member.failure_kind(),
         reason: member.failure().unwrap_or_default().to_owned(),
     }
 }
 
-async fn ended(member: &Member) {
+pub(crate) async fn ended(member: &Member) {
     member.tasks().cancelled().await;
 }
 
 /// The member's own configuration.
-fn member_config(config: &StoreConfig) -> member::Config {
+pub(crate) fn member_config(config: &StoreConfig) -> member::Config {
     let shares = config.memory_shares();
     member::Config {
         listen_peer: config.listen_peer_urls.iter().map(Url::authority).collect(),

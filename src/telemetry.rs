@@ -4,8 +4,8 @@ use std::backtrace::Backtrace;
 use std::panic;
 
 use anyhow::{Context, Result};
-use deploy::config::StoreConfig;
 use deploy::config::values::LogFormat;
+use deploy::config::{ApiServerConfig, StoreConfig};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
@@ -54,6 +54,16 @@ impl Settings {
             format: config.log_format,
             otlp_endpoint: config.otlp_endpoint.clone(),
             service: ("trireme-store", config.name.clone()),
+        }
+    }
+
+    /// As an API server is configured.
+    pub(crate) fn for_api_server(config: &ApiServerConfig) -> Settings {
+        Settings {
+            level: config.log_level.clone(),
+            format: config.log_format,
+            otlp_endpoint: config.otlp_endpoint.clone(),
+            service: ("trireme-apiserver", config.name.clone()),
         }
     }
 }

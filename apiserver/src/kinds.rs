@@ -2,6 +2,7 @@
 //!
 //! Most are [`Facts`]: what a kind resets, what counts its generation, which functions judge it.
 
+pub mod admissionregistration;
 pub mod apiregistration;
 pub(crate) mod apps;
 pub mod autoscaling;
@@ -23,6 +24,7 @@ pub mod policy;
 pub mod rbac;
 pub mod scheduling;
 pub mod storage;
+pub mod webhook;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -49,6 +51,7 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
 fn facts_of(group: &str, resource: &str) -> &'static Facts {
     match (group, resource) {
         ("", resource) => core::facts(resource),
+        ("admissionregistration.k8s.io", resource) => admissionregistration::facts(resource),
         ("apiregistration.k8s.io", "apiservices") => &apiregistration::API_SERVICE,
         ("autoscaling", "horizontalpodautoscalers") => &autoscaling::AUTOSCALER,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::REQUEST,

@@ -6,6 +6,7 @@
 //! three, and every complaint says which setting it is about, where the value came from and what
 //! would be right.
 
+mod apiserver;
 mod store;
 pub mod values;
 
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_yaml_ng::{Mapping, Value};
 use thiserror::Error;
 
+pub use apiserver::{ApiConfig, ApiServerConfig, ServerConfig};
 pub use store::{AutoCompaction, MemoryShares, StoreConfig};
 
 /// The prefix of all variables.

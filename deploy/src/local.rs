@@ -3,27 +3,33 @@
 //! - [`Options`] say what cluster; [`Layout`] knows its files, addresses and ports.
 //! - [`Supervisor`] starts the processes, tells when they serve, and stops them.
 //! - [`control`]: what another process may ask of a running supervisor.
-//! - [`health`]: whether a member serves; [`process`]: one child process.
+//! - [`health`]: whether a master serves; [`process`]: one child process.
+//! - `balancer`: one address for the APIs of all masters; `kubeconfig`: how kubectl gets there.
 //!
 //! The directory of a cluster:
 //!
 //! ```text
 //! DIR/cluster.yaml            what the cluster consists of
 //! DIR/etcdctl.env             ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY
+//! DIR/kubeconfig              for kubectl, with a context per master
 //! DIR/pki/                    authorities and certificates
 //! DIR/control.sock            requests to the supervisor
 //! DIR/lock                    held by the supervisor
-//! DIR/master-N/store.yaml     the member's configuration, written anew at every start
+//! DIR/master-N/server.yaml    the master's configuration, written anew at every start
+//! DIR/master-N/store.yaml     the same where there is only a store
 //! DIR/master-N/data/          the member's data
 //! DIR/master-N/log            what it wrote to stdout and stderr (older: log.1)
 //! DIR/master-N/pid            its process, while it runs
 //! ```
 //!
-//! Ports: master N takes those from `port_base + 10 * N` on. The first is for clients, the second
-//! for peers; the rest is kept for the other roles of a master.
+//! Ports: `port_base` is the API of whichever master is up. Master N takes those from
+//! `port_base + 10 * N` on: the first for clients of the store, the second for its peers, the third
+//! for the API; the rest is kept for other roles.
 
+mod balancer;
 pub mod control;
 pub mod health;
+mod kubeconfig;
 mod layout;
 pub mod process;
 mod supervisor;

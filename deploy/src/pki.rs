@@ -304,6 +304,22 @@ impl Authority {
     }
 }
 
+/// Makes a private key unless it is there.
+///
+/// # Errors
+/// If it cannot be made or written.
+pub fn ensure_key(path: &Path) -> Result<(), PkiError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let key = KeyPair::generate().map_err(|source| PkiError::Issue {
+        subject: path.display().to_string(),
+        source,
+    })?;
+    files::create(path, key.serialize_pem().as_bytes(), files::SECRET)
+        .map_err(|error| file_error("create", path, error))
+}
+
 /// Certificate and key of a new authority, as PEM.
 fn new_authority(common_name: &str) -> Result<(String, String), rcgen::Error> {
     let key = KeyPair::generate()?;

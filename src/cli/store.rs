@@ -24,22 +24,27 @@ pub(crate) struct StoreArguments {
 impl StoreArguments {
     /// The flags that were given, by key.
     pub(crate) fn flags(&self) -> Vec<(String, Vec<String>)> {
-        let Ok(Value::Object(flags)) = serde_json::to_value(&self.settings) else {
-            return Vec::new();
-        };
-        let text = |value: Value| value.as_str().map(str::to_string);
-        let given = flags.into_iter().map(|(key, value)| match value {
-            Value::Array(values) => (key, values.into_iter().filter_map(text).collect()),
-            one => (key, text(one).into_iter().collect::<Vec<_>>()),
-        });
-        given.filter(|(_, values)| !values.is_empty()).collect()
+        given(&self.settings)
     }
+}
+
+/// The flags that were given, by key.
+pub(super) fn given(settings: &impl Serialize) -> Vec<(String, Vec<String>)> {
+    let Ok(Value::Object(flags)) = serde_json::to_value(settings) else {
+        return Vec::new();
+    };
+    let text = |value: Value| value.as_str().map(str::to_string);
+    let given = flags.into_iter().map(|(key, value)| match value {
+        Value::Array(values) => (key, values.into_iter().filter_map(text).collect()),
+        one => (key, text(one).into_iter().collect::<Vec<_>>()),
+    });
+    given.filter(|(_, values)| !values.is_empty()).collect()
 }
 
 /// All values are texts here: the configuration reads and checks them, whatever their source.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct StoreFlags {
+pub(super) struct StoreFlags {
     /// The member's name; unique in the cluster [default: default]
     #[arg(long, value_name = "NAME", help_heading = "Member")]
     name: Option<String>,

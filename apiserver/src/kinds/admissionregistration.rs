@@ -19,6 +19,19 @@ use crate::validation::{At, Errors, labels, same};
 const CONDITIONS_MAX: usize = 64;
 pub(crate) const STATIC_SUFFIX: &str = ".static.k8s.io";
 
+/// What is particular about a resource of this group.
+pub fn facts(resource: &str) -> &'static Facts {
+    match resource {
+        "mutatingadmissionpolicies" => &MUTATING_POLICY,
+        "mutatingadmissionpolicybindings" => &MUTATING_BINDING,
+        "mutatingwebhookconfigurations" => &MUTATING_WEBHOOKS,
+        "validatingadmissionpolicies" => &VALIDATING_POLICY,
+        "validatingadmissionpolicybindings" => &VALIDATING_BINDING,
+        "validatingwebhookconfigurations" => &VALIDATING_WEBHOOKS,
+        _ => &Facts::PLAIN,
+    }
+}
+
 /// What is particular about webhooks that validate.
 pub const VALIDATING_WEBHOOKS: Facts = Facts {
     unconditional: false,

@@ -15,9 +15,23 @@ use crate::validation::errors::NOT_NEGATIVE;
 use crate::validation::pod::{PodOptions, validate_template, warnings as pod_warnings};
 use crate::validation::{At, Errors, labels, same};
 
-pub(crate) use daemon_set::DAEMON_SET;
-pub(crate) use deployment::DEPLOYMENT;
-pub(crate) use stateful_set::STATEFUL_SET;
+use daemon_set::DAEMON_SET;
+use deployment::DEPLOYMENT;
+use stateful_set::STATEFUL_SET;
+
+/// The facts of a resource.
+pub(crate) fn facts(group: &str, resource: &str) -> Option<&'static Facts> {
+    Some(match (group, resource) {
+        ("", "podtemplates") => &POD_TEMPLATE,
+        ("", "replicationcontrollers") => &REPLICATION_CONTROLLER,
+        ("apps", "controllerrevisions") => &CONTROLLER_REVISION,
+        ("apps", "daemonsets") => &DAEMON_SET,
+        ("apps", "deployments") => &DEPLOYMENT,
+        ("apps", "replicasets") => &REPLICA_SET,
+        ("apps", "statefulsets") => &STATEFUL_SET,
+        _ => return None,
+    })
+}
 
 const TEMPLATE: [&str; 2] = ["spec", "template"];
 const NO_MATCH: &str = "`selector` does not match template `labels`";
@@ -37,7 +51,7 @@ const WORKLOAD: Facts = Facts {
 };
 
 /// ReplicaSets.
-pub(crate) static REPLICA_SET: Facts = Facts {
+static REPLICA_SET: Facts = Facts {
     status: Status::Own(r#"{"replicas":0}"#),
     create: |_, new, errors| replica_set(errors, new, None),
     update: replica_set_update,
@@ -49,7 +63,7 @@ pub(crate) static REPLICA_SET: Facts = Facts {
 };
 
 /// ReplicationControllers.
-pub(crate) static REPLICATION_CONTROLLER: Facts = Facts {
+static REPLICATION_CONTROLLER: Facts = Facts {
     status: Status::Own(r#"{"replicas":0}"#),
     create: |_, new, errors| replication_controller(errors, new, None),
     update: |_, new, old, errors| replication_controller(errors, new, Some(old)),
@@ -61,7 +75,7 @@ pub(crate) static REPLICATION_CONTROLLER: Facts = Facts {
 };
 
 /// PodTemplates.
-pub(crate) static POD_TEMPLATE: Facts = Facts {
+static POD_TEMPLATE: Facts = Facts {
     generation: Generation::Of(&["template"]),
     prepare_create: |_, new| prepare_template(new, &["template"], None),
     prepare_update: |_, new, old| prepare_template(new, &["template"], Some(old)),
@@ -81,7 +95,7 @@ pub(crate) static POD_TEMPLATE: Facts = Facts {
 };
 
 /// ControllerRevisions.
-pub(crate) static CONTROLLER_REVISION: Facts = Facts {
+static CONTROLLER_REVISION: Facts = Facts {
     create: |_, new, errors| {
         errors.non_negative(new.get("revision"));
         match new.get("data").node() {

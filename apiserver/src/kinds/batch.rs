@@ -6,5 +6,13 @@ mod job;
 mod job_spec;
 mod job_status;
 
-pub(crate) use cron_job::CRON_JOB;
-pub(crate) use job::JOB;
+use super::facts::Facts;
+
+/// The facts of a resource.
+pub(crate) fn facts(resource: &str) -> Option<&'static Facts> {
+    match resource {
+        "cronjobs" => Some(&cron_job::CRON_JOB),
+        "jobs" => Some(&job::JOB),
+        _ => None,
+    }
+}

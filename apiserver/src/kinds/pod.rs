@@ -336,3 +336,6 @@ fn merge_label_keys(new: &mut Doc) {
         new.push(values, value.as_str());
     }
 }
+
+#[cfg(test)]
+mod tests;

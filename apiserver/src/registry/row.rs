@@ -98,12 +98,15 @@ impl Registry {
         let stored = match resource.storage_version {
             "" => None,
             api_version => {
+                // Upstream stores some kinds in an older version, which is not served here.
                 let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+                let known = schema::kind(group, version, resource.kind);
+                let (version, schema) = known.map_or((resource.version, schema), |s| (version, s));
                 let prefix = keys::prefix(group, resource.name, false);
                 let collection = collections.entry(prefix.clone()).or_default().clone();
                 Some(Stored {
-                    api_version: api_version.to_string(),
-                    schema: schema::kind(group, version, resource.kind)?,
+                    api_version: self::api_version(group, version),
+                    schema,
                     prefix,
                     collection,
                 })

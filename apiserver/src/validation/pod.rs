@@ -106,3 +106,6 @@ pub(crate) fn whole(errors: &mut Errors, pod: At<'_>, options: &Options) {
         containers::image_is_trimmed(errors, container);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,21 +72,38 @@ impl Probe {
     /// # Errors
     /// Text saying why it does not.
     pub async fn check(&self, url: &Url) -> Result<(), String> {
-        let answer = match timeout(TIMEOUT, self.get(url)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err(format!("no answer within {} s", TIMEOUT.as_secs())),
-        };
-        judge(&answer)
+        judge(&self.ask(url, "/health").await?)
     }
 
-    async fn get(&self, url: &Url) -> io::Result<Vec<u8>> {
+    /// Whether the API server at a URL is ready.
+    ///
+    /// # Errors
+    /// Text saying why it is not.
+    pub async fn check_api(&self, url: &Url) -> Result<(), String> {
+        let answer = self.ask(url, "/readyz").await?;
+        let text = String::from_utf8_lossy(&answer);
+        let status = text.lines().next().unwrap_or_default();
+        match status.split(' ').nth(1) {
+            Some("200") => Ok(()),
+            _ => Err(format!("the API is not ready: {status}")),
+        }
+    }
+
+    async fn ask(&self, url: &Url, path: &str) -> Result<Vec<u8>, String> {
+        match timeout(TIMEOUT, self.get(url, path)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+        }
+    }
+
+    async fn get(&self, url: &Url, path: &str) -> io::Result<Vec<u8>> {
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
         match &self.tls {
-            None => exchange(stream, url).await,
+            None => exchange(stream, url, path).await,
             Some(tls) => {
                 let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
-                exchange(tls.connect(name, stream).await?, url).await
+                exchange(tls.connect(name, stream).await?, url, path).await
             }
         }
     }
@@ -95,9 +112,10 @@ impl Probe {
 async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     url: &Url,
+    path: &str,
 ) -> io::Result<Vec<u8>> {
     let host = url.authority();
-    let request = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     match stream.take(ANSWER_MAX).read_to_end(&mut answer).await {

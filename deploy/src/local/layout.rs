@@ -11,7 +11,7 @@ use serde_yaml_ng::{Mapping, Value};
 use thiserror::Error;
 
 use crate::config::values::{InitialMember, Url};
-use crate::config::{self, ConfigError, Sources, StoreConfig};
+use crate::config::{self, ApiConfig, ConfigError, ServerConfig, Sources, StoreConfig};
 use crate::files;
 use crate::pki::{Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
 
@@ -77,7 +77,7 @@ pub enum LocalError {
         tail: String,
     },
     /// No supervisor runs there.
-    #[error("no cluster runs in {dir}: start it with `trireme dev --store-only --data {dir}`")]
+    #[error("no cluster runs in {dir}: start it with `trireme dev --data {dir}`")]
     NotRunning {
         /// The directory.
         dir: PathBuf,
@@ -109,6 +109,8 @@ pub struct Options {
     pub port_base: Option<u16>,
     /// Plain text on loopback instead of mTLS. Default: mTLS.
     pub insecure: Option<bool>,
+    /// The store alone instead of whole masters. Default: masters.
+    pub store_only: Option<bool>,
     /// Further settings of every member, by key.
     pub settings: BTreeMap<String, String>,
 }
@@ -122,8 +124,15 @@ struct Definition {
     masters: u16,
     port_base: u16,
     insecure: bool,
+    /// Clusters of before there were masters are stores.
+    #[serde(default = "yes")]
+    store_only: bool,
     #[serde(default)]
     settings: BTreeMap<String, String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The format of `cluster.yaml` that this version writes.
@@ -188,7 +197,11 @@ impl Layout {
 
     /// The configuration of a member.
     pub fn config_file(&self, master: u16) -> PathBuf {
-        self.master_dir(master).join("store.yaml")
+        let name = match self.definition.store_only {
+            true => "store.yaml",
+            false => "server.yaml",
+        };
+        self.master_dir(master).join(name)
     }
 
     /// The process ID of a member.
@@ -226,6 +239,38 @@ impl Layout {
         self.url(master, 1)
     }
 
+    /// Where clients reach the API of a master; `None` where there is only a store.
+    pub fn api_url(&self, master: u16) -> Option<Url> {
+        (!self.definition.store_only).then(|| Url {
+            secure: true,
+            ..self.url(master, 2)
+        })
+    }
+
+    /// Where clients reach the API whichever master is up; `None` where there is only a store.
+    pub fn balancer(&self) -> Option<Url> {
+        (!self.definition.store_only).then(|| Url {
+            secure: true,
+            host: "127.0.0.1".into(),
+            port: self.definition.port_base,
+        })
+    }
+
+    /// How kubectl reaches the cluster.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    /// The authority of the certificates that clients of the API see and show.
+    pub fn api_authority(&self) -> PathBuf {
+        self.pki().join("api-ca.crt")
+    }
+
+    /// The certificate of the API's administrator.
+    pub fn api_admin(&self) -> Pair {
+        Pair::at(&self.pki(), "api-admin")
+    }
+
     fn url(&self, master: u16, offset: u16) -> Url {
         let port = self.definition.port_base + PORTS_PER_MASTER * master + offset;
         Url {
@@ -251,12 +296,47 @@ impl Layout {
         if !self.definition.insecure {
             self.certify()?;
         }
+        if !self.definition.store_only {
+            self.certify_api()?;
+        }
         for master in self.masters() {
             self.configure(master)?;
+        }
+        if !self.definition.store_only {
+            let path = self.kubeconfig();
+            let text = super::kubeconfig::text(self)?;
+            files::replace(&path, text.as_bytes(), files::SECRET)
+                .map_err(LocalError::io("write", &path))?;
         }
         let path = self.env_file();
         files::replace(&path, self.etcdctl_env().as_bytes(), files::PUBLIC)
             .map_err(LocalError::io("write", &path))
+    }
+
+    /// An authority of the API's own, so that its users have no way into the store.
+    fn certify_api(&self) -> Result<(), LocalError> {
+        let pki = self.pki();
+        let now = SystemTime::now();
+        let authority = Authority::open_or_create(&pki, "api-ca", "kubernetes")?;
+        for master in self.masters() {
+            let name = format!("{}-api", Layout::name(master));
+            let mut request = member_request(&Layout::name(master), Usage::Server);
+            request.common_name = "kube-apiserver".into();
+            request.names.extend(API_NAMES.map(String::from));
+            let pair = authority.ensure(&pki, &name, &request)?;
+            authority.renew(&pair, &request, now)?;
+        }
+        let admin = Request {
+            common_name: "kubernetes-admin".into(),
+            organizations: vec!["system:masters".into()],
+            names: Vec::new(),
+            usage: Usage::Client,
+            life: LEAF_LIFE,
+        };
+        let pair = authority.ensure(&pki, "api-admin", &admin)?;
+        authority.renew(&pair, &admin, now)?;
+        crate::pki::ensure_key(&pki.join("service-accounts.key"))?;
+        Ok(())
     }
 
     /// Two authorities, so that a client's certificate does not open the door of the peers.
@@ -289,7 +369,7 @@ impl Layout {
     fn configure(&self, master: u16) -> Result<(), LocalError> {
         let path = self.config_file(master);
         let text = self
-            .store_yaml(master)
+            .settings(master)
             .map_err(|e| LocalError::Options(e.to_string()))?;
         files::replace(&path, text.as_bytes(), files::PUBLIC)
             .map_err(LocalError::io("write", &path))?;
@@ -298,25 +378,38 @@ impl Layout {
             file: Some(path),
             ..Sources::default()
         };
-        config::load::<StoreConfig>(&sources)
-            .map(drop)
-            .map_err(|source| LocalError::Config { master, source })
+        let loaded = match self.definition.store_only {
+            true => config::load::<StoreConfig>(&sources).map(drop),
+            false => config::load::<ServerConfig>(&sources).map(drop),
+        };
+        loaded.map_err(|source| LocalError::Config { master, source })
     }
 
-    /// The settings of a member that differ from the defaults.
-    fn store_yaml(&self, master: u16) -> Result<String, serde_yaml_ng::Error> {
-        let mut settings = match serde_yaml_ng::to_value(self.store_config(master))? {
-            Value::Mapping(settings) => settings,
-            _ => Mapping::new(),
-        };
-        if let Value::Mapping(defaults) = serde_yaml_ng::to_value(StoreConfig::default())? {
-            settings.retain(|key, value| defaults.get(key) != Some(value));
+    /// The settings of a master that differ from the defaults.
+    fn settings(&self, master: u16) -> Result<String, serde_yaml_ng::Error> {
+        let store = self.store_config(master);
+        let mut settings = differing(&store, &StoreConfig::default())?;
+        if let Some(api) = self.api_config(master) {
+            settings.extend(differing(&api, &ApiConfig::default())?);
         }
         for (key, value) in &self.definition.settings {
             settings.insert(key.as_str().into(), value.as_str().into());
         }
         let header = "# Written by `trireme dev` at every start. Lasting changes: trireme dev --set KEY=VALUE\n";
         Ok(format!("{header}{}", serde_yaml_ng::to_string(&settings)?))
+    }
+
+    fn api_config(&self, master: u16) -> Option<ApiConfig> {
+        let name = Layout::name(master);
+        let pki = self.pki();
+        Some(ApiConfig {
+            listen_api_url: self.api_url(master)?,
+            tls_cert_file: Some(pki.join(format!("{name}-api.crt"))),
+            tls_private_key_file: Some(pki.join(format!("{name}-api.key"))),
+            client_ca_file: Some(self.api_authority()),
+            service_account_key_file: Some(pki.join("service-accounts.key")),
+            ..ApiConfig::default()
+        })
     }
 
     fn store_config(&self, master: u16) -> StoreConfig {
@@ -373,6 +466,27 @@ impl Layout {
     }
 }
 
+/// The names of the API within the cluster.
+const API_NAMES: [&str; 6] = [
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster",
+    "kubernetes.default.svc.cluster.local",
+    "10.96.0.1",
+];
+
+/// The settings that differ from others.
+fn differing<T: Serialize>(settings: &T, from: &T) -> Result<Mapping, serde_yaml_ng::Error> {
+    let Value::Mapping(mut settings) = serde_yaml_ng::to_value(settings)? else {
+        return Ok(Mapping::new());
+    };
+    if let Value::Mapping(from) = serde_yaml_ng::to_value(from)? {
+        settings.retain(|key, value| from.get(key) != Some(value));
+    }
+    Ok(settings)
+}
+
 fn member_request(name: &str, usage: Usage) -> Request {
     Request {
         common_name: name.into(),
@@ -424,18 +538,27 @@ fn define(
         masters: options.masters.unwrap_or(DEFAULT_MASTERS),
         port_base: options.port_base.unwrap_or(DEFAULT_PORT_BASE),
         insecure: options.insecure.unwrap_or(false),
+        store_only: options.store_only.unwrap_or(false),
         settings: BTreeMap::new(),
     });
     definition.settings.extend(options.settings.clone());
     let fits = options.masters.is_none_or(|n| n == definition.masters)
         && options.port_base.is_none_or(|p| p == definition.port_base)
-        && options.insecure.is_none_or(|i| i == definition.insecure);
+        && options.insecure.is_none_or(|i| i == definition.insecure)
+        && options
+            .store_only
+            .is_none_or(|only| only == definition.store_only);
     if !fits {
         return Err(LocalError::Options(format!(
-            "{} holds a cluster of {} masters with port base {} and {}: ask for the same, or use \
+            "{} holds a cluster of {} {} with port base {} and {}: ask for the same, or use \
              another directory",
             dir.display(),
             definition.masters,
+            if definition.store_only {
+                "members of a store"
+            } else {
+                "masters"
+            },
             definition.port_base,
             if definition.insecure {
                 "plain text"

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::balancer;
 use super::control::{self, Answer, Request};
 use super::health::Probe;
 use super::process::Process;
@@ -134,6 +135,14 @@ impl Supervisor {
         let tasks = Tasks::new(Threads::Real);
         let listener = control::listen(layout.dir())?;
         tasks.spawn("control", accept(listener, wake.clone(), tasks.clone()));
+        if let Some(url) = layout.balancer() {
+            let targets = layout.masters().filter_map(|n| layout.api_url(n));
+            let targets = targets.map(|url| url.authority()).collect();
+            let address = url.authority();
+            balancer::run(&address, targets, &tasks)
+                .await
+                .map_err(LocalError::io("listen on", Path::new(&address)))?;
+        }
         let mut supervisor = Supervisor {
             layout,
             launch,
@@ -416,10 +425,17 @@ impl Supervisor {
             Some(admin) => Probe::with_certificate(&self.layout.client_authority(), &admin)
                 .map_err(LocalError::Options)?,
         };
+        let api = match self.layout.balancer() {
+            None => None,
+            Some(_) => Some(
+                Probe::with_certificate(&self.layout.api_authority(), &self.layout.api_admin())
+                    .map_err(LocalError::Options)?,
+            ),
+        };
         let (layout, wanted, wake) = (self.layout.clone(), self.wanted.clone(), self.wake.clone());
         let token = self.tasks.token();
         self.tasks.spawn("probe", async move {
-            let watch = wait_until_serving(probe, layout, wanted, &wake);
+            let watch = wait_until_serving(probe, api, layout, wanted, &wake);
             tokio::select! {
                 () = token.cancelled() => {}
                 () = watch => drop(wake.send(Wake::Serving).await),
@@ -463,7 +479,8 @@ async fn end(process: &Process, deadline: Instant, kill: &CancellationToken) -> 
 }
 
 async fn wait_until_serving(
-    probe: Probe,
+    store: Probe,
+    api: Option<Probe>,
     layout: Layout,
     wanted: Arc<Mutex<Vec<u16>>>,
     wake: &mpsc::Sender<Wake>,
@@ -476,7 +493,11 @@ async fn wait_until_serving(
             .clone();
         let mut reasons = Vec::new();
         for master in &masters {
-            if let Err(why) = probe.check(&layout.client_url(*master)).await {
+            let mut serves = store.check(&layout.client_url(*master)).await;
+            if let (Ok(()), Some(api), Some(url)) = (&serves, &api, layout.api_url(*master)) {
+                serves = api.check_api(&url).await;
+            }
+            if let Err(why) = serves {
                 reasons.push((Layout::name(*master), why));
             }
         }

@@ -20,7 +20,7 @@ const TEMPLATE_GENERATION: [&str; 3] = [
 ];
 
 /// DaemonSets.
-pub(crate) static DAEMON_SET: Facts = Facts {
+pub(super) static DAEMON_SET: Facts = Facts {
     status: Status::Own(
         r#"{"currentNumberScheduled":0,"numberMisscheduled":0,"desiredNumberScheduled":0,"numberReady":0}"#,
     ),

@@ -12,7 +12,7 @@ use crate::registry::strategy::Cx;
 use crate::validation::{At, Errors, same};
 
 /// Deployments.
-pub(crate) static DEPLOYMENT: Facts = Facts {
+pub(super) static DEPLOYMENT: Facts = Facts {
     status: Status::Own("{}"),
     prepare_update,
     create: |_, new, errors| deployment(errors, new, None),
@@ -39,7 +39,8 @@ fn prepare_update(cx: &Cx<'_>, new: &mut Doc, old: &Doc) {
         At::root(new).path(&annotations),
         At::root(old).path(&annotations),
     );
-    if !same(now, before) && !(now.is_empty() && before.is_empty()) {
+    let are_none = now.is_empty() && before.is_empty();
+    if !are_none && !same(now, before) {
         let generation = At::root(old).path(&["metadata", "generation"]).int() + 1;
         new.set_path(&["metadata", "generation"], generation);
     }

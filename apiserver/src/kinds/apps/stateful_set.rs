@@ -28,7 +28,7 @@ const MUTABLE: [&str; 7] = [
 ];
 
 /// StatefulSets.
-pub(crate) static STATEFUL_SET: Facts = Facts {
+pub(super) static STATEFUL_SET: Facts = Facts {
     name: dns_label,
     status: Status::Own(r#"{"replicas":0,"availableReplicas":0}"#),
     prepare_create: |_, new| prepare(new, None),

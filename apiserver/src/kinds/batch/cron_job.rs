@@ -16,7 +16,7 @@ const TEMPLATE: [&str; 4] = ["spec", "jobTemplate", "spec", "template"];
 const NAME_BYTES_MAX: usize = 52;
 
 /// CronJobs.
-pub(crate) static CRON_JOB: Facts = Facts {
+pub(super) static CRON_JOB: Facts = Facts {
     generation: Generation::Of(&["spec"]),
     status: Status::Own("{}"),
     prepare_create: |_, new| prepare_template(new, &TEMPLATE, None),

@@ -23,7 +23,7 @@ const OLD_CONTROLLER_UID: &str = "controller-uid";
 const NO_MATCH: &str = "`selector` does not match template `labels`";
 
 /// Jobs.
-pub(crate) static JOB: Facts = Facts {
+pub(super) static JOB: Facts = Facts {
     generation: Generation::Of(&["spec"]),
     status: Status::Own("{}"),
     prepare_create: |_, new| {

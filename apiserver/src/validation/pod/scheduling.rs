@@ -269,11 +269,6 @@ pub(crate) fn tolerations(errors: &mut Errors, list: At<'_>, options: &Options) 
     }
 }
 
-/// The effect of a taint; that of a toleration may be empty.
-pub(crate) fn taint_effect(errors: &mut Errors, at: At<'_>) {
-    errors.need_one_of(at, &EFFECTS);
-}
-
 fn toleration_value(errors: &mut Errors, at: At<'_>, options: &Options) {
     let (operator, value) = (at.get("operator"), at.get("value"));
     match operator.str() {

@@ -273,10 +273,10 @@ fn partition(errors: &mut Errors, at: At<'_>, _options: &Options) {
 }
 
 fn iscsi(errors: &mut Errors, at: At<'_>, _options: &Options) {
-    if !at.get("iqn").is_empty() {
-        if let Some(complaint) = iscsi_name(at.get("iqn").str()) {
-            errors.invalid(at.get("iqn"), complaint);
-        }
+    if !at.get("iqn").is_empty()
+        && let Some(complaint) = iscsi_name(at.get("iqn").str())
+    {
+        errors.invalid(at.get("iqn"), complaint);
     }
     errors.in_range(at.get("lun"), 0, 255);
     if at.get("chapAuthDiscovery").flag() || at.get("chapAuthSession").flag() {

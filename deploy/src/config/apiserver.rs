@@ -1,0 +1,220 @@
+//! The settings of an API server (`trireme apiserver`, and `trireme server` with a member of the
+//! store), named as kube-apiserver's flags where those fit.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{LogFormat, Url, text, texts};
+use super::{Problem, Settings, StoreConfig};
+
+/// What an API server needs besides its store.
+///
+/// README.md has the table of defaults and meanings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct ApiConfig {
+    /// Where clients of the API connect. Default: `https://0.0.0.0:6443`.
+    #[serde(with = "text")]
+    pub listen_api_url: Url,
+    /// Where other machines reach this server. Default: the listen URL.
+    #[serde(with = "texts")]
+    pub advertise_api_urls: Vec<Url>,
+    /// The certificate that clients of the API see.
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub tls_private_key_file: Option<PathBuf>,
+    /// The authorities of client certificates.
+    pub client_ca_file: Option<PathBuf>,
+    /// The key that signs tokens of service accounts; public keys in it are believed too.
+    pub service_account_key_file: Option<PathBuf>,
+    /// The issuer of those tokens. Default: `https://kubernetes.default.svc.cluster.local`.
+    #[serde(with = "text")]
+    pub service_account_issuer: String,
+    /// Tokens and who they stand for, as kube-apiserver reads them.
+    pub token_auth_file: Option<PathBuf>,
+    /// Whether requests without credentials are let through to authorization. Default: true.
+    #[serde(with = "text")]
+    pub anonymous_auth: bool,
+    /// The network of Services. Default: `10.96.0.0/12`.
+    #[serde(with = "text")]
+    pub service_cluster_ip_range: String,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen_api_url: Url {
+                secure: true,
+                host: "0.0.0.0".into(),
+                port: 6443,
+            },
+            advertise_api_urls: Vec::new(),
+            tls_cert_file: None,
+            tls_private_key_file: None,
+            client_ca_file: None,
+            service_account_key_file: None,
+            service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            token_auth_file: None,
+            anonymous_auth: true,
+            service_cluster_ip_range: "10.96.0.0/12".into(),
+        }
+    }
+}
+
+impl ApiConfig {
+    fn problems(&self) -> Vec<Problem> {
+        let needed = [
+            (
+                "tls-cert-file",
+                &self.tls_cert_file,
+                "the certificate that clients see",
+            ),
+            (
+                "tls-private-key-file",
+                &self.tls_private_key_file,
+                "the key of tls-cert-file",
+            ),
+        ];
+        let missing = needed.into_iter().filter(|(_, file, _)| file.is_none());
+        let mut problems: Vec<Problem> = missing
+            .map(|(key, _, what)| Problem {
+                key,
+                message: format!("give {what}: the API is served over TLS alone"),
+            })
+            .collect();
+        if !self.listen_api_url.secure {
+            problems.push(Problem {
+                key: "listen-api-url",
+                message: "use https: the API is served over TLS alone".into(),
+            });
+        }
+        problems
+    }
+}
+
+/// The settings of a master: a member of the store with an API server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerConfig {
+    /// The member of the store.
+    #[serde(flatten)]
+    pub store: StoreConfig,
+    /// The API server.
+    #[serde(flatten)]
+    pub api: ApiConfig,
+}
+
+impl Settings for ServerConfig {
+    const ALIASES: &'static [(&'static str, &'static str)] = &[("etcd-data-dir", "data-dir")];
+
+    fn resolve(&mut self) {
+        self.store.resolve();
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        [self.store.problems(), self.api.problems()].concat()
+    }
+}
+
+/// The settings of an API server whose store is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct ApiServerConfig {
+    /// The server's name; unique in the cluster. Default: `default`.
+    #[serde(with = "text")]
+    pub name: String,
+    /// The members of the store, or of any etcd. Default: `https://127.0.0.1:2379`.
+    #[serde(with = "texts")]
+    pub etcd_servers: Vec<Url>,
+    /// The authorities of the store's certificates.
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate to connect to the store with.
+    pub etcd_certfile: Option<PathBuf>,
+    /// Its key.
+    pub etcd_keyfile: Option<PathBuf>,
+    /// What is logged. Default: `info`.
+    #[serde(with = "text")]
+    pub log_level: String,
+    /// How log lines look. Default: text.
+    #[serde(with = "text")]
+    pub log_format: LogFormat,
+    /// Where traces are sent by OTLP over gRPC. Default: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// The API server.
+    #[serde(flatten)]
+    pub api: ApiConfig,
+}
+
+impl Default for ApiServerConfig {
+    fn default() -> Self {
+        let store = StoreConfig::default();
+        Self {
+            name: "default".into(),
+            etcd_servers: store.listen_client_urls,
+            etcd_cafile: None,
+            etcd_certfile: None,
+            etcd_keyfile: None,
+            log_level: store.log_level,
+            log_format: store.log_format,
+            otlp_endpoint: None,
+            api: ApiConfig::default(),
+        }
+    }
+}
+
+impl Settings for ApiServerConfig {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.api.problems();
+        if self.etcd_servers.is_empty() {
+            problems.push(Problem {
+                key: "etcd-servers",
+                message: "give the client URL of at least one member of the store".into(),
+            });
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sources, load};
+    use super::*;
+
+    fn sources(flags: &[(&str, &str)]) -> Sources {
+        let flags = flags
+            .iter()
+            .map(|(key, value)| (key.to_string(), vec![value.to_string()]));
+        Sources {
+            flags: flags.collect(),
+            ..Sources::default()
+        }
+    }
+
+    #[test]
+    fn a_master_has_the_settings_of_both() {
+        let config: ServerConfig = load(&sources(&[
+            ("name", "a"),
+            ("insecure", "true"),
+            ("listen-client-urls", "http://127.0.0.1:1"),
+            ("listen-peer-urls", "http://127.0.0.1:2"),
+            ("tls-cert-file", "c"),
+            ("tls-private-key-file", "k"),
+            ("listen-api-url", "https://127.0.0.1:3"),
+        ]))
+        .unwrap();
+        assert_eq!(config.store.name, "a");
+        assert_eq!(config.api.listen_api_url.port, 3);
+        let unknown = load::<ServerConfig>(&sources(&[("listen-api-urls", "x")]));
+        let error = unknown.unwrap_err().to_string();
+        assert!(error.contains("did you mean `listen-api-url`"), "{error}");
+    }
+
+    #[test]
+    fn a_server_without_a_certificate_is_refused() {
+        let error = load::<ApiServerConfig>(&sources(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("tls-cert-file"), "{error}");
+    }
+}

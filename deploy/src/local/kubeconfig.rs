@@ -1,0 +1,54 @@
+//! The kubeconfig of a local cluster: one way in that outlives any master, and one to each.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Layout, LocalError};
+
+/// The name of the cluster, the user and the default context.
+const NAME: &str = "trireme";
+
+/// The file's contents, certificates included, so that it can be copied elsewhere.
+///
+/// # Errors
+/// If a certificate cannot be read.
+pub(super) fn text(layout: &Layout) -> Result<String, LocalError> {
+    let authority = data(&layout.api_authority())?;
+    let admin = layout.api_admin();
+    let masters = layout
+        .masters()
+        .filter_map(|n| Some((Layout::name(n), layout.api_url(n)?)));
+    let all = layout.balancer().map(|url| (NAME.to_string(), url));
+    let ways: Vec<_> = all.into_iter().chain(masters).collect();
+    let cluster = |(name, url): &(String, _)| {
+        let cluster = json!({
+            "server": format!("{url}"),
+            "certificate-authority-data": authority,
+        });
+        json!({ "name": name, "cluster": cluster })
+    };
+    let context = |(name, _): &(String, _)| json!({ "name": name, "context": { "cluster": name, "user": NAME } });
+    let file = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": NAME,
+        "clusters": ways.iter().map(cluster).collect::<Vec<Value>>(),
+        "contexts": ways.iter().map(context).collect::<Vec<Value>>(),
+        "users": [{
+            "name": NAME,
+            "user": {
+                "client-certificate-data": data(&admin.cert)?,
+                "client-key-data": data(&admin.key)?,
+            },
+        }],
+    });
+    serde_yaml_ng::to_string(&file).map_err(|error| LocalError::Options(error.to_string()))
+}
+
+/// A file as kubeconfigs embed it.
+fn data(path: &Path) -> Result<String, LocalError> {
+    use base64::Engine;
+    let bytes = std::fs::read(path).map_err(LocalError::io("read", path))?;
+    Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+}

@@ -1,0 +1,198 @@
+//! `trireme apiserver`, and the API server within `trireme server`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use apiserver::authentication::certificate::Trust;
+use apiserver::authentication::jwt::PublicKey;
+use apiserver::authentication::static_tokens::StaticTokens;
+use apiserver::authentication::{self, Anonymous};
+use apiserver::discovery::{Addresses, Build};
+use apiserver::instance::{Api, Parts};
+use apiserver::service_account_tokens::{self, Issuer, SigningKey};
+use apiserver::{server, tls::Tls};
+use deploy::config::values::Url;
+use deploy::config::{self, ApiConfig, ApiServerConfig, Sources};
+use raft_store::Store;
+use raft_store::remote::{RemoteConfig, RemoteStore};
+use raft_store::server::tls::{ClientFiles, ClientTls};
+use seams::{Seams, Tasks};
+
+use crate::cli::ApiServerArguments;
+use crate::exit::Said;
+use crate::notify;
+use crate::output::chain;
+use crate::run::{self, Signals};
+use crate::telemetry::{self, Telemetry};
+
+/// What may still run when the process ends is given this long.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// Runs an API server until it is told to stop.
+pub(crate) fn run(arguments: Box<ApiServerArguments>) -> Result<()> {
+    let config: ApiServerConfig = config::load(&Sources {
+        file: arguments.config.clone(),
+        environment: run::environment(),
+        flags: arguments.flags(),
+    })?;
+    let runtime = run::serving_runtime()?;
+    let done = runtime.block_on(async {
+        let telemetry = Telemetry::init(&telemetry::Settings::for_api_server(&config))?;
+        let done = alone(&config).await.map_err(|error| {
+            tracing::error!("{}", chain(&error));
+            anyhow::Error::new(Said::new(&error))
+        });
+        telemetry.shutdown();
+        done
+    });
+    runtime.shutdown_timeout(LAST_TASKS);
+    done
+}
+
+async fn alone(config: &ApiServerConfig) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let seams = Seams::real();
+    let tasks = seams.tasks();
+    let store = remote(config, &seams, &tasks)?;
+    let serving = start(&config.api, &config.name, Arc::new(store), &seams, &tasks).await?;
+    notify::ready();
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping: watches end, requests are finished");
+    notify::stopping();
+    serving.shutdown().await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+fn remote(config: &ApiServerConfig, seams: &Seams, tasks: &Tasks) -> Result<RemoteStore> {
+    let endpoints = config.etcd_servers.iter().map(Url::to_string);
+    let mut remote = RemoteConfig::new(endpoints);
+    if let Some(ca) = &config.etcd_cafile {
+        let identity = config
+            .etcd_certfile
+            .clone()
+            .zip(config.etcd_keyfile.clone());
+        let files = ClientFiles {
+            ca: ca.clone(),
+            identity,
+            server_name: None,
+        };
+        remote.tls = Some(ClientTls::load(files, &*seams.disk)?);
+    }
+    Ok(RemoteStore::new(remote, seams, tasks)?)
+}
+
+/// A running API server; its tasks end before those of its store.
+pub(crate) struct Serving {
+    tasks: Tasks,
+}
+
+impl Serving {
+    /// Takes no more requests, ends watches and finishes what is under way.
+    pub(crate) async fn shutdown(self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Starts an API server over a store.
+pub(crate) async fn start(
+    config: &ApiConfig,
+    name: &str,
+    store: Arc<dyn Store>,
+    seams: &Seams,
+    tasks: &Tasks,
+) -> Result<Serving> {
+    let tasks = tasks.child();
+    let (Some(cert), Some(key)) = (&config.tls_cert_file, &config.tls_private_key_file) else {
+        return Err(anyhow!(
+            "tls-cert-file and tls-private-key-file are not set"
+        ));
+    };
+    let tls = Tls::load(cert, key, &*seams.disk)
+        .with_context(|| format!("cannot use {} and {}", cert.display(), key.display()))?;
+    tls.watch(seams.disk.clone(), &tasks);
+    let address = config.listen_api_url.authority();
+    let listener = seams.net.listen(&address).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+    let api = Api::start(store, parts(config, name, seams)?, seams, &tasks);
+    let bound = server::serve(listener, tls, api, &tasks)?;
+    tracing::info!(%bound, "the API is served");
+    Ok(Serving { tasks })
+}
+
+fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
+    let read = |path: &std::path::Path| {
+        let bytes = seams.disk.read(path);
+        bytes.with_context(|| format!("cannot read {}", path.display()))
+    };
+    let wrong = |path: &std::path::Path, why: String| anyhow!("{}: {why}", path.display());
+    let advertised = config.advertise_api_urls.first();
+    let address = advertised.unwrap_or(&config.listen_api_url).authority();
+    let issuer = match &config.service_account_key_file {
+        None => None,
+        Some(path) => {
+            let pem = read(path)?;
+            let signing = SigningKey::from_pem(&pem).map_err(|why| wrong(path, why))?;
+            let settings = service_account_tokens::Config {
+                issuer: config.service_account_issuer.clone(),
+                api_audiences: vec![config.service_account_issuer.clone()],
+                max_expiration_seconds: None,
+                extends_expiration: true,
+                jwks_uri: None,
+                external_address: address.clone(),
+            };
+            let others = PublicKey::from_pem(&pem).unwrap_or_default();
+            Some(Arc::new(Issuer::new(settings, signing, others)))
+        }
+    };
+    let client_ca = match &config.client_ca_file {
+        None => None,
+        Some(path) => Some(Arc::new(
+            Trust::new(&read(path)?).map_err(|why| wrong(path, why))?,
+        )),
+    };
+    let static_tokens = match &config.token_auth_file {
+        None => None,
+        Some(path) => {
+            let text = String::from_utf8_lossy(&read(path)?).into_owned();
+            let tokens = StaticTokens::parse(&text, &path.display().to_string());
+            Some(tokens.map_err(|why| wrong(path, why))?)
+        }
+    };
+    let authentication = authentication::Config {
+        api_audiences: vec![config.service_account_issuer.clone()],
+        client_ca,
+        static_tokens,
+        service_account_issuers: vec![config.service_account_issuer.clone()],
+        service_account_keys: issuer.as_ref().map(|issuer| issuer.keys()),
+        bootstrap_tokens: true,
+        anonymous: if config.anonymous_auth {
+            Anonymous::Everywhere
+        } else {
+            Anonymous::Nowhere
+        },
+        ..authentication::Config::default()
+    };
+    Ok(Parts {
+        name: name.to_string(),
+        authentication,
+        allows_everything: false,
+        issuer,
+        addresses: Addresses {
+            default: address,
+            rules: Vec::new(),
+        },
+        build: Build {
+            commit: commit(),
+            ..Build::default()
+        },
+    })
+}
+
+/// The commit that was built, of `VERSION (COMMIT)`.
+fn commit() -> &'static str {
+    let long = env!("LONG_VERSION");
+    let commit = long.split_once('(').map_or("", |(_, rest)| rest);
+    commit.trim_end_matches(')')
+}

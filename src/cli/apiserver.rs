@@ -1,0 +1,120 @@
+//! The flags of `trireme apiserver` and `trireme server`: one for every setting of the configuration
+//! file, named alike.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::store::{StoreFlags, given};
+
+/// `trireme server`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trireme server --config /etc/trireme/server.yaml
+  trireme server --config /etc/trireme/server.yaml --listen-api-url https://10.0.0.1:6443")]
+pub(crate) struct ServerArguments {
+    /// A YAML file with settings
+    #[arg(long, value_name = "FILE", env = "TRIREME_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    api: ApiFlags,
+}
+
+impl ServerArguments {
+    /// The flags that were given, by key.
+    pub(crate) fn flags(&self) -> Vec<(String, Vec<String>)> {
+        [given(&self.store), given(&self.api)].concat()
+    }
+}
+
+/// `trireme apiserver`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trireme apiserver --config /etc/trireme/apiserver.yaml
+  trireme apiserver --config /etc/trireme/apiserver.yaml --etcd-servers https://10.0.0.1:2379,https://10.0.0.2:2379")]
+pub(crate) struct ApiServerArguments {
+    /// A YAML file with settings
+    #[arg(long, value_name = "FILE", env = "TRIREME_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    own: ApiServerFlags,
+    #[command(flatten)]
+    api: ApiFlags,
+}
+
+impl ApiServerArguments {
+    /// The flags that were given, by key.
+    pub(crate) fn flags(&self) -> Vec<(String, Vec<String>)> {
+        [given(&self.own), given(&self.api)].concat()
+    }
+}
+
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ApiServerFlags {
+    /// The server's name; unique in the cluster [default: default]
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    name: Option<String>,
+    /// The members of the store, or of any etcd [default: https://127.0.0.1:2379]
+    #[arg(long, value_name = "URL,...", help_heading = "Store")]
+    etcd_servers: Vec<String>,
+    /// The authorities of the store's certificates
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    etcd_cafile: Option<String>,
+    /// The certificate to connect to the store with
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    etcd_certfile: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", help_heading = "Store")]
+    etcd_keyfile: Option<String>,
+    /// What is logged: a level or a filter [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = "Observation")]
+    log_level: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Observation")]
+    log_format: Option<String>,
+    /// Where traces are sent by OTLP over gRPC [default: nowhere]
+    #[arg(long, value_name = "URL", help_heading = "Observation")]
+    otlp_endpoint: Option<String>,
+}
+
+/// All values are texts here: the configuration reads and checks them, whatever their source.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ApiFlags {
+    /// Where clients of the API connect [default: https://0.0.0.0:6443]
+    #[arg(long, value_name = "URL", help_heading = "API")]
+    listen_api_url: Option<String>,
+    /// Where other machines reach this server [default: the listen URL]
+    #[arg(long, value_name = "URL,...", help_heading = "API")]
+    advertise_api_urls: Vec<String>,
+    /// The certificate that clients of the API see
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    tls_cert_file: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    tls_private_key_file: Option<String>,
+    /// The authorities of client certificates
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    client_ca_file: Option<String>,
+    /// The key that signs tokens of service accounts
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    service_account_key_file: Option<String>,
+    /// The issuer of those tokens [default: https://kubernetes.default.svc.cluster.local]
+    #[arg(long, value_name = "URL", help_heading = "API")]
+    service_account_issuer: Option<String>,
+    /// Tokens and who they stand for, as kube-apiserver reads them
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    token_auth_file: Option<String>,
+    /// Whether requests without credentials are let through to authorization [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "API")]
+    anonymous_auth: Option<String>,
+    /// The network of Services [default: 10.96.0.0/12]
+    #[arg(long, value_name = "CIDR", help_heading = "API")]
+    service_cluster_ip_range: Option<String>,
+}
