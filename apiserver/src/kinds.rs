@@ -24,33 +24,29 @@ pub mod policy;
 pub mod rbac;
 pub mod scheduling;
 pub mod storage;
-pub mod webhook;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod webhook;
 
 use crate::registry::Strategy;
 pub use facts::Facts;
 
 /// The strategy of a built-in resource.
 pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
-    match (group, resource) {
-        ("", "pods") => &pod::Pod,
-        ("", "podtemplates") => &apps::POD_TEMPLATE,
-        ("", "replicationcontrollers") => &apps::REPLICATION_CONTROLLER,
-        ("apps", "controllerrevisions") => &apps::CONTROLLER_REVISION,
-        ("apps", "daemonsets") => &apps::DAEMON_SET,
-        ("apps", "deployments") => &apps::DEPLOYMENT,
-        ("apps", "replicasets") => &apps::REPLICA_SET,
-        ("apps", "statefulsets") => &apps::STATEFUL_SET,
-        ("batch", "cronjobs") => &batch::CRON_JOB,
-        ("batch", "jobs") => &batch::JOB,
-        _ => facts_of(group, resource),
+    if (group, resource) == ("", "pods") {
+        return &pod::Pod;
     }
+    let found = match group {
+        "" => core::facts(resource).or_else(|| apps::facts(group, resource)),
+        "apps" => apps::facts(group, resource),
+        "batch" => batch::facts(resource),
+        _ => Some(facts_of(group, resource)),
+    };
+    found.unwrap_or(&Facts::PLAIN)
 }
 
 fn facts_of(group: &str, resource: &str) -> &'static Facts {
     match (group, resource) {
-        ("", resource) => core::facts(resource),
         ("admissionregistration.k8s.io", resource) => admissionregistration::facts(resource),
         ("apiregistration.k8s.io", "apiservices") => &apiregistration::API_SERVICE,
         ("autoscaling", "horizontalpodautoscalers") => &autoscaling::AUTOSCALER,

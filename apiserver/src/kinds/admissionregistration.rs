@@ -7,9 +7,7 @@ use std::collections::HashSet;
 
 use api::name;
 
-pub use policies::{
-    MUTATING_BINDING, MUTATING_POLICY, VALIDATING_BINDING, VALIDATING_POLICY,
-};
+pub use policies::{MUTATING_BINDING, MUTATING_POLICY, VALIDATING_BINDING, VALIDATING_POLICY};
 
 use super::facts::{Facts, Generation};
 use super::lists::texts;
@@ -46,7 +44,11 @@ pub const VALIDATING_WEBHOOKS: Facts = Facts {
 pub const MUTATING_WEBHOOKS: Facts = VALIDATING_WEBHOOKS;
 
 pub(crate) fn warn_static(new: At<'_>, told: &mut Vec<String>) {
-    if new.path(&["metadata", "name"]).str().ends_with(STATIC_SUFFIX) {
+    if new
+        .path(&["metadata", "name"])
+        .str()
+        .ends_with(STATIC_SUFFIX)
+    {
         told.push(format!(
             "metadata.name: names ending with {STATIC_SUFFIX:?} are reserved for static \
              manifest-based configurations and cannot be managed via the API"
@@ -85,7 +87,9 @@ impl Leave {
                 let versions = hook.get("admissionReviewVersions");
                 !versions.is_empty() && !webhook::has_known_version(versions)
             }),
-            names: !before.items().all(|hook| names.insert(hook.get("name").str())),
+            names: !before
+                .items()
+                .all(|hook| names.insert(hook.get("name").str())),
             selector_values: before.items().any(|hook| {
                 selectors
                     .iter()
@@ -135,8 +139,14 @@ fn one_webhook(errors: &mut Errors, hook: At<'_>, leave: Leave) {
         errors.required(effects, format!("must specify one of {}", known.join(", ")));
     }
     let timeout = hook.get("timeoutSeconds");
-    if timeout.opt_int().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
-        errors.invalid(timeout, "the timeout value must be between 1 and 30 seconds");
+    if timeout
+        .opt_int()
+        .is_some_and(|seconds| !(1..=30).contains(&seconds))
+    {
+        errors.invalid(
+            timeout,
+            "the timeout value must be between 1 and 30 seconds",
+        );
     }
     for selector in ["namespaceSelector", "objectSelector"] {
         if hook.has(selector) {
@@ -264,21 +274,101 @@ mod tests {
             "namespaceSelector":{},"objectSelector":{},"reinvocationPolicy":"Never","admissionReviewVersions":["v1"],
             "rules":[{"operations":["CREATE"],"apiGroups":[""],"apiVersions":["v1"],"resources":["pods","pods/status"],"scope":"*"}],
             "matchConditions":[{"name":"x","expression":"true"}]}]}"#;
-        cases(&MUTATING_WEBHOOKS, good, &[
-            Case::create("webhooks 0 name", r#""a.b""#, &[r#"webhooks[0].name: Invalid value: "a.b": should be a domain with at least three segments separated by dots"#]),
-            Case::create("webhooks 0 sideEffects", "-", &["webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun"]),
-            Case::create("webhooks 0 sideEffects", r#""Some""#, &[r#"webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun""#]),
-            Case::create("webhooks 0 timeoutSeconds", "31", &["webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds"]),
-            Case::create("webhooks 0 admissionReviewVersions", "[]", &["webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1"]),
-            Case::create("webhooks 0 admissionReviewVersions 0", r#""v2""#, &[r#"webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1"#]),
-            Case::create("webhooks 0 rules 0 operations 0", r#""x""#, &[r#"webhooks[0].rules[0].operations[0]: Unsupported value: "x": supported values: "*", "CONNECT", "CREATE", "DELETE", "UPDATE""#]),
-            Case::create("webhooks 0 rules 0 apiGroups 1", r#""*""#, &[r#"webhooks[0].rules[0].apiGroups: Invalid value: ["","*"]: if '*' is present, must not specify other API groups"#]),
-            Case::create("webhooks 0 rules 0 resources 0", r#""pods/*""#, &[r#"webhooks[0].rules[0].resources[1]: Invalid value: "pods/status": if 'pods/*' is present, must not specify pods/status"#]),
-            Case::create("webhooks 0 rules 0 resources 0", r#""*/*""#, &[r#"webhooks[0].rules[0].resources: Invalid value: ["*/*","pods/status"]: if '*/*' is present, must not specify other resources"#]),
-            Case::create("webhooks 0 matchConditions 0 expression", r#"" ""#, &["webhooks[0].matchConditions[0].expression: Required value"]),
-            Case::create("webhooks 0 failurePolicy", r#""x""#, &[r#"webhooks[0].failurePolicy: Unsupported value: "x": supported values: "Fail", "Ignore""#]),
-            Case::create("webhooks 0 clientConfig", "{}", &["webhooks[0].clientConfig: Required value: exactly one of url or service is required"]),
-        ]);
+        cases(
+            &MUTATING_WEBHOOKS,
+            good,
+            &[
+                Case::create(
+                    "webhooks 0 name",
+                    r#""a.b""#,
+                    &[
+                        r#"webhooks[0].name: Invalid value: "a.b": should be a domain with at least three segments separated by dots"#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 sideEffects",
+                    "-",
+                    &[
+                        "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 sideEffects",
+                    r#""Some""#,
+                    &[
+                        r#"webhooks[0].sideEffects: Unsupported value: "Some": supported values: "None", "NoneOnDryRun""#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 timeoutSeconds",
+                    "31",
+                    &[
+                        "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 admissionReviewVersions",
+                    "[]",
+                    &[
+                        "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1",
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 admissionReviewVersions 0",
+                    r#""v2""#,
+                    &[
+                        r#"webhooks[0].admissionReviewVersions: Invalid value: ["v2"]: must include at least one of v1, v1beta1"#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 rules 0 operations 0",
+                    r#""x""#,
+                    &[
+                        r#"webhooks[0].rules[0].operations[0]: Unsupported value: "x": supported values: "*", "CONNECT", "CREATE", "DELETE", "UPDATE""#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 rules 0 apiGroups 1",
+                    r#""*""#,
+                    &[
+                        r#"webhooks[0].rules[0].apiGroups: Invalid value: ["","*"]: if '*' is present, must not specify other API groups"#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 rules 0 resources 0",
+                    r#""pods/*""#,
+                    &[
+                        r#"webhooks[0].rules[0].resources[1]: Invalid value: "pods/status": if 'pods/*' is present, must not specify pods/status"#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 rules 0 resources 0",
+                    r#""*/*""#,
+                    &[
+                        r#"webhooks[0].rules[0].resources: Invalid value: ["*/*","pods/status"]: if '*/*' is present, must not specify other resources"#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 matchConditions 0 expression",
+                    r#"" ""#,
+                    &["webhooks[0].matchConditions[0].expression: Required value"],
+                ),
+                Case::create(
+                    "webhooks 0 failurePolicy",
+                    r#""x""#,
+                    &[
+                        r#"webhooks[0].failurePolicy: Unsupported value: "x": supported values: "Fail", "Ignore""#,
+                    ],
+                ),
+                Case::create(
+                    "webhooks 0 clientConfig",
+                    "{}",
+                    &[
+                        "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+                    ],
+                ),
+            ],
+        );
         let named = r#"{"metadata":{"name":"a.static.k8s.io"}}"#;
         assert_eq!(warnings(&VALIDATING_WEBHOOKS, named, None).len(), 1);
     }

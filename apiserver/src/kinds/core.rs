@@ -14,8 +14,8 @@ pub mod service_account;
 use super::facts::Facts;
 
 /// What is particular about a resource of this group.
-pub fn facts(resource: &str) -> &'static Facts {
-    match resource {
+pub fn facts(resource: &str) -> Option<&'static Facts> {
+    Some(match resource {
         "configmaps" => &config::CONFIG_MAP,
         "endpoints" => &endpoints::ENDPOINTS,
         "events" => &event::LEGACY,
@@ -28,6 +28,6 @@ pub fn facts(resource: &str) -> &'static Facts {
         "secrets" => &config::SECRET,
         "serviceaccounts" => &service_account::SERVICE_ACCOUNT,
         "services" => &service::SERVICE,
-        _ => &Facts::PLAIN,
-    }
+        _ => return None,
+    })
 }

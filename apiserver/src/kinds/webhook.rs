@@ -41,7 +41,9 @@ fn parse(text: &str) -> Result<Url<'_>, String> {
     }
     let is_scheme = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_alphabetic())
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
     };
     let (scheme, rest) = match rest.split_once(':') {
         Some((scheme, after)) if is_scheme(scheme) => (scheme, after),
@@ -169,7 +171,9 @@ pub fn review_versions(errors: &mut Errors, list: At<'_>, needs_known: bool) {
 
 /// Whether a list of versions has one that is known.
 pub fn has_known_version(list: At<'_>) -> bool {
-    ["v1", "v1beta1"].iter().any(|version| list.contains(version))
+    ["v1", "v1beta1"]
+        .iter()
+        .any(|version| list.contains(version))
 }
 
 #[cfg(test)]
@@ -182,7 +186,10 @@ mod tests {
     fn configurations_are_judged_as_upstream_does() {
         for (config, want) in [
             (r#"{"url":"https://a.b/c"}"#, vec![]),
-            ("{}", vec!["Required value: exactly one of url or service is required"]),
+            (
+                "{}",
+                vec!["Required value: exactly one of url or service is required"],
+            ),
             (
                 r#"{"url":"http://u:p@a?x#y"}"#,
                 vec![
@@ -194,9 +201,14 @@ mod tests {
             ),
             (
                 r#"{"url":"https://a:b"}"#,
-                vec![r#"Required value: url must be a valid URL: parse "https://a:b": invalid port ":b" after host; desired format: https://host[/path]"#],
+                vec![
+                    r#"Required value: url must be a valid URL: parse "https://a:b": invalid port ":b" after host; desired format: https://host[/path]"#,
+                ],
             ),
-            (r#"{"service":{"name":"a","namespace":"b","port":443,"path":"/x/y/"}}"#, vec![]),
+            (
+                r#"{"service":{"name":"a","namespace":"b","port":443,"path":"/x/y/"}}"#,
+                vec![],
+            ),
             (
                 r#"{"service":{"name":"a","port":0,"path":"x//y"}}"#,
                 vec![

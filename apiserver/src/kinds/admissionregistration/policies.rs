@@ -15,8 +15,27 @@ const ANNOTATION_BYTES_MAX: usize = 5 * 1024;
 const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
 const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const RESERVED: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
-    "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 const POLICY: Facts = Facts {
@@ -184,7 +203,10 @@ fn one_validation(errors: &mut Errors, at: At<'_>) {
 fn mutating(errors: &mut Errors, new: At<'_>, keeps_conditions: bool) {
     let spec = new.get("spec");
     common(errors, spec, true, keeps_conditions);
-    errors.need(spec.get("mutations"), "mutations must contain at least one item");
+    errors.need(
+        spec.get("mutations"),
+        "mutations must contain at least one item",
+    );
     for mutation in spec.get("mutations").items() {
         one_mutation(errors, mutation);
     }
@@ -229,7 +251,10 @@ fn param_kind(errors: &mut Errors, at: At<'_>) {
         let text = api_version.str();
         let (group, version) = text.split_once('/').unwrap_or(("", text));
         if text.matches('/').count() > 1 {
-            errors.invalid(api_version, format!("unexpected GroupVersion string: {text}"));
+            errors.invalid(
+                api_version,
+                format!("unexpected GroupVersion string: {text}"),
+            );
         } else {
             let complaints = name::dns_1123_subdomain(group);
             if !group.is_empty() && !complaints.is_empty() {
@@ -285,7 +310,11 @@ fn mutating_operations(errors: &mut Errors, at: At<'_>) {
     for operation in rules.flat_map(|rule| rule.get("operations").items()) {
         if !MUTATING_OPERATIONS.contains(&operation.str()) {
             let known = &MUTATING_OPERATIONS;
-            errors.push(FieldError::not_supported(path.as_str(), operation.str(), known));
+            errors.push(FieldError::not_supported(
+                path.as_str(),
+                operation.str(),
+                known,
+            ));
         }
     }
 }
@@ -357,46 +386,158 @@ mod tests {
 
     #[test]
     fn wrong_policies_are_told() {
-        let good = format!(r#"{{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicy","metadata":{{"name":"a"}},"spec":{{
+        let good = format!(
+            r#"{{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicy","metadata":{{"name":"a"}},"spec":{{
             "failurePolicy":"Fail","paramKind":{{"apiVersion":"v1","kind":"ConfigMap"}},"matchConstraints":{CONSTRAINTS},
             "variables":[{{"name":"x","expression":"1"}}],"validations":[{{"expression":"true","message":"m","reason":"Invalid"}}],
-            "auditAnnotations":[{{"key":"k","valueExpression":"'v'"}}]}}}}"#);
-        cases(&VALIDATING_POLICY, &good, &[
-            Case::create("spec failurePolicy", "-", &["spec.failurePolicy: Required value"]),
-            Case::create("spec matchConstraints", "-", &["spec.matchConstraints: Required value"]),
-            Case::create("spec matchConstraints resourceRules", "[]", &["spec.matchConstraints.resourceRules: Required value"]),
-            Case::create("spec matchConstraints namespaceSelector", "-", &["spec.matchConstraints.namespaceSelector: Required value"]),
-            Case::create("spec paramKind apiVersion", r#""a/b/c""#, &[r#"spec.paramKind.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c"#]),
-            Case::create("spec variables 0 name", r#""for""#, &[r#"spec.variables[0].name: Invalid value: "for": must be a valid CEL identifier"#]),
-            Case::create("spec validations 0 expression", r#"" ""#, &["spec.validations[0].expression: Required value: expression is not specified"]),
-            Case::create("spec validations 0 reason", r#""x""#, &[r#"spec.validations[0].reason: Unsupported value: "x": supported values: "Forbidden", "Invalid", "RequestEntityTooLarge""#]),
-            Case::create("spec validations 0 message", "\"a\\nb\"", &[r#"spec.validations[0].message: Invalid value: "a\nb": must not contain line breaks"#]),
-            Case::create("spec auditAnnotations 1", r#"{"key":"k","valueExpression":"1"}"#, &[r#"spec.auditAnnotations[1].key: Duplicate value: "k""#]),
-        ]);
-        let good = format!(r#"{{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingAdmissionPolicy","metadata":{{"name":"a"}},"spec":{{
+            "auditAnnotations":[{{"key":"k","valueExpression":"'v'"}}]}}}}"#
+        );
+        cases(
+            &VALIDATING_POLICY,
+            &good,
+            &[
+                Case::create(
+                    "spec failurePolicy",
+                    "-",
+                    &["spec.failurePolicy: Required value"],
+                ),
+                Case::create(
+                    "spec matchConstraints",
+                    "-",
+                    &["spec.matchConstraints: Required value"],
+                ),
+                Case::create(
+                    "spec matchConstraints resourceRules",
+                    "[]",
+                    &["spec.matchConstraints.resourceRules: Required value"],
+                ),
+                Case::create(
+                    "spec matchConstraints namespaceSelector",
+                    "-",
+                    &["spec.matchConstraints.namespaceSelector: Required value"],
+                ),
+                Case::create(
+                    "spec paramKind apiVersion",
+                    r#""a/b/c""#,
+                    &[
+                        r#"spec.paramKind.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c"#,
+                    ],
+                ),
+                Case::create(
+                    "spec variables 0 name",
+                    r#""for""#,
+                    &[
+                        r#"spec.variables[0].name: Invalid value: "for": must be a valid CEL identifier"#,
+                    ],
+                ),
+                Case::create(
+                    "spec validations 0 expression",
+                    r#"" ""#,
+                    &[
+                        "spec.validations[0].expression: Required value: expression is not specified",
+                    ],
+                ),
+                Case::create(
+                    "spec validations 0 reason",
+                    r#""x""#,
+                    &[
+                        r#"spec.validations[0].reason: Unsupported value: "x": supported values: "Forbidden", "Invalid", "RequestEntityTooLarge""#,
+                    ],
+                ),
+                Case::create(
+                    "spec validations 0 message",
+                    "\"a\\nb\"",
+                    &[
+                        r#"spec.validations[0].message: Invalid value: "a\nb": must not contain line breaks"#,
+                    ],
+                ),
+                Case::create(
+                    "spec auditAnnotations 1",
+                    r#"{"key":"k","valueExpression":"1"}"#,
+                    &[r#"spec.auditAnnotations[1].key: Duplicate value: "k""#],
+                ),
+            ],
+        );
+        let good = format!(
+            r#"{{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingAdmissionPolicy","metadata":{{"name":"a"}},"spec":{{
             "failurePolicy":"Fail","matchConstraints":{CONSTRAINTS},"reinvocationPolicy":"Never",
-            "mutations":[{{"patchType":"JSONPatch","jsonPatch":{{"expression":"[]"}}}}]}}}}"#);
-        cases(&MUTATING_POLICY, &good, &[
-            Case::create("spec mutations", "[]", &["spec.mutations: Required value: mutations must contain at least one item"]),
-            Case::create("spec mutations 0 patchType", r#""x""#, &[r#"spec.mutations[0].patchType: Unsupported value: "x": supported values: "ApplyConfiguration", "JSONPatch""#]),
-            Case::create("spec mutations 0 applyConfiguration", r#"{"expression":"1"}"#, &[r#"spec.mutations[0].applyConfiguration: Invalid value: "{applyConfiguration}": must not be specified when patchType is JSONPatch"#]),
-            Case::create("spec matchConstraints resourceRules 0 operations 0", r#""DELETE""#, &[r#"spec.matchConstraints.resourceRules.operations: Unsupported value: "DELETE": supported values: "*", "CONNECT", "CREATE", "UPDATE""#]),
-        ]);
+            "mutations":[{{"patchType":"JSONPatch","jsonPatch":{{"expression":"[]"}}}}]}}}}"#
+        );
+        cases(
+            &MUTATING_POLICY,
+            &good,
+            &[
+                Case::create(
+                    "spec mutations",
+                    "[]",
+                    &["spec.mutations: Required value: mutations must contain at least one item"],
+                ),
+                Case::create(
+                    "spec mutations 0 patchType",
+                    r#""x""#,
+                    &[
+                        r#"spec.mutations[0].patchType: Unsupported value: "x": supported values: "ApplyConfiguration", "JSONPatch""#,
+                    ],
+                ),
+                Case::create(
+                    "spec mutations 0 applyConfiguration",
+                    r#"{"expression":"1"}"#,
+                    &[
+                        r#"spec.mutations[0].applyConfiguration: Invalid value: "{applyConfiguration}": must not be specified when patchType is JSONPatch"#,
+                    ],
+                ),
+                Case::create(
+                    "spec matchConstraints resourceRules 0 operations 0",
+                    r#""DELETE""#,
+                    &[
+                        r#"spec.matchConstraints.resourceRules.operations: Unsupported value: "DELETE": supported values: "*", "CONNECT", "CREATE", "UPDATE""#,
+                    ],
+                ),
+            ],
+        );
     }
 
     #[test]
     fn wrong_bindings_are_told() {
         let good = r#"{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicyBinding","metadata":{"name":"a"},
             "spec":{"policyName":"p","paramRef":{"name":"n","parameterNotFoundAction":"Deny"},"validationActions":["Deny"]}}"#;
-        cases(&VALIDATING_BINDING, good, &[
-            Case::create("spec policyName", r#""""#, &["spec.policyName: Required value"]),
-            Case::create("spec paramRef selector", "{}", &[
-                "spec.paramRef.name: Forbidden: name and selector are mutually exclusive",
-                "spec.paramRef.selector: Forbidden: name and selector are mutually exclusive",
-            ]),
-            Case::create("spec paramRef parameterNotFoundAction", "-", &["spec.paramRef.parameterNotFoundAction: Required value"]),
-            Case::create("spec validationActions", "[]", &["spec.validationActions: Required value: at least one validation action is required"]),
-            Case::create("spec validationActions 1", r#""Warn""#, &[r#"spec.validationActions: Invalid value: ["Deny","Warn"]: must not contain both Deny and Warn…"#]),
-        ]);
+        cases(
+            &VALIDATING_BINDING,
+            good,
+            &[
+                Case::create(
+                    "spec policyName",
+                    r#""""#,
+                    &["spec.policyName: Required value"],
+                ),
+                Case::create(
+                    "spec paramRef selector",
+                    "{}",
+                    &[
+                        "spec.paramRef.name: Forbidden: name and selector are mutually exclusive",
+                        "spec.paramRef.selector: Forbidden: name and selector are mutually exclusive",
+                    ],
+                ),
+                Case::create(
+                    "spec paramRef parameterNotFoundAction",
+                    "-",
+                    &["spec.paramRef.parameterNotFoundAction: Required value"],
+                ),
+                Case::create(
+                    "spec validationActions",
+                    "[]",
+                    &[
+                        "spec.validationActions: Required value: at least one validation action is required",
+                    ],
+                ),
+                Case::create(
+                    "spec validationActions 1",
+                    r#""Warn""#,
+                    &[
+                        r#"spec.validationActions: Invalid value: ["Deny","Warn"]: must not contain both Deny and Warn…"#,
+                    ],
+                ),
+            ],
+        );
     }
 }

@@ -10,11 +10,12 @@ use api::name;
 use crate::kinds::facts::{Facts, Raw, Rule, Status, label, remove_path, subdomain};
 use crate::kinds::ip::{cidr_warnings, legacy_cidr};
 use crate::kinds::lists::{same_texts, texts};
-use crate::validation::pod::{resources, scheduling};
+use crate::validation::pod::resources;
 use crate::validation::{At, Errors};
 
 const ONE_SOURCE: &str = "exactly one reference subfield must be non-nil";
 const AVOID_PODS: &str = "scheduler.alpha.kubernetes.io/preferAvoidPods";
+const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 const TAINTS: &str = "scheduler.alpha.kubernetes.io/taints";
 
 /// What is particular about nodes.
@@ -132,7 +133,7 @@ fn each_taint(errors: &mut Errors, list: At<'_>) {
         if !complaints.is_empty() {
             errors.invalid(value, complaints.join(";"));
         }
-        scheduling::taint_effect(errors, effect);
+        errors.need_one_of(effect, &EFFECTS);
         if !seen.insert((effect.str(), key.str())) {
             let shown = format!(
                 r#"{{"Key":{:?},"Value":{:?},"Effect":{:?},"TimeAdded":null}}"#,
