@@ -26,6 +26,8 @@ pub mod scheduling;
 pub mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod webhook;
 
 use crate::registry::Strategy;

@@ -216,6 +216,7 @@ mod tests {
                     "Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
                     r#"Invalid value: "x//y": must start with a '/'"#,
                     r#"Invalid value: "x//y": segment[0] may not be empty"#,
+                    r#"Invalid value: "x//y": segment[1] may not be empty"#,
                 ],
             ),
         ] {
