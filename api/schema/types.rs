@@ -76,7 +76,7 @@ fn parse(text: &str) -> Tables<'_> {
         let words: Vec<&str> = text.split_whitespace().collect();
         match words[..] {
             ["package", go, prefix, message] => (package, openapi, proto) = (go, prefix, message),
-            ["enum", name, ref values @ ..] => {
+            ["enum", name, ref values @ ..] if !text.starts_with(' ') => {
                 let values: Vec<&str> = values.iter().map(|v| v.trim_matches('"')).collect();
                 tables
                     .enums

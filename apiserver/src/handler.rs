@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use crate::authentication::Credentials;
+use crate::authentication::{Credentials, impersonation};
 use crate::authorization::Attributes;
 use crate::endpoints::{paths, resource};
 use crate::instance::Api;
@@ -59,7 +59,7 @@ async fn answer(
 ) -> Outcome<Reply> {
     let deadline = Instant::now() + time_allowed(query, info);
     let user = authenticate(api, peer, parts, info).await?;
-    authorize(api, &user, info, query).await?;
+    let user = authorize(api, user, parts, info, query).await?;
     let body = if matches!(parts.method, Method::GET | Method::HEAD) {
         Vec::new()
     } else {
@@ -109,13 +109,20 @@ async fn authenticate(api: &Api, peer: &Peer, parts: &Parts, info: &RequestInfo)
     }
 }
 
-async fn authorize(api: &Api, user: &User, info: &RequestInfo, query: &Query) -> Outcome<()> {
+/// Whom the request counts as, once it may: whoever asks, or whom they act as.
+async fn authorize(
+    api: &Api,
+    user: User,
+    parts: &Parts,
+    info: &RequestInfo,
+    query: &Query,
+) -> Outcome<User> {
     let selects = matches!(&*info.verb, "list" | "watch" | "deletecollection");
     let fields = selects.then(|| FieldSelector::parse(query.text("fieldSelector")).ok());
     let labels = selects.then(|| LabelSelector::parse(query.text("labelSelector")).ok());
     let (fields, labels) = (fields.flatten(), labels.flatten());
-    let wanted = Attributes {
-        user,
+    let mut wanted = Attributes {
+        user: &user,
         verb: &info.verb,
         is_resource: info.is_resource,
         group: &info.group,
@@ -128,7 +135,19 @@ async fn authorize(api: &Api, user: &User, info: &RequestInfo, query: &Query) ->
         field_selector: fields.as_ref(),
         label_selector: labels.as_ref(),
     };
-    Ok(api.authorizer.require(&wanted).await?)
+    let acts_as = if impersonation::is_wanted(&parts.headers) {
+        impersonation::wanted(&mut parts.headers.clone())?
+    } else {
+        None
+    };
+    let Some(acts_as) = acts_as else {
+        api.authorizer.require(&wanted).await?;
+        return Ok(user);
+    };
+    let acting = impersonation::impersonate(&api.authorizer, &acts_as, &wanted).await?;
+    wanted.user = &acting.user;
+    api.authorizer.require(&wanted).await?;
+    Ok(acting.user)
 }
 
 /// A body of bounded size.

@@ -20,6 +20,7 @@ use crate::bootstrap;
 use crate::catalog::Catalog;
 use crate::discovery::{Addresses, Build};
 use crate::leases::Leases;
+use crate::openapi::OpenApi;
 use crate::registry::{Outcome, Registry};
 use crate::service_account_tokens::Issuer;
 use crate::storage::{Along, Lookup, Objects, Storage};
@@ -50,8 +51,12 @@ pub struct Api {
     pub authorizer: Authorizer,
     /// Issues tokens of service accounts.
     pub issuer: Option<Arc<Issuer>>,
+    /// Finds objects that another server may have written a moment ago.
+    pub lookup: Lookup,
     /// What discovery tells.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
+    /// The documents of OpenAPI.
+    pub openapi: OpenApi,
     /// Where clients reach the server.
     pub addresses: Addresses,
     /// What was built.
@@ -93,6 +98,7 @@ impl Api {
                 Mode::Rbac(Arc::new(Rbac::new(storage.clone()))),
             ]
         };
+        let catalog = Arc::new(Catalog::builtin());
         let api = Arc::new(Self {
             registry,
             storage,
@@ -104,7 +110,9 @@ impl Api {
             authenticator: Authenticator::new(parts.authentication, &lookup, seams),
             authorizer: Authorizer::new(modes),
             issuer: parts.issuer,
-            catalog: Catalog::builtin(),
+            lookup,
+            openapi: OpenApi::new(catalog.clone(), Vec::new()),
+            catalog,
             addresses: parts.addresses,
             build: parts.build,
             is_bootstrapped: AtomicBool::new(false),

@@ -88,18 +88,24 @@ pub fn object(code: u16, doc: &Doc, schema: &Type, form: Form) -> Reply {
 
 /// A response of bytes in the encoding of a form, compressed where that pays.
 pub fn bytes(code: u16, body: impl Into<Bytes>, form: Form) -> Reply {
-    let mut body = body.into();
-    let is_gzip = form.is_gzip && body.len() >= GZIP_MIN;
-    if is_gzip {
-        body = gzip(&body);
-    }
-    let mut reply = raw(code, media_type(form.encoding), body);
-    if is_gzip {
-        let headers = reply.headers_mut();
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-    }
-    reply
+    let reply = raw(code, media_type(form.encoding), body.into());
+    compressed(reply, form.is_gzip)
+}
+
+/// A response, compressed where that pays and the client takes it.
+pub fn compressed(reply: Reply, is_gzip: bool) -> Reply {
+    let (mut head, body) = reply.into_parts();
+    let body = match body {
+        Body::Whole(Some(bytes)) if is_gzip && bytes.len() >= GZIP_MIN => {
+            head.headers
+                .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            head.headers
+                .append(VARY, HeaderValue::from_static("Accept-Encoding"));
+            Body::from(gzip(&bytes))
+        }
+        body => body,
+    };
+    Response::from_parts(head, body)
 }
 
 /// A response of bytes.

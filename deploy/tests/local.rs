@@ -149,6 +149,7 @@ fn options(dir: &Path) -> Options {
         data: dir.join("cluster"),
         port_base: Some(port_base()),
         insecure: Some(true),
+        store_only: Some(true),
         ..Options::default()
     }
 }

@@ -25,6 +25,13 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 /// From so many checks on, permission for all is asked for first.
 const MANY: usize = 4;
 
+/// Whether a request acts as somebody else.
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .any(|name| name.as_str().starts_with("impersonate-"))
+}
+
 /// Whom a request wants to be, and takes the headers that say so away.
 ///
 /// # Errors

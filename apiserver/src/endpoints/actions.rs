@@ -6,7 +6,7 @@ use api::doc::{Doc, New};
 use api::schema;
 use api::status::Status;
 
-use super::write;
+use super::{eviction, write};
 use crate::instance::Api;
 use crate::registry::object::Expected;
 use crate::registry::write::Change;
@@ -20,13 +20,19 @@ use crate::respond::{self, Form, Reply, success};
 /// Whatever stands against it.
 pub async fn answer(_api: &Arc<Api>, call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
     match (call.row.resource.name, &*call.info.subresource) {
+        ("pods", "eviction") => eviction::evict(call, body, form).await,
         ("pods", "binding") => bind(call, body, form).await,
+        ("serviceaccounts", "token") => token(call, body, form).await,
         (_, name) => Err(Status::method_not_supported(call.of(), name).into()),
     }
 }
 
 /// Gives a pod its node.
-async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
+///
+/// # Errors
+///
+/// If the pod has one, or is not to have one.
+pub async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
     let schema = schema::kind("", "v1", "Binding");
     let schema = schema.ok_or_else(|| Status::internal("Binding has no schema"))?;
     let expected = Expected {
@@ -61,6 +67,33 @@ async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
     let doc = success("", "", "", "");
     let schema = respond::status_schema().unwrap_or(schema);
     Ok(respond::object(201, &doc, schema, form))
+}
+
+/// Issues a token of a service account.
+async fn token(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
+    let api = call.api;
+    let issuer = api.issuer.as_ref();
+    let issuer = issuer.ok_or_else(|| Status::unavailable("this server issues no tokens"))?;
+    let schema = schema::kind("authentication.k8s.io", "v1", "TokenRequest");
+    let schema = schema.ok_or_else(|| Status::internal("TokenRequest has no schema"))?;
+    let expected = Expected {
+        api_version: "authentication.k8s.io/v1",
+        kind: "TokenRequest",
+        schema,
+    };
+    let encoding = write::body_encoding(call.headers)?;
+    let mut request = call.decode(body, encoding, &expected)?;
+    let account = call.current().await?.doc();
+    let now = api.seams.clock.wall();
+    issuer.prepare(&mut request, &account, now)?;
+    let bound = issuer.bound(&request, &api.lookup).await?;
+    let issued = issuer.issue(request, &bound, now, &*api.seams.rng)?;
+    for warning in issued.warnings {
+        call.warn(warning);
+    }
+    let mut review = issued.review;
+    crate::registry::object::canonical(&mut review, schema)?;
+    Ok(respond::object(201, &review, schema, form))
 }
 
 struct Bind {

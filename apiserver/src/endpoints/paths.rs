@@ -50,10 +50,36 @@ pub async fn answer(
     if let Some(document) = discovery::respond(&api.catalog, &api.addresses, &ask) {
         return send(api, document);
     }
+    if path.starts_with("/openapi/")
+        && let Some(reply) = openapi(api, parts, &ask).await
+    {
+        return reply;
+    }
     if path == "/" {
         return send(api, index());
     }
     respond::raw(404, "text/plain; charset=utf-8", "404 page not found\n")
+}
+
+/// A document of OpenAPI: built by whoever asks first, which takes a while.
+async fn openapi(api: &Arc<Api>, parts: &Parts, ask: &Ask<'_>) -> Option<Reply> {
+    let (building, uri, headers) = (api.clone(), parts.uri.clone(), parts.headers.clone());
+    let (pretty, client) = (ask.pretty, ask.client);
+    let built = api.tasks.blocking(move || {
+        let if_none_match = headers.get(http::header::IF_NONE_MATCH);
+        let if_none_match = if_none_match.and_then(|value| value.to_str().ok());
+        building.openapi.respond(&Ask {
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            accept: accept_of(&headers),
+            if_none_match: if_none_match.unwrap_or_default(),
+            pretty,
+            client,
+        })
+    });
+    let document = built.await?;
+    let is_gzip = respond::takes_gzip(&parts.headers);
+    Some(respond::compressed(send(api, document), is_gzip))
 }
 
 /// The paths that there are.

@@ -316,3 +316,6 @@ pub(crate) fn at_most_all(errors: &mut Errors, at: At<'_>) {
         errors.invalid(at, "must not be greater than 100%");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,3 +16,6 @@ pub(crate) fn facts(resource: &str) -> Option<&'static Facts> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ mod qos;
 
 use api::doc::{Doc, Id, New};
 use api::field::FieldError;
-use api::name;
+use api::{gates, name};
 
 use super::facts::{items_at, keep};
 use crate::registry::strategy::{Cx, Strategy};
@@ -255,16 +255,21 @@ fn drop_disabled_of(new: &mut Doc, path: &[&'static str], old: Option<&Doc>) {
             gone.extend(at.node().map(|node| (node.id(), field)));
         }
     };
-    if !has(&|spec| spec.has("schedulingGroup")) {
+    let is_off = |gate| !gates::is_on(gate);
+    if is_off("GenericWorkload") && !has(&|spec| spec.has("schedulingGroup")) {
         drop(now, "schedulingGroup");
     }
-    if !has(&|spec| walk::all_containers(spec).any(has_stop_signal)) {
+    let signals = |spec: At<'_>| walk::all_containers(spec).any(has_stop_signal);
+    if is_off("ContainerStopSignals") && !has(&signals) {
         for container in walk::all_containers(now) {
             drop(container.get("lifecycle"), "stopSignal");
         }
     }
-    for source in ["clusterTrustBundle", "podCertificate"] {
-        if !has(&|spec| projections(spec).any(|at| at.has(source))) {
+    for (gate, source) in [
+        ("ClusterTrustBundleProjection", "clusterTrustBundle"),
+        ("PodCertificateRequest", "podCertificate"),
+    ] {
+        if is_off(gate) && !has(&|spec| projections(spec).any(|at| at.has(source))) {
             for projection in projections(now) {
                 drop(projection, source);
             }

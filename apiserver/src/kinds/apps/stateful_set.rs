@@ -1,6 +1,7 @@
 //! StatefulSets.
 
 use api::doc::{Doc, Id};
+use api::gates;
 
 use super::{
     NO_MATCH, TEMPLATE, WORKLOAD, at_most_all, available, collisions, counters, int_or_percent,
@@ -52,8 +53,8 @@ pub(super) static STATEFUL_SET: Facts = Facts {
 
 fn prepare(new: &mut Doc, old: Option<&Doc>) {
     prepare_template(new, &TEMPLATE, old);
-    // Its feature is off.
-    if !old.is_some_and(|old| At::root(old).path(&MAX_UNAVAILABLE).is_set()) {
+    let has_it = |doc: &Doc| At::root(doc).path(&MAX_UNAVAILABLE).is_set();
+    if !gates::is_on("MaxUnavailableStatefulSet") && !old.is_some_and(has_it) {
         remove_path(new, &MAX_UNAVAILABLE);
     }
     let claims: Vec<Id> = items_at(new, &CLAIMS);
