@@ -1,5 +1,6 @@
 //! A whole API server for tests, over a store of one member in this process: requests in, responses
 //! out, without connections, authentication and authorization.
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
