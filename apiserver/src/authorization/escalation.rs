@@ -1,6 +1,9 @@
 //! Nobody grants what they may not do themselves: whoever writes roles or bindings needs all that
 //! these grant, or the verbs `escalate` or `bind`.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use api::doc::Doc;
