@@ -3,6 +3,7 @@
 //! Most are [`Facts`]: what a kind resets, what counts its generation, which functions judge it.
 
 pub mod admissionregistration;
+pub mod apiextensions;
 pub mod apiregistration;
 pub(crate) mod apps;
 pub mod autoscaling;
@@ -50,6 +51,7 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
 fn facts_of(group: &str, resource: &str) -> &'static Facts {
     match (group, resource) {
         ("admissionregistration.k8s.io", resource) => admissionregistration::facts(resource),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &apiextensions::DEFINITION,
         ("apiregistration.k8s.io", "apiservices") => &apiregistration::API_SERVICE,
         ("autoscaling", "horizontalpodautoscalers") => &autoscaling::AUTOSCALER,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::REQUEST,
