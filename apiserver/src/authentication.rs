@@ -4,7 +4,7 @@
 //!
 //! - [`certificate`]: client certificates; [`front_proxy`]: headers of the front proxy
 //! - [`bearer`]: the token of a request, and the cache of what tokens turned out to be
-//! - [`static_tokens`], [`service_account`], [`bootstrap`]: kinds of tokens
+//! - [`static_tokens`], [`service_account`], [`bootstrap`], [`oidc`], [`webhook`]: kinds of tokens
 //! - [`jwt`]: what service accounts and OIDC have in common
 //! - [`impersonation`]: asking in another's name
 
@@ -14,10 +14,12 @@ pub mod certificate;
 pub mod front_proxy;
 pub mod impersonation;
 pub mod jwt;
+pub mod oidc;
 pub mod service_account;
 pub mod static_tokens;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +107,10 @@ pub struct Config {
     pub service_account_keys: Option<Arc<KeySet>>,
     /// Whether tokens by which nodes join count.
     pub bootstrap_tokens: bool,
+    /// Identity providers; somebody must [start](oidc::Provider::start) them.
+    pub oidc: Vec<Arc<oidc::Provider>>,
+    /// A server that knows further tokens: [`webhook::webhook`].
+    pub webhook: Option<Arc<dyn TokenCheck>>,
     /// Where nobody in particular may ask.
     pub anonymous: Anonymous,
     /// How long a good token is believed without another look.
@@ -124,6 +130,8 @@ impl Default for Config {
             service_account_issuers: Vec::new(),
             service_account_keys: None,
             bootstrap_tokens: false,
+            oidc: Vec::new(),
+            webhook: None,
             anonymous: Anonymous::Everywhere,
             success_ttl: Duration::from_secs(10),
             failure_ttl: Duration::ZERO,
@@ -271,6 +279,11 @@ fn token_kinds(config: &Config, lookup: &Lookup, seams: &Seams) -> Vec<Arc<dyn T
         };
         kinds.push(bearer::unaware(audiences, Arc::new(check)));
     }
+    if !config.oidc.is_empty() {
+        let check = oidc::Providers(config.oidc.clone());
+        kinds.push(bearer::unaware(audiences, Arc::new(check)));
+    }
+    kinds.extend(config.webhook.clone());
     kinds
 }
 

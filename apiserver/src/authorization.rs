@@ -4,6 +4,7 @@
 //! - [`rbac`]: roles and bindings; [`rules`]: what roles consist of
 //! - [`escalation`]: nobody grants what they may not do themselves
 //! - [`node`]: nodes reach what runs on them
+//! - [`webhook`]: an authorizer elsewhere
 //! - [`bootstrap_policy`]: the roles and bindings that every cluster has
 
 pub mod bootstrap_policy;
@@ -13,6 +14,7 @@ pub mod rbac;
 pub mod rules;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::user::{MASTERS, User};
 use node::NodeAuthorizer;
 use rbac::Rbac;
 use rules::Rule;
+use webhook::Webhook;
 
 /// What somebody wants to do.
 #[derive(Debug, Clone)]
@@ -124,6 +127,8 @@ pub enum Mode {
     Node(Arc<NodeAuthorizer>),
     /// Roles and bindings.
     Rbac(Arc<Rbac>),
+    /// An authorizer elsewhere.
+    Webhook(Arc<Webhook>),
 }
 
 /// What a user may do, as far as it is known.
@@ -195,6 +200,7 @@ impl Authorizer {
                 },
                 Mode::Node(_) => node::rules_for(user),
                 Mode::Rbac(rbac) => rbac.rules_for(user, namespace),
+                Mode::Webhook(_) => webhook::rules_for(),
             };
             all.rules.extend(of.rules);
             all.errors.extend(of.errors);
@@ -218,6 +224,7 @@ impl Mode {
             Self::AlwaysAllow => Decision::Allow(Cow::Borrowed("")),
             Self::Node(node) => node.authorize(attributes),
             Self::Rbac(rbac) => rbac.authorize(attributes),
+            Self::Webhook(webhook) => webhook.authorize(attributes).await,
         }
     }
 }

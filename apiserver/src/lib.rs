@@ -18,6 +18,7 @@
 //!   [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
 //!   [`admission`]
+//! - [`outbound`]: requests to others
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
@@ -38,6 +39,7 @@ pub mod kinds;
 pub mod leases;
 pub mod negotiate;
 pub mod openapi;
+pub mod outbound;
 pub mod registry;
 pub mod request;
 pub mod respond;

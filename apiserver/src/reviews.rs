@@ -15,7 +15,6 @@ pub use access::{local_subject_access, self_subject_access, subject_access};
 use crate::authentication::jwt::texts;
 use crate::authentication::{Authenticator, common};
 use crate::authorization::Authorizer;
-use crate::authorization::rules::Rule;
 use crate::user::User;
 
 /// An empty status in place of what the question has there.
@@ -125,17 +124,15 @@ pub fn self_subject_rules(
         r#"{"kind":"SelfSubjectRulesReview","apiVersion":"authorization.k8s.io/v1","metadata":{},"spec":{},"status":{}}"#,
     );
     let status = new_status(&mut answer);
-    let of_resources: fn(&Rule) -> [(&'static str, &[String]); 4] = |rule| {
-        [
+    let list = answer.set(status, "resourceRules", New::List);
+    for rule in known.rules.iter().filter(|rule| !rule.resources.is_empty()) {
+        let lists: [(&str, &[String]); 4] = [
             ("verbs", &rule.verbs),
             ("apiGroups", &rule.groups),
             ("resources", &rule.resources),
             ("resourceNames", &rule.names),
-        ]
-    };
-    let list = answer.set(status, "resourceRules", New::List);
-    for rule in known.rules.iter().filter(|rule| !rule.resources.is_empty()) {
-        push_rule(&mut answer, list, &of_resources(rule));
+        ];
+        push_rule(&mut answer, list, &lists);
     }
     let list = answer.set(status, "nonResourceRules", New::List);
     for rule in known.rules.iter().filter(|rule| !rule.paths.is_empty()) {

@@ -221,9 +221,7 @@ impl Cache {
         seams: &Seams,
     ) -> Self {
         let mut salt = [0; 32];
-        for chunk in salt.chunks_exact_mut(8) {
-            chunk.copy_from_slice(&seams.rng.next_u64().to_ne_bytes());
-        }
+        seams.rng.fill(&mut salt);
         Self {
             kind,
             keeps_errors,

@@ -212,3 +212,74 @@ pub fn describe(atoms: Vec<Rule>) -> String {
     }
     lines.into_iter().collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `VERBS GROUPS RESOURCES [NAMES]` or `VERBS path PATHS`, lists with commas.
+    fn rule(text: &str) -> Rule {
+        let words: Vec<Vec<String>> = text
+            .split(' ')
+            .map(|word| word.split(',').map(str::to_string).collect())
+            .collect();
+        let at = |index: usize| words.get(index).cloned().unwrap_or_default();
+        match at(1) == ["path"] {
+            true => Rule {
+                verbs: at(0),
+                paths: at(2),
+                ..Rule::default()
+            },
+            false => Rule {
+                verbs: at(0),
+                groups: at(1),
+                resources: at(2),
+                names: at(3),
+                ..Rule::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_covers_what() {
+        for (owned, wanted, is_covered) in [
+            ("get,list apps pods", "get apps pods", true),
+            ("get apps pods", "get,list apps pods", false),
+            ("* apps pods", "get apps pods", true),
+            ("* apps pods", "* apps pods", true),
+            ("get apps pods", "* apps pods", false),
+            ("get * pods", "get apps pods", true),
+            ("get apps pods", "get * pods", false),
+            ("get apps *", "get apps pods/log", true),
+            ("get apps */log", "get apps pods/log", true),
+            ("get apps */log", "get apps pods", false),
+            ("get apps pods", "get apps pods/log", false),
+            ("get apps pods", "get apps */log", false),
+            ("get apps pods", "get apps pods x", true),
+            ("get apps pods x", "get apps pods", false),
+            ("get apps pods x", "get apps pods x,y", false),
+            ("get apps pods x,y", "get apps pods y", true),
+            ("get path /a/*", "get path /a/b", true),
+            ("get path /a/*", "get path /a", false),
+            ("get path *", "get path /a/*", true),
+            ("get path /a", "get path /a/*", false),
+            ("get path /a", "post path /a", false),
+            ("* * *", "get path /a", false),
+        ] {
+            let missing = missing(&[rule(owned)], &[rule(wanted)]);
+            assert_eq!(missing.is_empty(), is_covered, "{owned} : {wanted}");
+        }
+    }
+
+    /// Several rules together cover what none of them does alone.
+    #[test]
+    fn rules_add_up() {
+        let owned = [rule("get apps pods"), rule("list apps pods,secrets")];
+        assert!(missing(&owned, &[rule("get,list apps pods")]).is_empty());
+        let lacks = missing(&owned, &[rule("get,list apps pods,secrets x")]);
+        assert_eq!(
+            describe(lacks),
+            r#"{APIGroups:["apps"], Resources:["secrets"], ResourceNames:["x"], Verbs:["get"]}"#
+        );
+    }
+}

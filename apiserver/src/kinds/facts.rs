@@ -35,6 +35,8 @@ pub enum Generation {
 
 /// Paths of fields.
 pub type Paths = &'static [&'static [&'static str]];
+/// What is wrong with a text.
+pub type Rule = fn(&str) -> Vec<String>;
 /// Judges an object.
 pub type Check = fn(&Cx<'_>, At<'_>, &mut Errors);
 /// Judges a change: the new object, the old one.
@@ -218,18 +220,6 @@ pub fn items_at(doc: &Doc, path: &[&str]) -> Vec<Id> {
         .collect()
 }
 
-/// Runs checks whose errors are told of another path than where the values stand.
-pub fn as_if_at(errors: &mut Errors, from: &str, to: &str, checks: impl FnOnce(&mut Errors)) {
-    let mut found = Errors::default();
-    checks(&mut found);
-    for mut error in found.into_vec() {
-        if let Some(rest) = error.field.strip_prefix(from) {
-            error.field = format!("{to}{rest}");
-        }
-        errors.push(error);
-    }
-}
-
 /// Names that are a segment of a path.
 pub fn path_segment(value: &str, _is_prefix: bool) -> Vec<String> {
     name::path_segment(value)
@@ -249,9 +239,6 @@ pub fn subdomain(value: &str) -> Vec<String> {
 pub fn label(value: &str) -> Vec<String> {
     dns_label(value, false)
 }
-
-/// What upstream says of a quantity or number that is not above 0.
-pub const NOT_POSITIVE: &str = "must be greater than zero";
 
 /// A value as Go would show it, where that is not its JSON.
 pub struct Raw(pub String);

@@ -11,7 +11,7 @@ use api::field::FieldError;
 use api::name;
 use api::values::ip;
 
-use crate::kinds::facts::{Facts, Raw, Status, as_if_at, port_number_or_name};
+use crate::kinds::facts::{Facts, Raw, Status, port_number_or_name};
 use crate::kinds::ip::{cidr_complaint, endpoint_ip, legacy_ip};
 use crate::kinds::lists::texts;
 use crate::registry::strategy::dns_label;
@@ -322,7 +322,7 @@ fn distinct_ports(errors: &mut Errors, spec: At<'_>) {
 fn source_ranges(errors: &mut Errors, new: At<'_>, old: Option<At<'_>>) {
     let is_balanced = new.get("spec").is_type("LoadBalancer");
     if !ranges(new).is_empty() {
-        as_if_at(errors, "spec.l", "spec.L", |errors| {
+        errors.renamed("spec.l", "spec.L", |errors| {
             if !is_balanced {
                 errors.forbidden(ranges(new), ONLY_BALANCED);
             }

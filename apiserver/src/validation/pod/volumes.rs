@@ -110,6 +110,17 @@ pub(crate) fn validate<'d>(
     good
 }
 
+/// Judges one source by the field that it stands in: other kinds have volumes, too.
+pub(crate) fn source_of(errors: &mut Errors, field: &str, at: At<'_>) {
+    let options = Options::default();
+    for source in SOURCES.iter().filter(|source| source.field == field) {
+        for field in source.required {
+            errors.need(at.get(field), "");
+        }
+        (source.check)(errors, at, &options);
+    }
+}
+
 /// Whether a pod of this name makes a claim of that name.
 fn makes_claim(list: At<'_>, pod: &str, claim: &str) -> bool {
     let made = claim
