@@ -146,7 +146,7 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             Some(Arc::new(Issuer::new(settings, signing, others)))
         }
     };
-    let client_ca = match &config.client_ca_file {
+    let client_ca = match &config.api_client_ca_file {
         None => None,
         Some(path) => Some(Arc::new(
             Trust::new(&read(path)?).map_err(|why| wrong(path, why))?,

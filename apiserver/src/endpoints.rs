@@ -3,11 +3,12 @@
 //! - [`resource`]: finds the resource, settles the encoding, and hands on to a verb
 //! - [`get`], [`list`], [`watch`](mod@watch): the verbs that read, with [`selection`] and [`mod@shape`]
 //! - [`write`](mod@write): the verbs that write, in front of the registry
-//! - [`subresource`] and [`actions`]: parts of objects, and what can be done to them
+//! - [`subresource`], [`actions`] and [`eviction`]: parts of objects, and what can be done to them
 //! - [`virtual_kinds`]: kinds that are asked, not stored
 //! - [`paths`]: everything that is no resource
 
 pub mod actions;
+pub mod eviction;
 pub mod get;
 pub mod list;
 pub mod paths;

@@ -12,6 +12,7 @@ use seams::{Seams, Tasks};
 
 use crate::admission::Admission;
 use crate::authentication::{self, Authenticator};
+use crate::authorization::escalation::Escalation;
 use crate::authorization::node::NodeAuthorizer;
 use crate::authorization::rbac::Rbac;
 use crate::authorization::{Authorizer, Mode};
@@ -87,25 +88,29 @@ impl Api {
             objects: storage.clone(),
             catch_up: Some(storage.clone()),
         };
+        let rbac = Arc::new(Rbac::new(storage.clone()));
         let modes = if parts.allows_everything {
             vec![Mode::AlwaysAllow]
         } else {
             vec![
                 Mode::Node(Arc::new(NodeAuthorizer::new(storage.clone()))),
-                Mode::Rbac(Arc::new(Rbac::new(storage.clone()))),
+                Mode::Rbac(rbac.clone()),
             ]
         };
+        let authorizer = Authorizer::new(modes);
+        let escalation = Escalation::new(authorizer.clone(), rbac);
         let catalog = Arc::new(Catalog::builtin());
         let api = Arc::new(Self {
             registry,
             storage,
-            admission: Admission::default(),
+            // Before others may judge it, an object must not grant too much.
+            admission: Admission::new(vec![Box::new(escalation)]),
             leases: Leases::new(store),
             seams: seams.clone(),
             name: parts.name,
             tasks: tasks.clone(),
             authenticator: Authenticator::new(parts.authentication, &lookup, seams),
-            authorizer: Authorizer::new(modes),
+            authorizer,
             issuer: parts.issuer,
             lookup,
             openapi: OpenApi::new(catalog.clone(), Vec::new()),

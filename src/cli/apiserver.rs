@@ -101,7 +101,7 @@ struct ApiFlags {
     tls_private_key_file: Option<String>,
     /// The authorities of client certificates
     #[arg(long, value_name = "FILE", help_heading = "API")]
-    client_ca_file: Option<String>,
+    api_client_ca_file: Option<String>,
     /// The key that signs tokens of service accounts
     #[arg(long, value_name = "FILE", help_heading = "API")]
     service_account_key_file: Option<String>,

@@ -1,16 +1,22 @@
 //! Nobody grants what they may not do themselves: whoever writes roles or bindings needs all that
 //! these grant, or the verbs `escalate` or `bind`.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use api::doc::Doc;
 use api::status::{Qualified, Status};
+use async_trait::async_trait;
 
 use super::rbac::{GROUP, Rbac};
 use super::rules::{self, Rule, full_authority};
 use super::{Attributes, Authorizer};
+use crate::admission::{Attempt, Operation, Plugin};
 use crate::authentication::aggregate;
 use crate::authentication::service_account::go_list;
+use crate::registry::Outcome;
 use crate::user::{MASTERS, User};
 
 /// What others change on behalf of garbage collection.
@@ -149,6 +155,30 @@ impl Escalation {
             ));
         }
         Err(forbidden(writer, new, &why))
+    }
+}
+
+/// The last to see an object that may still change.
+#[async_trait]
+impl Plugin for Escalation {
+    async fn admit(
+        &self,
+        attempt: &mut Attempt<'_>,
+        new: Option<&mut Doc>,
+        old: Option<&Doc>,
+    ) -> Outcome<()> {
+        let call = attempt.call;
+        let writes = matches!(attempt.operation, Operation::Create | Operation::Update);
+        if let (true, GROUP, Some(new)) = (writes, &*call.info.group, new) {
+            let writer = Writer {
+                user: call.user,
+                namespace: &call.info.namespace,
+                resource: &call.info.resource,
+                name: &call.info.name,
+            };
+            self.check(&writer, new, old).await?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 //! own status. What needs the content of a request is left to the admission NodeRestriction.
 
 pub mod graph;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;

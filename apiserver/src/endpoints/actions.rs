@@ -6,7 +6,7 @@ use api::doc::{Doc, New};
 use api::schema;
 use api::status::Status;
 
-use super::write;
+use super::{eviction, write};
 use crate::instance::Api;
 use crate::registry::object::Expected;
 use crate::registry::write::Change;
@@ -20,6 +20,7 @@ use crate::respond::{self, Form, Reply, success};
 /// Whatever stands against it.
 pub async fn answer(_api: &Arc<Api>, call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
     match (call.row.resource.name, &*call.info.subresource) {
+        ("pods", "eviction") => eviction::evict(call, body, form).await,
         ("pods", "binding") => bind(call, body, form).await,
         ("serviceaccounts", "token") => token(call, body, form).await,
         (_, name) => Err(Status::method_not_supported(call.of(), name).into()),

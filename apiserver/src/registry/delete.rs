@@ -74,7 +74,8 @@ impl DeleteOptions {
         Ok(options)
     }
 
-    fn of(root: Node<'_>) -> Self {
+    /// Options of an object of theirs.
+    pub fn of(root: Node<'_>) -> Self {
         let texts = |path: &[&str]| root.path(path).and_then(Node::as_str).map(str::to_string);
         Self {
             grace_seconds: root.get("gracePeriodSeconds").and_then(Node::as_i64),

@@ -37,8 +37,11 @@ pub async fn subject_access(authorizer: &Authorizer, review: Doc) -> Result<Doc,
 pub async fn local_subject_access(
     authorizer: &Authorizer,
     namespace: &str,
-    review: Doc,
+    mut review: Doc,
 ) -> Result<Doc, Status> {
+    if review.root().text(&["metadata", "namespace"]).is_empty() {
+        review.set_path(&["metadata", "namespace"], namespace);
+    }
     let mut errors = spec_errors(&review, true);
     check_metadata(
         &mut errors,

@@ -98,6 +98,8 @@ async fn questions_that_make_no_sense() {
             .message,
         ".authorization.k8s.io \"\" is invalid: spec.resourceAttributes.namespace: Invalid value: \"b\": must match metadata.namespace"
     );
+    let unnamed = question(r#"{"resourceAttributes":{"namespace":"a","verb":"get"},"user":"x"}"#);
+    local_subject_access(&chain, "a", unnamed).await.unwrap();
     let error = self_subject_rules(&chain, &user, &question("{}")).unwrap_err();
     assert_eq!(error.message, "no namespace on request");
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use raft_store::pb::etcdserverpb::{RangeRequest, WatchCreateRequest};
@@ -48,6 +49,10 @@ pub struct Cache {
     store: Arc<dyn Store>,
     /// The revision up to which everything has been taken in; 0 until the cache is filled.
     applied: watch::Sender<u64>,
+    /// The same while the cache fills, which readers must not see yet.
+    position: AtomicU64,
+    /// What the store had when the cache began to fill: readers see nothing older.
+    floor: AtomicU64,
     /// Somebody waits for a revision that the stream has not brought.
     impatient: Notify,
 }
@@ -71,6 +76,8 @@ impl Cache {
             sources: sources.collect(),
             store,
             applied: watch::Sender::new(0),
+            position: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
             impatient: Notify::new(),
         })
     }
@@ -189,9 +196,23 @@ impl Cache {
             }
             Err(error) => return Err(error),
         };
-        self.applied
-            .send_replace(u64::try_from(revision).unwrap_or_default());
+        self.floor.store(latest.unsigned_abs(), Ordering::Relaxed);
+        self.position.store(revision.unsigned_abs(), Ordering::Relaxed);
+        self.reach(revision.unsigned_abs());
         Ok(())
+    }
+
+    /// Everything up to a revision has been taken in.
+    fn reach(&self, revision: u64) {
+        self.position.fetch_max(revision, Ordering::Relaxed);
+        if revision < self.floor.load(Ordering::Relaxed) {
+            return;
+        }
+        self.applied.send_if_modified(|applied| {
+            let is_later = revision > *applied;
+            *applied = revision.max(*applied);
+            is_later
+        });
     }
 
     async fn read_all(&self, revision: i64) -> Result<(), Error> {
@@ -232,7 +253,8 @@ impl Cache {
 
     /// Follows the store from where the cache is, until the stream ends.
     async fn resume(&self) -> Result<(), Error> {
-        let next = i64::try_from(self.applied()).unwrap_or(i64::MAX) + 1;
+        let position = self.position.load(Ordering::Relaxed);
+        let next = i64::try_from(position).unwrap_or(i64::MAX - 1) + 1;
         let request = WatchCreateRequest {
             key: vec![0].into(),
             range_end: vec![0].into(),
@@ -257,12 +279,7 @@ impl Cache {
                 }
                 WatchItem::Progress { revision } => revision,
             };
-            let revision = u64::try_from(revision).unwrap_or_default();
-            self.applied.send_if_modified(|applied| {
-                let is_later = revision > *applied;
-                *applied = revision.max(*applied);
-                is_later
-            });
+            self.reach(revision.unsigned_abs());
         }
     }
 

@@ -25,7 +25,7 @@ pub struct ApiConfig {
     /// Its key.
     pub tls_private_key_file: Option<PathBuf>,
     /// The authorities of client certificates.
-    pub client_ca_file: Option<PathBuf>,
+    pub api_client_ca_file: Option<PathBuf>,
     /// The key that signs tokens of service accounts; public keys in it are believed too.
     pub service_account_key_file: Option<PathBuf>,
     /// The issuer of those tokens. Default: `https://kubernetes.default.svc.cluster.local`.
@@ -52,7 +52,7 @@ impl Default for ApiConfig {
             advertise_api_urls: Vec::new(),
             tls_cert_file: None,
             tls_private_key_file: None,
-            client_ca_file: None,
+            api_client_ca_file: None,
             service_account_key_file: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             token_auth_file: None,
@@ -106,8 +106,6 @@ pub struct ServerConfig {
 }
 
 impl Settings for ServerConfig {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[("etcd-data-dir", "data-dir")];
-
     fn resolve(&mut self) {
         self.store.resolve();
     }

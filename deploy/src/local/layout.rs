@@ -406,7 +406,7 @@ impl Layout {
             listen_api_url: self.api_url(master)?,
             tls_cert_file: Some(pki.join(format!("{name}-api.crt"))),
             tls_private_key_file: Some(pki.join(format!("{name}-api.key"))),
-            client_ca_file: Some(self.api_authority()),
+            api_client_ca_file: Some(self.api_authority()),
             service_account_key_file: Some(pki.join("service-accounts.key")),
             ..ApiConfig::default()
         })

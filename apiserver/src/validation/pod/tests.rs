@@ -776,3 +776,75 @@ fn scheduling() {
         ],
     );
 }
+
+#[test]
+fn every_source_of_a_volume_can_be_good() {
+    for source in [
+        r#""emptyDir":{"sizeLimit":"1Gi"}"#,
+        r#""hostPath":{"path":"/p","type":"Directory"}"#,
+        r#""gitRepo":{"repository":"r","directory":"d"}"#,
+        r#""gcePersistentDisk":{"pdName":"p","partition":1}"#,
+        r#""awsElasticBlockStore":{"volumeID":"v"}"#,
+        r#""secret":{"secretName":"s","items":[{"key":"k","path":"a/b","mode":256}]}"#,
+        r#""nfs":{"server":"s","path":"/p"}"#,
+        r#""iscsi":{"targetPortal":"p","iqn":"iqn.2015-02.example.com:init","lun":255,"initiatorName":"eui.0123456789abcdef"}"#,
+        r#""glusterfs":{"endpoints":"e","path":"p"}"#,
+        r#""flocker":{"datasetName":"d"}"#,
+        r#""persistentVolumeClaim":{"claimName":"c"}"#,
+        r#""rbd":{"monitors":["m"],"image":"i"}"#,
+        r#""cinder":{"volumeID":"v","secretRef":{"name":"s"}}"#,
+        r#""cephfs":{"monitors":["m"]}"#,
+        r#""quobyte":{"registry":"a:1,b:2","volume":"v"}"#,
+        r#""downwardAPI":{"items":[{"path":"l","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.labels"}},{"path":"c","resourceFieldRef":{"containerName":"c","resource":"limits.cpu","divisor":"1m"}}]}"#,
+        r#""fc":{"targetWWNs":["w"],"lun":1}"#,
+        r#""flexVolume":{"driver":"d","options":{"a/b":"c"}}"#,
+        r#""configMap":{"name":"m","defaultMode":420}"#,
+        r#""azureFile":{"secretName":"s","shareName":"h"}"#,
+        r#""vsphereVolume":{"volumePath":"p"}"#,
+        r#""photonPersistentDisk":{"pdID":"p"}"#,
+        r#""portworxVolume":{"volumeID":"v"}"#,
+        r#""azureDisk":{"diskName":"d","diskURI":"/subscriptions/x","kind":"Managed","cachingMode":"None"}"#,
+        r#""storageos":{"volumeName":"v","volumeNamespace":"n"}"#,
+        r#""projected":{"sources":[{"secret":{"name":"s"}}]}"#,
+        r#""scaleIO":{"gateway":"g","system":"s","secretRef":null,"volumeName":"v"}"#,
+        r#""csi":{"driver":"d.example.com","nodePublishSecretRef":{"name":"s"}}"#,
+        r#""ephemeral":{"volumeClaimTemplate":{"metadata":{"labels":{"a":"b"}},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}}"#,
+        r#""image":{"reference":"r","pullPolicy":"Always"}"#,
+    ] {
+        let volume = format!(r#"{{"name":"x",{source}}}"#);
+        cases(&Pod, GOOD, &[create("spec volumes 3", &volume, &[])]);
+    }
+    for (source, want) in [
+        (
+            r#""flocker":{}"#,
+            "spec.volumes[3].flocker: Required value: one of datasetName and datasetUUID is required",
+        ),
+        (
+            r#""fc":{"wwids":["w"],"targetWWNs":["w"]}"#,
+            "spec.volumes[3].fc.lun: Required value: lun is required if targetWWNs is specified",
+        ),
+        (
+            r#""iscsi":{"targetPortal":"p","iqn":"iqn.2015-02.x","lun":0}"#,
+            r#"spec.volumes[3].iscsi.iqn: Invalid value: "iqn.2015-02.x": must be valid format"#,
+        ),
+        (
+            r#""azureDisk":{"diskName":"d","diskURI":"x","kind":"Managed"}"#,
+            r#"spec.volumes[3].azureDisk.diskURI: Unsupported value: "x": supported values: "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}""#,
+        ),
+        (
+            r#""flexVolume":{"driver":"d","options":{"x.k8s.io/b":"c"}}"#,
+            r#"spec.volumes[3].flexVolume.options[x.k8s.io/b]: Invalid value: "x.k8s.io/b": kubernetes.io and k8s.io namespaces are reserved"#,
+        ),
+        (
+            r#""quobyte":{"registry":"a","volume":"v"}"#,
+            r#"spec.volumes[3].quobyte.registry: Invalid value: "a": must be a host:port pair or multiple pairs separated by commas"#,
+        ),
+    ] {
+        let volume = format!(r#"{{"name":"x",{source}}}"#);
+        let mut wanted = vec![want];
+        if source.contains("wwids") {
+            wanted.insert(0, r#"spec.volumes[3].fc.targetWWNs: Invalid value: ["w"]: targetWWNs and wwids can not be specified simultaneously"#);
+        }
+        cases(&Pod, GOOD, &[create("spec volumes 3", &volume, &wanted)]);
+    }
+}
