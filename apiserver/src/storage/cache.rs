@@ -197,7 +197,8 @@ impl Cache {
             Err(error) => return Err(error),
         };
         self.floor.store(latest.unsigned_abs(), Ordering::Relaxed);
-        self.position.store(revision.unsigned_abs(), Ordering::Relaxed);
+        self.position
+            .store(revision.unsigned_abs(), Ordering::Relaxed);
         self.reach(revision.unsigned_abs());
         Ok(())
     }
