@@ -8,12 +8,12 @@ fn what_is_wrong_is_refused_in_upstreams_words() {
     let dev = Dev::of_masters(dir.path());
     let kubectl = dev.kubectl();
     let create = ["create", "-f", "-"];
-    let unknown = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containrs: []}}";
+    let unknown = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containrs: []}\n";
     let said = kubectl.feed_refused(&create, unknown);
     let want = r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.containrs""#;
     assert!(said.contains(want), "{said}");
 
-    let bad = "{apiVersion: v1, kind: Pod, metadata: {name: A}, spec: {containers: [{name: c}]}}";
+    let bad = "apiVersion: v1\nkind: Pod\nmetadata: {name: A}\nspec: {containers: [{name: c}]}\n";
     let said = kubectl.feed_refused(&["create", "--validate=false", "-f", "-"], bad);
     for want in [
         r#"The Pod "A" is invalid"#,
@@ -35,7 +35,7 @@ fn what_is_wrong_is_refused_in_upstreams_words() {
         "{said}"
     );
 
-    let stale = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, resourceVersion: '1'}}";
+    let stale = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, resourceVersion: '1'}\n";
     let said = kubectl.feed_refused(&["replace", "-f", "-"], stale);
     assert!(
         said.contains("the object has been modified; please apply your changes"),
