@@ -41,7 +41,7 @@ pub fn keep(api: &Arc<Api>) {
         loop {
             match ensure(&api).await {
                 Ok(()) => {
-                    api.is_bootstrapped.store(true, Ordering::Relaxed);
+                    api.is_bootstrapped.store(true, Ordering::Release);
                     pause = INTERVAL;
                 }
                 Err(status) => {

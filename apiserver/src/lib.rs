@@ -48,6 +48,8 @@ pub mod server;
 pub mod service_account_tokens;
 pub mod storage;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 pub mod user;
 pub mod validation;
