@@ -132,7 +132,8 @@ impl Call<'_> {
             .await?;
         let cx = self.cx();
         self.row.strategy.prepare_create(&cx, &mut doc);
-        canonical(&mut doc, self.stored_schema())?;
+        // What was prepared may ask for further defaults; upstream sets them whenever it reads.
+        self.finish(&mut doc, self.stored_schema())?;
         let mut errors = meta::validate_create(&doc, self.scope(), self.row.strategy);
         errors.extend(self.row.strategy.validate_create(&cx, &doc));
         self.refuse(&doc, &errors)?;
@@ -234,7 +235,7 @@ impl Call<'_> {
         let cx = self.cx();
         self.keep_system_fields(&mut new, &old);
         self.row.strategy.prepare_update(&cx, &mut new, &old);
-        canonical(&mut new, self.stored_schema())?;
+        self.finish(&mut new, self.stored_schema())?;
         self.keep_times(&mut new, &old)?;
         let mut errors = meta::validate_update(&new, &old, self.scope());
         errors.extend(self.row.strategy.validate_update(&cx, &new, &old));

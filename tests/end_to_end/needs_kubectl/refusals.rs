@@ -25,10 +25,7 @@ fn what_is_wrong_is_refused_in_upstreams_words() {
 
     kubectl.must(&["create", "cm", "c", "--from-literal=a=b"]);
     let said = kubectl.refused(&["create", "cm", "c"]);
-    assert!(
-        said.contains(r#"configmaps "c" already exists"#),
-        "{said}"
-    );
+    assert!(said.contains(r#"configmaps "c" already exists"#), "{said}");
     let said = kubectl.refused(&["get", "cm", "none"]);
     assert!(
         said.contains(r#"(NotFound): configmaps "none" not found"#),
