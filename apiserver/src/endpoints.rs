@@ -20,3 +20,6 @@ pub mod table;
 pub mod virtual_kinds;
 pub mod watch;
 pub mod write;
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ pub struct Api {
     pub name: String,
     /// Who owns what runs for requests.
     pub tasks: Tasks,
+    /// What every cluster has was there once: until then nobody but masters may do anything.
+    pub is_bootstrapped: AtomicBool,
     /// Finds out who asks.
     pub authenticator: Authenticator,
     /// Says what they may do.
@@ -62,8 +64,6 @@ pub struct Api {
     pub addresses: Addresses,
     /// What was built.
     pub build: Build,
-    /// What every cluster has was there once.
-    pub is_bootstrapped: AtomicBool,
 }
 
 /// What an API server is made of.
@@ -112,6 +112,7 @@ impl Api {
             seams: seams.clone(),
             name: parts.name,
             tasks: tasks.clone(),
+            is_bootstrapped: AtomicBool::new(false),
             authenticator: Authenticator::new(parts.authentication, &lookup, seams),
             authorizer,
             issuer: parts.issuer,
@@ -120,7 +121,6 @@ impl Api {
             catalog,
             addresses: parts.addresses,
             build: parts.build,
-            is_bootstrapped: AtomicBool::new(false),
         });
         bootstrap::keep(&api);
         api

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::doc::Doc;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use raft_store::Store;
 use raft_store::engine::Engine;
@@ -17,7 +17,7 @@ use raft_store::member::Member;
 use raft_store::member::config::{Config, Start};
 use seams::{RealDisk, Seams, Tasks};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::authentication;
 use crate::bootstrap;
@@ -117,38 +117,79 @@ impl Server {
 
     /// A request of somebody. PATCH is a merge patch.
     pub(crate) async fn ask_as(&self, user: &User, method: &str, path: &str, body: &str) -> Answer {
-        let method: Method = method.parse().unwrap();
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query = Query::parse(query);
-        let info = RequestInfo::new(&method, path, &query);
-        let mut headers = HeaderMap::new();
         let content_type = match method {
-            Method::PATCH => "application/merge-patch+json",
+            "PATCH" => "application/merge-patch+json",
             _ => "application/json",
         };
-        headers.insert("content-type", HeaderValue::from_static(content_type));
-        let incoming = Incoming {
-            info: &info,
-            query: &query,
-            headers: &headers,
-            user,
-            body: body.as_bytes().to_vec(),
-            deadline: Instant::now() + PATIENCE,
-        };
-        let reply = resource::answer(&self.api, incoming).await;
-        let (parts, body) = reply.into_parts();
+        let headers = [("content-type", content_type)];
+        let (parts, body) = self
+            .send(user, method, path, &headers, body.as_bytes())
+            .await;
         let warnings = parts.headers.get_all("warning").iter();
         let warnings = warnings.filter_map(|value| {
             let text = value.to_str().ok()?.strip_prefix("299 - \"")?;
             Some(text.strip_suffix('"')?.replace("\\\"", "\""))
         });
-        let warnings = warnings.collect();
-        let body = body.collect().await.unwrap().to_bytes();
         Answer {
             code: parts.status.as_u16(),
             doc: api::codec::json::parse(body.to_vec()).unwrap_or_default(),
-            warnings,
+            warnings: warnings.collect(),
         }
+    }
+
+    /// A request as it is, and the whole response.
+    pub(crate) async fn send(
+        &self,
+        user: &User,
+        method: &str,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+        body: &[u8],
+    ) -> (http::response::Parts, bytes::Bytes) {
+        let method: Method = method.parse().unwrap();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let query = Query::parse(query);
+        let info = RequestInfo::new(&method, path, &query);
+        let headers = headers.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        let headers: HeaderMap = headers.collect();
+        let incoming = Incoming {
+            info: &info,
+            query: &query,
+            headers: &headers,
+            user,
+            body: body.to_vec(),
+            deadline: Instant::now() + PATIENCE,
+        };
+        let reply = resource::answer(&self.api, incoming).await;
+        let (parts, body) = reply.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    }
+
+    /// What a watch says until it has said something.
+    pub(crate) async fn watch_until(&self, path: &str, what: &str) -> String {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let query = Query::parse(query);
+        let incoming = Incoming {
+            info: &RequestInfo::new(&Method::GET, path, &query),
+            query: &query,
+            headers: &HeaderMap::new(),
+            user: &bootstrap::myself(),
+            body: Vec::new(),
+            deadline: Instant::now() + PATIENCE,
+        };
+        let mut body = resource::answer(&self.api, incoming).await.into_body();
+        let mut text = String::new();
+        while !text.contains(what) {
+            let frame = timeout(PATIENCE, body.frame()).await.unwrap();
+            let data = frame.unwrap().unwrap().into_data().unwrap();
+            text.push_str(&String::from_utf8_lossy(&data));
+        }
+        text
     }
 
     /// Creates an object at a collection's path.

@@ -163,14 +163,18 @@ fn selector_and_template(errors: &mut Errors, spec: At<'_>, options: &PodOptions
     match matches(spec) {
         None => return errors.invalid(selector, "invalid label selector"),
         Some(is_matching) => {
-            let is_matching = is_matching || !selector.is_set() || labels::selects_all(selector);
-            if !is_matching {
+            if !is_matching && !is_empty(selector) {
                 errors.invalid(spec.path(&["template", "metadata", "labels"]), NO_MATCH);
             }
         }
     }
     validate_template(errors, spec.get("template"), options);
     keeps_running(errors, spec.get("template"), "ReplicaSet");
+}
+
+/// A selector that is there and says nothing: that is told already. None at all selects nothing.
+fn is_empty(selector: At<'_>) -> bool {
+    selector.is_set() && labels::selects_all(selector)
 }
 
 /// A selector that must say something.

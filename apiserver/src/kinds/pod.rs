@@ -8,7 +8,7 @@ use api::doc::{Doc, Id, New};
 use api::field::FieldError;
 use api::{gates, name};
 
-use super::facts::{items_at, keep};
+use super::facts::{items_at, keep, remove_path};
 use crate::registry::strategy::{Cx, Strategy};
 use crate::validation::pod::warnings as pod_warnings;
 use crate::validation::pod::{self, walk};
@@ -57,6 +57,8 @@ impl Strategy for Pod {
 
     fn prepare_update(&self, cx: &Cx<'_>, new: &mut Doc, old: &Doc) {
         match cx.subresource {
+            // Who binds says where a pod runs, and changes nothing else.
+            "binding" => return remove_path(new, &["status", "nominatedNodeName"]),
             "status" => prepare_status(new, old),
             "ephemeralcontainers" => keep_all_but(new, old, keep_ephemeral_containers),
             "resize" if resizes(new, old) => keep_all_but(new, old, keep_resources),
@@ -77,6 +79,7 @@ impl Strategy for Pod {
 
     fn validate_update(&self, cx: &Cx<'_>, new: &Doc, old: &Doc) -> Vec<FieldError> {
         match cx.subresource {
+            "binding" => Vec::new(),
             "status" => pod::validate_status_update(new, old),
             "ephemeralcontainers" => pod::validate_ephemeral_containers_update(new, old),
             "resize" => pod::validate_resize(new, old),

@@ -109,7 +109,7 @@ impl Change for Patch {
             return Err(Status::not_found(call.of(), &call.info.name).into());
         };
         let mut doc = self.apply(call, live, call.row.schema)?;
-        keep_kind(call, live, &doc)?;
+        keep_kind(live, &doc)?;
         call.finish(&mut doc, call.row.schema)?;
         Ok(doc)
     }
@@ -128,7 +128,7 @@ fn refusal(call: &Call<'_>, error: &PatchError) -> Box<Status> {
 }
 
 /// A patch must not make another kind of an object.
-fn keep_kind(call: &Call<'_>, live: &Doc, doc: &Doc) -> Outcome<()> {
+fn keep_kind(live: &Doc, doc: &Doc) -> Outcome<()> {
     for key in ["kind", "apiVersion"] {
         let (old, new) = (live.root().text(&[key]), doc.root().text(&[key]));
         if old != new {
@@ -138,7 +138,6 @@ fn keep_kind(call: &Call<'_>, live: &Doc, doc: &Doc) -> Outcome<()> {
             return Err(Status::bad_request(message).into());
         }
     }
-    let _ = call;
     Ok(())
 }
 
@@ -166,7 +165,7 @@ impl Apply {
         let bad = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
         let (mut config, strict) = yaml::parse(body).map_err(|error| bad(error.to_string()))?;
         let strict: Vec<_> = strict.into_iter().collect();
-        call.judge_strict(&strict, |why| bad(why))?;
+        call.judge_strict(&strict, bad)?;
         config.drop_duplicates();
         let apply = Self {
             config,

@@ -5,7 +5,7 @@ use api::gates;
 
 use super::{
     NO_MATCH, TEMPLATE, WORKLOAD, at_most_all, available, collisions, counters, int_or_percent,
-    keeps_running, matches, options, strict_selector, template_warnings, value_of,
+    is_empty, keeps_running, matches, options, strict_selector, template_warnings, value_of,
 };
 use crate::kinds::facts::{Facts, Status, items_at, keep, remove_path};
 use crate::kinds::pod::prepare_template;
@@ -13,7 +13,7 @@ use crate::registry::strategy::{Cx, dns_label};
 use crate::validation::pod::options::fails;
 use crate::validation::pod::template::metadata;
 use crate::validation::pod::{PodOptions, validate_template};
-use crate::validation::{At, Errors, claim, labels, same};
+use crate::validation::{At, Errors, claim, same};
 
 const CLAIMS: [&str; 2] = ["spec", "volumeClaimTemplates"];
 const MAX_UNAVAILABLE: [&str; 4] = ["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
@@ -133,8 +133,8 @@ fn template(
     options: &PodOptions,
     leniency: Leniency,
 ) {
-    let (selector, at) = (spec.get("selector"), spec.get("template"));
-    if selector.is_set() && !labels::selects_all(selector) && !is_matching {
+    let at = spec.get("template");
+    if !is_matching && !is_empty(spec.get("selector")) {
         errors.invalid(at.path(&["metadata", "labels"]), NO_MATCH);
     }
     if !leniency.any_template {

@@ -6,6 +6,8 @@ use crate::kinds::testing::{Case, cases, prepared_create, prepared_update, warni
 const POD: &str = r#"{"restartPolicy":"Always","terminationGracePeriodSeconds":30,"dnsPolicy":"ClusterFirst","securityContext":{},"schedulerName":"default-scheduler",
     "containers":[{"name":"c","image":"nginx","terminationMessagePolicy":"File","imagePullPolicy":"Always","resources":{}}]}"#;
 
+const MISMATCH: &str = r#"spec.template.metadata.labels: Invalid value: {"a":"b"}: `selector` does not match template `labels`"#;
+
 fn good(kind: &str, rest: &str) -> String {
     let (api_version, spec) = match kind {
         "ReplicationController" => ("v1", r#""selector":{"a":"b"}"#),
@@ -89,7 +91,11 @@ fn deployments() {
                 "-1",
                 &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"],
             ),
-            Case::create("spec selector", "-", &["spec.selector: Required value"]),
+            Case::create(
+                "spec selector",
+                "-",
+                &["spec.selector: Required value", MISMATCH],
+            ),
             Case::create(
                 "spec selector",
                 "{}",
@@ -353,7 +359,11 @@ fn stateful_sets() {
                 r#""a.b""#,
                 &[r#"spec.serviceName: Invalid value: "a.b": must not contain dots"#],
             ),
-            Case::create("spec selector", "-", &["spec.selector: Required value"]),
+            Case::create(
+                "spec selector",
+                "-",
+                &["spec.selector: Required value", MISMATCH],
+            ),
             Case::create(
                 "spec volumeClaimTemplates 0 spec accessModes",
                 r#"["x"]"#,

@@ -120,6 +120,19 @@ fn each_endpoint_changes_its_own() {
 }
 
 #[test]
+fn binding_says_where() {
+    let bound = OLD
+        .replace(r#""nodeName":"n""#, r#""nodeName":"m""#)
+        .replace("Running", "Pending");
+    let new = prepared_update(&Pod, "binding", &bound, OLD);
+    assert_eq!(new.to_string(), Doc::literal(&bound).to_string());
+    let judged = with_cx("binding", |cx| {
+        Pod.validate_update(cx, &new, &Doc::literal(OLD))
+    });
+    assert_eq!(judged, Vec::new());
+}
+
+#[test]
 fn deletion_leaves_time_to_running_pods() {
     for (pod, asked, want) in [
         (

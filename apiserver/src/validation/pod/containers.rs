@@ -26,6 +26,7 @@ const RULES_MAX: usize = 20;
 const EXIT_CODES_MAX: usize = 255;
 /// What upstream says of image names in pods, which templates may pad.
 const PADDED: &str = "must not have leading or trailing whitespace";
+const NO_POLICY: &str = "must specify restartPolicy when restart rules are used";
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 
 /// `spec.containers`.
@@ -54,8 +55,10 @@ pub(crate) fn init(errors: &mut Errors, place: &Place<'_, '_>) {
     let mut names: HashSet<&str> = regular.map(|at| at.get("name").str()).collect();
     for container in list.items() {
         common(errors, container, place);
-        if container.has("restartPolicy") || !container.get("restartPolicyRules").is_empty() {
+        if container.has("restartPolicy") {
             restart_policy(errors, container);
+        } else if !container.get("restartPolicyRules").is_empty() {
+            errors.required(container.get("restartPolicy"), NO_POLICY);
         }
         let name = container.get("name");
         if names.contains(name.str()) {
@@ -210,10 +213,7 @@ fn restart_policy(errors: &mut Errors, container: At<'_>) {
     } else if rules.is_empty() {
         return;
     } else {
-        errors.required(
-            policy,
-            "must specify restartPolicy when restart rules are used",
-        );
+        errors.required(policy, NO_POLICY);
     }
     if rules.len() > RULES_MAX {
         errors.too_many(rules, RULES_MAX);

@@ -1,6 +1,7 @@
 //! A good pod with much in it, and one wrong field at a time.
 
 mod changes;
+mod volumes;
 
 use crate::kinds::pod::Pod;
 use crate::kinds::testing::{Case, cases};
@@ -432,122 +433,6 @@ fn resources() {
                 r#"{"name":"gpu"}"#,
                 &[
                     r#"spec.resourceClaims[0]: Invalid value: {"name":"gpu"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"#,
-                ],
-            ),
-        ],
-    );
-}
-
-#[test]
-fn volumes() {
-    cases(
-        &Pod,
-        GOOD,
-        &[
-            create(
-                "spec volumes 0 name",
-                r#""w""#,
-                &[
-                    r#"spec.volumes[1].name: Duplicate value: "w""#,
-                    r#"spec.containers[0].volumeMounts[0].name: Not found: "v""#,
-                    r#"spec.containers[0].volumeDevices[0].name: Invalid value: "w": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"#,
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x"}"#,
-                &["spec.volumes[3]: Required value: must specify a volume type"],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","emptyDir":{},"nfs":{"server":"s","path":"/p"}}"#,
-                &["spec.volumes[3].nfs: Forbidden: may not specify more than 1 volume type"],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","hostPath":{"path":"/a/../b"}}"#,
-                &[
-                    r#"spec.volumes[3].hostPath.path: Invalid value: "/a/../b": must not contain '..'"#,
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","hostPath":{"path":"/a","type":"x"}}"#,
-                &[
-                    r#"spec.volumes[3].hostPath.type: Unsupported value: "x": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket""#,
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","gcePersistentDisk":{"pdName":""}}"#,
-                &["spec.volumes[3].persistentDisk.pdName: Required value"],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","secret":{"secretName":"s","defaultMode":512}}"#,
-                &[
-                    "spec.volumes[3].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","configMap":{"name":"m","items":[{"key":"k","path":"..x"}]}}"#,
-                &[
-                    r#"spec.volumes[3].configMap.items[0].path: Invalid value: "..x": must not start with '..'"#,
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","nfs":{"server":"s","path":"p"}}"#,
-                &[r#"spec.volumes[3].nfs.path: Invalid value: "p": must be an absolute path"#],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","iscsi":{"targetPortal":"t","iqn":"foo","lun":0}}"#,
-                &[
-                    r#"spec.volumes[3].iscsi.iqn: Invalid value: "foo": must be valid format starting with iqn, eui, or naa"#,
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","csi":{"driver":"A_b"}}"#,
-                &[
-                    r#"spec.volumes[3].csi.driver: Invalid value: "A_b": a lowercase RFC 1123 subdomain…"#,
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","downwardAPI":{"items":[{"path":"p"}]}}"#,
-                &[
-                    "spec.volumes[3].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required",
-                ],
-            ),
-            create(
-                "spec volumes 3",
-                r#"{"name":"x","ephemeral":{"volumeClaimTemplate":{"metadata":{"name":"n"},"spec":{"resources":{}}}}}"#,
-                &[
-                    "spec.volumes[3].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set",
-                    "spec.volumes[3].ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required",
-                    "spec.volumes[3].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value",
-                ],
-            ),
-            create(
-                "spec volumes 2 projected sources 0 serviceAccountToken expirationSeconds",
-                "1",
-                &[
-                    "spec.volumes[2].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes",
-                ],
-            ),
-            create(
-                "spec volumes 2 projected sources 1 configMap items 0 path",
-                r#""ns""#,
-                &[r#"spec.volumes[2].projected: Invalid value: "ns": conflicting duplicate paths"#],
-            ),
-            create(
-                "spec serviceAccountName",
-                r#""""#,
-                &[
-                    "spec.volumes[2].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set",
                 ],
             ),
         ],
