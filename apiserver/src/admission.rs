@@ -53,7 +53,7 @@ pub struct Attempt<'a> {
     pub operation: Operation,
     /// The object's name.
     pub name: String,
-    after: Vec<Box<dyn FnOnce(u64) + Send>>,
+    after: Vec<Box<dyn FnOnce(u64) + Send + Sync>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -78,7 +78,7 @@ impl<'a> Attempt<'a> {
 
     /// Runs something once the write is done, with its revision (0 if nothing was written). It is
     /// dropped if the write is refused.
-    pub fn afterwards(&mut self, act: impl FnOnce(u64) + Send + 'static) {
+    pub fn afterwards(&mut self, act: impl FnOnce(u64) + Send + Sync + 'static) {
         self.after.push(Box::new(act));
     }
 
@@ -130,7 +130,13 @@ impl<'a> Attempt<'a> {
             return Some(found);
         }
         // Whoever asks then sees as much as there is.
-        let _ = self.call.api.storage.cache.catch_up(self.call.deadline).await;
+        let _ = self
+            .call
+            .api
+            .storage
+            .cache
+            .catch_up(self.call.deadline)
+            .await;
         self.objects().get(group, resource, namespace, name)
     }
 
@@ -177,9 +183,10 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The plugins that upstream turns on, in its order.
-    pub fn standard() -> Self {
+    /// The plugins that upstream turns on, in its order, behind one more.
+    pub fn standard(first: Box<dyn Plugin>) -> Self {
         Self::new(vec![
+            first,
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount),

@@ -107,7 +107,7 @@ impl Api {
             registry,
             storage,
             // Before others may judge it, an object must not grant too much.
-            admission: Admission::new(vec![Box::new(escalation)]),
+            admission: Admission::standard(Box::new(escalation)),
             leases: Leases::new(store),
             seams: seams.clone(),
             name: parts.name,
@@ -161,8 +161,20 @@ impl Api {
     ///
     /// If the header cannot be read.
     pub fn fence(&self, headers: &HeaderMap, along: &mut Along) -> Outcome<()> {
+        if let Some((key, revision)) = self.fence_of(headers)? {
+            along.needs(key, revision);
+        }
+        Ok(())
+    }
+
+    /// The fence that a request names: a key, and the revision that it must have.
+    ///
+    /// # Errors
+    ///
+    /// If the header cannot be read.
+    pub fn fence_of(&self, headers: &HeaderMap) -> Outcome<Option<(String, i64)>> {
         let Some(fence) = headers.get(FENCE) else {
-            return Ok(());
+            return Ok(None);
         };
         let fence = fence.to_str().ok().and_then(|text| text.split_once('@'));
         let revision = fence.and_then(|(_, revision)| revision.parse().ok());
@@ -170,7 +182,6 @@ impl Api {
             let message = format!("header {FENCE} is not KEY@REVISION");
             return Err(Status::bad_request(message).into());
         };
-        along.needs(key.as_bytes().to_vec(), revision);
-        Ok(())
+        Ok(Some((key.to_string(), revision)))
     }
 }

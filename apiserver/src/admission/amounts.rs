@@ -15,7 +15,11 @@ impl Amounts {
     /// A list of a document.
     pub(super) fn read(list: At<'_>) -> Self {
         let entries = list.items();
-        Self(entries.map(|at| (at.key().to_string(), quantity(at))).collect())
+        Self(
+            entries
+                .map(|at| (at.key().to_string(), quantity(at)))
+                .collect(),
+        )
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Quantity> {
@@ -49,12 +53,19 @@ impl Amounts {
     /// Those that are kept.
     pub(super) fn only(&self, keeps: impl Fn(&str) -> bool) -> Self {
         let kept = self.0.iter().filter(|(name, _)| keeps(name));
-        Self(kept.map(|(name, amount)| (name.clone(), amount.clone())).collect())
+        Self(
+            kept.map(|(name, amount)| (name.clone(), amount.clone()))
+                .collect(),
+        )
     }
 
     /// `a=1,b=2`.
     pub(super) fn shown(&self) -> String {
-        let parts: Vec<String> = self.0.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(name, amount)| format!("{name}={amount}"))
+            .collect();
         parts.join(",")
     }
 }

@@ -71,7 +71,8 @@ impl Plugin for CertificateSubjectRestriction {
         _old: Option<&Doc>,
         _along: &mut Along,
     ) -> Outcome<()> {
-        let is_new = attempt.operation == Operation::Create && attempt.is_of(REQUESTS.0, REQUESTS.1);
+        let is_new =
+            attempt.operation == Operation::Create && attempt.is_of(REQUESTS.0, REQUESTS.1);
         let Some(spec) = new.filter(|_| is_new).map(|new| At::root(new).get("spec")) else {
             return Ok(());
         };
@@ -99,7 +100,14 @@ async fn require(attempt: &Attempt<'_>, verb: &str, request: At<'_>) -> Outcome<
             name,
             ..Attributes::resource(attempt.call.user, verb, GROUP, "signers")
         };
-        if attempt.call.api.authorizer.authorize(&wanted).await.is_allowed() {
+        if attempt
+            .call
+            .api
+            .authorizer
+            .authorize(&wanted)
+            .await
+            .is_allowed()
+        {
             return Ok(());
         }
     }
@@ -130,7 +138,11 @@ impl Subject {
             value.as_str().unwrap_or_default().to_string()
         };
         Ok(Self {
-            common_name: subject.iter_common_name().last().map(text).unwrap_or_default(),
+            common_name: subject
+                .iter_common_name()
+                .last()
+                .map(text)
+                .unwrap_or_default(),
             organizations: subject.iter_organization().map(text).collect(),
         })
     }
@@ -162,19 +174,29 @@ mod tests {
         let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
         let refused = server.create(path, &request("a", "system:masters")).await;
         let of = "certificatesigningrequests.certificates.k8s.io \"r\" is forbidden";
-        let want = format!("{of}: use of {CLIENT_SIGNER} signer with system:masters group is not allowed");
+        let want =
+            format!("{of}: use of {CLIENT_SIGNER} signer with system:masters group is not allowed");
         assert_eq!(refused.refusal(), (403, &*want));
         server.create(path, &request("a", "devs")).await.ok();
-        let approval = r#"{"status":{"conditions":[{"type":"Approved","status":"True","reason":"x"}]}}"#;
+        let approval =
+            r#"{"status":{"conditions":[{"type":"Approved","status":"True","reason":"x"}]}}"#;
         let approval_path = format!("{path}/r/approval");
         let user = User::new("alice", &["devs"]);
-        let refused = server.ask_as(&user, "PATCH", &approval_path, approval).await;
-        let want = format!("{of}: user not permitted to approve requests with signerName \"{CLIENT_SIGNER}\"");
+        let refused = server
+            .ask_as(&user, "PATCH", &approval_path, approval)
+            .await;
+        let want = format!(
+            "{of}: user not permitted to approve requests with signerName \"{CLIENT_SIGNER}\""
+        );
         assert_eq!(refused.refusal(), (403, &*want));
         server.ask("PATCH", &approval_path, approval).await.ok();
         let signed = r#"{"status":{"certificate":"YQ=="}}"#;
-        let refused = server.ask_as(&user, "PATCH", &format!("{path}/r/status"), signed).await;
-        let want = format!("{of}: user not permitted to sign requests with signerName \"{CLIENT_SIGNER}\"");
+        let refused = server
+            .ask_as(&user, "PATCH", &format!("{path}/r/status"), signed)
+            .await;
+        let want = format!(
+            "{of}: user not permitted to sign requests with signerName \"{CLIENT_SIGNER}\""
+        );
         assert!(matches!(refused.code, 403 | 422), "{}", refused.doc);
         if refused.code == 403 {
             assert_eq!(refused.refusal(), (403, &*want));

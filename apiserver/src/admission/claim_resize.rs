@@ -30,7 +30,11 @@ impl Plugin for PersistentVolumeClaimResize {
         }
         let (new, old) = (At::root(new), At::root(old));
         let size = |claim: At<'_>| {
-            quantity(claim.path(&["spec", "resources", "requests"]).get("storage"))
+            quantity(
+                claim
+                    .path(&["spec", "resources", "requests"])
+                    .get("storage"),
+            )
         };
         if size(new) <= size(old) {
             return Ok(());
@@ -41,7 +45,9 @@ impl Plugin for PersistentVolumeClaimResize {
         }
         let class = class_of(new);
         let allows = !class.is_empty() && class == class_of(old) && {
-            let found = attempt.objects().get("storage.k8s.io", "storageclasses", "", class);
+            let found = attempt
+                .objects()
+                .get("storage.k8s.io", "storageclasses", "", class);
             found.is_some_and(|class| At::root(&class.doc()).get("allowVolumeExpansion").flag())
         };
         match allows {

@@ -39,7 +39,9 @@ impl Plugin for DefaultStorageClass {
         if at.get("spec").has("storageClassName") || annotations.entry(OLD_CLASS).is_some() {
             return Ok(());
         }
-        let classes = attempt.objects().list("storage.k8s.io", "storageclasses", "");
+        let classes = attempt
+            .objects()
+            .list("storage.k8s.io", "storageclasses", "");
         if let Some(name) = newest_marked(&classes, &MARKS) {
             claim.set_path(&["spec", "storageClassName"], &name);
         }

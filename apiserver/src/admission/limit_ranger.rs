@@ -50,7 +50,12 @@ impl Plugin for LimitRanger {
             let limits = At::root(&range).path(&["spec", "limits"]);
             let mut complaints = Vec::new();
             for limit in limits.items() {
-                judge(attempt.resource().1, limit, At::root(new).get("spec"), &mut complaints);
+                judge(
+                    attempt.resource().1,
+                    limit,
+                    At::root(new).get("spec"),
+                    &mut complaints,
+                );
             }
             complaints.dedup();
             match &*complaints {
@@ -65,7 +70,11 @@ impl Plugin for LimitRanger {
 
 /// New pods, pods that are resized, and claims.
 fn concerns(attempt: &Attempt<'_>, old: Option<&Doc>) -> bool {
-    let is_ending = |doc: &Doc| At::root(doc).path(&["metadata", "deletionTimestamp"]).is_set();
+    let is_ending = |doc: &Doc| {
+        At::root(doc)
+            .path(&["metadata", "deletionTimestamp"])
+            .is_set()
+    };
     if old.is_some_and(is_ending) {
         return false;
     }
@@ -77,7 +86,9 @@ fn concerns(attempt: &Attempt<'_>, old: Option<&Doc>) -> bool {
 }
 
 fn ranges(attempt: &Attempt<'_>) -> Vec<Doc> {
-    let found = attempt.objects().list("", "limitranges", attempt.namespace());
+    let found = attempt
+        .objects()
+        .list("", "limitranges", attempt.namespace());
     found.iter().map(|object| object.doc()).collect()
 }
 
@@ -86,20 +97,26 @@ fn set_defaults(range: At<'_>, pod: &mut Doc) {
     let (mut requests, mut limits) = (Amounts::default(), Amounts::default());
     for limit in range.path(&["spec", "limits"]).items() {
         if limit.get("type").str() == "Container" {
-            requests.0.extend(Amounts::read(limit.get("defaultRequest")).0);
+            requests
+                .0
+                .extend(Amounts::read(limit.get("defaultRequest")).0);
             limits.0.extend(Amounts::read(limit.get("default")).0);
         }
     }
     let mut notes = Vec::new();
-    for (list, kind) in [("containers", "container"), ("initContainers", "init container")] {
+    for (list, kind) in [
+        ("containers", "container"),
+        ("initContainers", "init container"),
+    ] {
         let containers = At::root(pod).path(&["spec", list]).items();
         let containers: Vec<(Id, String)> = containers
             .filter_map(|at| Some((at.node()?.id(), at.get("name").str().to_string())))
             .collect();
         for (container, name) in containers {
-            for (which, defaults, word) in
-                [("requests", &requests, "request"), ("limits", &limits, "limit")]
-            {
+            for (which, defaults, word) in [
+                ("requests", &requests, "request"),
+                ("limits", &limits, "limit"),
+            ] {
                 let set = merge(pod, container, which, defaults);
                 if !set.is_empty() {
                     notes.push(format!("{} {word} for {kind} {name}", set.join(", ")));
@@ -231,17 +248,26 @@ fn ratio(
     let maximum = format!("{name} max limit to request ratio per {kind} is {most}");
     let positive = |amounts: &Amounts| amounts.get(name).filter(|a| !a.is_zero()).cloned();
     let Some(request) = positive(requests) else {
-        return Some(format!("{maximum}, but no request is specified or request is 0"));
+        return Some(format!(
+            "{maximum}, but no request is specified or request is 0"
+        ));
     };
     let Some(limit) = positive(limits) else {
-        return Some(format!("{maximum}, but no limit is specified or limit is 0"));
+        return Some(format!(
+            "{maximum}, but no limit is specified or limit is 0"
+        ));
     };
-    let is_small = [&request, &limit, most].iter().all(|a| a.units() <= MILLIS_MAX);
+    let is_small = [&request, &limit, most]
+        .iter()
+        .all(|a| a.units() <= MILLIS_MAX);
     let value = |amount: &Quantity| match is_small {
         true => amount.millis(),
         false => amount.units(),
     };
-    #[expect(clippy::cast_precision_loss, reason = "ratios are approximate, as upstream's are")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "ratios are approximate, as upstream's are"
+    )]
     let (found, bound) = (
         value(&limit) as f64 / value(&request) as f64,
         match most.units() <= MILLIS_MAX {
@@ -265,7 +291,10 @@ mod tests {
     async fn containers_get_defaults_and_keep_within_bounds() {
         let server = Server::start().await;
         server.namespace("a").await;
-        server.create("/api/v1/namespaces/a/limitranges", RANGE).await.ok();
+        server
+            .create("/api/v1/namespaces/a/limitranges", RANGE)
+            .await
+            .ok();
         let pod = |resources: &str| {
             format!(
                 r#"{{"metadata":{{"name":"p"}},"spec":{{"containers":[{{"name":"c","image":"i",
@@ -276,10 +305,18 @@ mod tests {
         let made = server.create(path, &pod("{}")).await.ok();
         let at = At::root(&made);
         assert_eq!(
-            at.path(&["metadata", "annotations"]).entry(ANNOTATION).unwrap().str(),
+            at.path(&["metadata", "annotations"])
+                .entry(ANNOTATION)
+                .unwrap()
+                .str(),
             "LimitRanger plugin set: cpu request for container c; cpu limit for container c"
         );
-        let container = made.root().path(&["spec", "containers"]).unwrap().item(0).unwrap();
+        let container = made
+            .root()
+            .path(&["spec", "containers"])
+            .unwrap()
+            .item(0)
+            .unwrap();
         assert_eq!(container.text(&["resources", "limits", "cpu"]), "200m");
         assert_eq!(container.text(&["resources", "requests", "cpu"]), "100m");
         for (resources, want) in [

@@ -94,12 +94,23 @@ mod tests {
         assert_eq!(immortal.refusal(), (403, want));
 
         server.namespace("ending").await;
-        server.ask("DELETE", "/api/v1/namespaces/ending", "").await.ok();
-        let late = server.create("/api/v1/namespaces/ending/configmaps", map).await;
+        server
+            .ask("DELETE", "/api/v1/namespaces/ending", "")
+            .await
+            .ok();
+        let late = server
+            .create("/api/v1/namespaces/ending/configmaps", map)
+            .await;
         let want = "configmaps \"m\" is forbidden: unable to create new content in namespace ending \
                     because it is being terminated";
         assert_eq!(late.refusal(), (403, want));
-        let cause = late.doc.root().path(&["details", "causes"]).unwrap().item(0).unwrap();
+        let cause = late
+            .doc
+            .root()
+            .path(&["details", "causes"])
+            .unwrap()
+            .item(0)
+            .unwrap();
         assert_eq!(cause.text(&["reason"]), "NamespaceTerminating");
         assert_eq!(cause.text(&["field"]), "metadata.namespace");
     }

@@ -98,7 +98,10 @@ impl Write<'_, '_> {
 
     /// A pod of the request's namespace.
     async fn find_pod(&self, name: &str) -> Outcome<Doc> {
-        let found = self.attempt.get("", "pods", self.attempt.namespace(), name).await;
+        let found = self
+            .attempt
+            .get("", "pods", self.attempt.namespace(), name)
+            .await;
         let of = Qualified {
             group: "",
             name: "pods",
@@ -146,7 +149,9 @@ impl Write<'_, '_> {
             return self.refuse(format!("{can_only} an owner reference set to itself"));
         }
         if !owner.get("controller").flag() {
-            return self.refuse(format!("{can_only} a controller owner reference set to itself"));
+            return self.refuse(format!(
+                "{can_only} a controller owner reference set to itself"
+            ));
         }
         if owner.get("blockOwnerDeletion").flag() {
             return self.refuse(format!(
@@ -161,10 +166,14 @@ impl Write<'_, '_> {
         let found = found.ok_or_else(|| Status::not_found(of, node))?.doc();
         let (wanted, uid) = (owner.get("uid").str(), metadata::text(&found, "uid"));
         if wanted != uid {
-            return self.refuse(format!("node {node} UID mismatch: expected {wanted} got {uid}"));
+            return self.refuse(format!(
+                "node {node} UID mismatch: expected {wanted} got {uid}"
+            ));
         }
         match api_reference(pod) {
-            Some(what) => self.refuse(format!("node {node:?} can not create pods that reference {what}")),
+            Some(what) => self.refuse(format!(
+                "node {node:?} can not create pods that reference {what}"
+            )),
             None => Ok(()),
         }
     }
@@ -185,8 +194,14 @@ impl Write<'_, '_> {
         };
         for (path, what) in [
             (&["metadata", "labels"][..], "labels through pod status"),
-            (&["status", "resourceClaimStatuses"], "resource claim statues"),
-            (&["status", "extendedResourceClaimStatus"], "extended resource claim status"),
+            (
+                &["status", "resourceClaimStatuses"],
+                "resource claim statues",
+            ),
+            (
+                &["status", "extendedResourceClaimStatus"],
+                "extended resource claim status",
+            ),
         ] {
             if differs(path) {
                 return self.refuse(format!("node {node:?} cannot update {what}"));
@@ -219,7 +234,12 @@ impl Write<'_, '_> {
                 metadata::clear(&mut doc, key);
             }
             if let Some(status) = doc.find_path(&["status"]) {
-                for key in ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"] {
+                for key in [
+                    "capacity",
+                    "conditions",
+                    "allocatedResourceStatuses",
+                    "allocatedResources",
+                ] {
                     doc.remove(status, key);
                 }
             }
@@ -238,7 +258,9 @@ impl Write<'_, '_> {
     fn node(&self) -> Outcome<()> {
         let (node, name) = (self.node, &self.attempt.name);
         if name != node {
-            return self.refuse(format!("node {node:?} is not allowed to modify node {name:?}"));
+            return self.refuse(format!(
+                "node {node:?} is not allowed to modify node {name:?}"
+            ));
         }
         let Some(new) = self.new.map(At::root) else {
             return Ok(());
@@ -280,7 +302,9 @@ impl Write<'_, '_> {
 
     fn lease(&self) -> Outcome<()> {
         if self.attempt.namespace() != LEASES {
-            return self.refuse(format!("can only access leases in the {LEASES:?} system namespace"));
+            return self.refuse(format!(
+                "can only access leases in the {LEASES:?} system namespace"
+            ));
         }
         self.named("node lease")
     }
@@ -309,7 +333,10 @@ impl Write<'_, '_> {
     }
 
     fn certificate(&self) -> Outcome<()> {
-        let Some(new) = self.new.filter(|_| self.attempt.operation == Operation::Create) else {
+        let Some(new) = self
+            .new
+            .filter(|_| self.attempt.operation == Operation::Create)
+        else {
             return Ok(());
         };
         let spec = At::root(new).get("spec");
@@ -318,7 +345,9 @@ impl Write<'_, '_> {
         }
         match Subject::of(spec.get("request").str()) {
             Err(why) => self.refuse(format!("unable to parse csr: {why}")),
-            Ok(subject) if subject.common_name.strip_prefix(NODE_PREFIX) == Some(self.node) => Ok(()),
+            Ok(subject) if subject.common_name.strip_prefix(NODE_PREFIX) == Some(self.node) => {
+                Ok(())
+            }
             Ok(_) => self.refuse(format!(
                 "can only create a node CSR with CN=system:node:{}",
                 self.node
@@ -340,13 +369,19 @@ fn api_reference(pod: &Doc) -> Option<&'static str> {
         ("csi", "csidrivers (via CSI volumes)"),
         ("glusterfs", "endpoints (via glusterFS volumes)"),
         ("persistentVolumeClaim", "persistentvolumeclaims"),
-        ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
+        (
+            "ephemeral",
+            "persistentvolumeclaims (via ephemeral volumes)",
+        ),
         ("azureFile", "secrets (via azureFile volumes)"),
     ];
     const PROJECTED: [(&str, &str); 5] = [
         ("configMap", "configmaps (via projected volumes)"),
         ("secret", "secrets (via projected volumes)"),
-        ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+        (
+            "serviceAccountToken",
+            "serviceaccounts (via projected volumes)",
+        ),
         ("clusterTrustBundle", "clustertrustbundles"),
         ("podCertificate", "podcertificates"),
     ];
@@ -364,7 +399,10 @@ fn api_reference(pod: &Doc) -> Option<&'static str> {
         return Some("resourceclaims");
     }
     let pick = |at: At<'_>, known: &'static [(&'static str, &'static str)]| {
-        known.iter().find(|(key, _)| at.has(key)).map(|(_, what)| *what)
+        known
+            .iter()
+            .find(|(key, _)| at.has(key))
+            .map(|(_, what)| *what)
     };
     spec.get("volumes").items().find_map(|volume| {
         let mut sources = volume.path(&["projected", "sources"]).items();

@@ -44,7 +44,8 @@ fn judge(attempt: &Attempt<'_>, spec: At<'_>, node: At<'_>) -> Outcome<()> {
     let system = node.path(&["metadata", "labels"]).entry("kubernetes.io/os");
     if let Some(system) = system.map(At::str).filter(|system| *system != "linux") {
         let name = node.path(&["metadata", "name"]).str();
-        let why = format!("pod resize is only supported on linux nodes, node {name:?} is {system:?}");
+        let why =
+            format!("pod resize is only supported on linux nodes, node {name:?} is {system:?}");
         return Err(refusal(attempt, &why, "UnsupportedPlatform"));
     }
     let allocatable = node.path(&["status", "allocatable"]);

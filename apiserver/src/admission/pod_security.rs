@@ -39,7 +39,11 @@ const TEMPLATES: [(&str, &str, &[&str]); 8] = [
     ("apps", "statefulsets", &["spec", "template"]),
     ("apps", "daemonsets", &["spec", "template"]),
     ("batch", "jobs", &["spec", "template"]),
-    ("batch", "cronjobs", &["spec", "jobTemplate", "spec", "template"]),
+    (
+        "batch",
+        "cronjobs",
+        &["spec", "jobTemplate", "spec", "template"],
+    ),
 ];
 /// Pods that are looked at when their namespace becomes stricter.
 const PODS_MAX: usize = 3000;
@@ -174,7 +178,11 @@ fn pod(attempt: &Attempt<'_>, new: &Doc, old: Option<&Doc>) -> Outcome<()> {
             found.details()
         )));
     }
-    warn(attempt, policy.warn, &checks::evaluate(policy.warn, Subject::of(at)));
+    warn(
+        attempt,
+        policy.warn,
+        &checks::evaluate(policy.warn, Subject::of(at)),
+    );
     Ok(())
 }
 
@@ -186,21 +194,28 @@ fn template(attempt: &Attempt<'_>, new: &Doc) {
     };
     let template = At::root(new).path(path);
     if let (true, Ok(policy)) = (template.is_set(), policy_of(attempt)) {
-        warn(attempt, policy.warn, &checks::evaluate(policy.warn, Subject::of(template)));
+        warn(
+            attempt,
+            policy.warn,
+            &checks::evaluate(policy.warn, Subject::of(template)),
+        );
     }
 }
 
 fn warn(attempt: &Attempt<'_>, rule: Rule, found: &Violations) {
     if !found.is_empty() {
-        attempt.call.warn(format!("would violate PodSecurity \"{rule}\": {}", found.details()));
+        attempt.call.warn(format!(
+            "would violate PodSecurity \"{rule}\": {}",
+            found.details()
+        ));
     }
 }
 
 fn policy_of(attempt: &Attempt<'_>) -> Outcome<Policy> {
     let name = attempt.namespace();
     let found = attempt.objects().get("", "namespaces", "", name);
-    let found = found
-        .ok_or_else(|| Status::internal(format!("failed to lookup namespace {name:?}")))?;
+    let found =
+        found.ok_or_else(|| Status::internal(format!("failed to lookup namespace {name:?}")))?;
     Ok(Policy::of(At::root(&found.doc())).0)
 }
 
@@ -208,7 +223,9 @@ fn policy_of(attempt: &Attempt<'_>) -> Outcome<Policy> {
 fn changes_images(new: At<'_>, old: At<'_>) -> bool {
     let images = |spec: At<'_>, list| -> Vec<String> {
         let containers = spec.get(list).items();
-        containers.map(|at| at.get("image").str().to_string()).collect()
+        containers
+            .map(|at| at.get("image").str().to_string())
+            .collect()
     };
     let differ = |list| images(new, list) != images(old, list);
     let is_another = |container: At<'_>| {
@@ -243,14 +260,18 @@ mod tests {
             securityContext.capabilities.drop=[\"ALL\"]), runAsNonRoot != true (pod or container \"c\" must set \
             securityContext.runAsNonRoot=true), seccompProfile (pod or container \"c\" must set \
             securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")";
-        let want = format!("pods \"p\" is forbidden: violates PodSecurity \"restricted:v1.24\": {details}");
+        let want = format!(
+            "pods \"p\" is forbidden: violates PodSecurity \"restricted:v1.24\": {details}"
+        );
         assert_eq!(refused.refusal(), (403, &*want));
         let deployment = format!(
             r#"{{"metadata":{{"name":"d"}},"spec":{{"selector":{{"matchLabels":{{"a":"b"}}}},"template":{{
                 "metadata":{{"labels":{{"a":"b"}}}},"spec":{}}}}}}}"#,
             &POD[POD.find("\"spec\":").unwrap() + 7..POD.len() - 1]
         );
-        let made = server.create("/apis/apps/v1/namespaces/r/deployments", &deployment).await;
+        let made = server
+            .create("/apis/apps/v1/namespaces/r/deployments", &deployment)
+            .await;
         let want = format!("would violate PodSecurity \"restricted:v1.24\": {details}");
         assert_eq!(made.warnings, [want]);
         made.ok();
@@ -258,15 +279,21 @@ mod tests {
         server.namespace("p").await;
         server.create("/api/v1/namespaces/p/pods", POD).await.ok();
         let label = |level: &str| {
-            format!(r#"{{"metadata":{{"labels":{{"pod-security.kubernetes.io/enforce":"{level}"}}}}}}"#)
+            format!(
+                r#"{{"metadata":{{"labels":{{"pod-security.kubernetes.io/enforce":"{level}"}}}}}}"#
+            )
         };
-        let made = server.ask("PATCH", "/api/v1/namespaces/p", &label("baseline")).await;
+        let made = server
+            .ask("PATCH", "/api/v1/namespaces/p", &label("baseline"))
+            .await;
         let want = [
             "existing pods in namespace \"p\" violate the new PodSecurity enforce level \"baseline:latest\"",
             "p: privileged",
         ];
         assert_eq!(made.warnings, want);
-        let wrong = server.ask("PATCH", "/api/v1/namespaces/p", &label("odd")).await;
+        let wrong = server
+            .ask("PATCH", "/api/v1/namespaces/p", &label("odd"))
+            .await;
         let want = "Namespace \"p\" is invalid: \
             metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"odd\": must be one of privileged, \
             baseline, restricted";

@@ -54,14 +54,24 @@ mod tests {
     async fn a_bound_pod_says_where_it_is() {
         let server = Server::start().await;
         server.namespace("a").await;
-        let node = r#"{"metadata":{"name":"n","labels":{"topology.kubernetes.io/zone":"z","x":"y"}}}"#;
+        let node =
+            r#"{"metadata":{"name":"n","labels":{"topology.kubernetes.io/zone":"z","x":"y"}}}"#;
         server.create("/api/v1/nodes", node).await.ok();
         let pod = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
         server.create("/api/v1/namespaces/a/pods", pod).await.ok();
         let binding = r#"{"metadata":{"name":"p"},"target":{"kind":"Node","name":"n"}}"#;
-        server.create("/api/v1/namespaces/a/pods/p/binding", binding).await.ok();
-        let pod = server.ask("GET", "/api/v1/namespaces/a/pods/p", "").await.ok();
+        server
+            .create("/api/v1/namespaces/a/pods/p/binding", binding)
+            .await
+            .ok();
+        let pod = server
+            .ask("GET", "/api/v1/namespaces/a/pods/p", "")
+            .await
+            .ok();
         let labels = At::root(&pod).path(&["metadata", "labels"]);
-        assert_eq!((labels.len(), labels.entry(LABELS[0]).unwrap().str()), (1, "z"));
+        assert_eq!(
+            (labels.len(), labels.entry(LABELS[0]).unwrap().str()),
+            (1, "z")
+        );
     }
 }

@@ -75,16 +75,27 @@ fn keep(new: &mut Doc, old: &Doc) {
 }
 
 async fn resolve(attempt: &Attempt<'_>, pod: &mut Doc) -> Outcome<()> {
-    let name = At::root(pod).path(&["spec", "priorityClassName"]).str().to_string();
+    let name = At::root(pod)
+        .path(&["spec", "priorityClassName"])
+        .str()
+        .to_string();
     let class = match &*name {
         "" => default_class(attempt),
         name => Some(find(attempt, name).await?.doc()),
     };
-    let nothing = Doc::literal(r#"{"metadata":{"name":""},"preemptionPolicy":"PreemptLowerPriority"}"#);
+    let nothing =
+        Doc::literal(r#"{"metadata":{"name":""},"preemptionPolicy":"PreemptLowerPriority"}"#);
     let class = At::root(class.as_ref().unwrap_or(&nothing));
-    let (value, policy) = (class.get("value").int(), class.get("preemptionPolicy").str());
+    let (value, policy) = (
+        class.get("value").int(),
+        class.get("preemptionPolicy").str(),
+    );
     let spec = At::root(pod).get("spec");
-    if let Some(given) = spec.get("priority").opt_int().filter(|given| *given != value) {
+    if let Some(given) = spec
+        .get("priority")
+        .opt_int()
+        .filter(|given| *given != value)
+    {
         return Err(attempt.forbidden(format!(
             "the integer value of priority ({given}) must not be provided in pod spec; priority \
              admission controller computed {value} from the given PriorityClass name"
@@ -110,9 +121,7 @@ async fn resolve(attempt: &Attempt<'_>, pod: &mut Doc) -> Outcome<()> {
 
 async fn find(attempt: &Attempt<'_>, name: &str) -> Outcome<Arc<Object>> {
     let found = attempt.get(CLASSES.0, CLASSES.1, "", name).await;
-    found.ok_or_else(|| {
-        attempt.forbidden(format!("no PriorityClass with name {name} was found"))
-    })
+    found.ok_or_else(|| attempt.forbidden(format!("no PriorityClass with name {name} was found")))
 }
 
 /// The class of pods without one; of several, which only a race can make, the lowest.
@@ -139,15 +148,28 @@ mod tests {
         };
         let path = "/api/v1/namespaces/a/pods?dryRun=All";
         let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
-        let spec = |doc: &Doc, key: &'static str| At::root(doc).path(&["spec", key]).node().map(|n| n.to_string());
+        let spec = |doc: &Doc, key: &'static str| {
+            At::root(doc)
+                .path(&["spec", key])
+                .node()
+                .map(|n| n.to_string())
+        };
         let made = server.create(path, &pod("")).await.ok();
         assert_eq!(spec(&made, "priority").as_deref(), Some("0"));
         assert_eq!(spec(&made, "priorityClassName"), None);
-        assert_eq!(spec(&made, "preemptionPolicy").unwrap(), "\"PreemptLowerPriority\"");
+        assert_eq!(
+            spec(&made, "preemptionPolicy").unwrap(),
+            "\"PreemptLowerPriority\""
+        );
 
         let high = r#"{"metadata":{"name":"high"},"value":7,"globalDefault":true,"preemptionPolicy":"Never"}"#;
         server.create(classes, high).await.ok();
-        let second = server.create(classes, r#"{"metadata":{"name":"b"},"value":1,"globalDefault":true}"#).await;
+        let second = server
+            .create(
+                classes,
+                r#"{"metadata":{"name":"b"},"value":1,"globalDefault":true}"#,
+            )
+            .await;
         let want = "priorityclasses.scheduling.k8s.io \"b\" is forbidden: PriorityClass high is already \
                     marked as default. Only one default can exist";
         assert_eq!(second.refusal(), (403, want));
@@ -167,7 +189,10 @@ mod tests {
             ),
         ] {
             let refused = server.create(path, &pod(more)).await;
-            assert_eq!(refused.refusal(), (403, &*format!("pods \"p\" is forbidden: {want}")));
+            assert_eq!(
+                refused.refusal(),
+                (403, &*format!("pods \"p\" is forbidden: {want}"))
+            );
         }
     }
 }

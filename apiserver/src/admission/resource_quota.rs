@@ -23,8 +23,8 @@ use tokio::time::timeout_at;
 use self::usage::Kind;
 use super::amounts::Amounts;
 use super::{Attempt, Operation, Plugin};
-use crate::registry::{Outcome, metadata};
 use crate::registry::object::canonical;
+use crate::registry::{Outcome, metadata};
 use crate::storage::{Along, Object, keys, object};
 use crate::validation::At;
 
@@ -64,7 +64,9 @@ impl Plugin for ResourceQuota {
         let Some(kind) = Kind::counted(attempt, new, old) else {
             return Ok(());
         };
-        let mut quotas = attempt.objects().list("", "resourcequotas", attempt.namespace());
+        let mut quotas = attempt
+            .objects()
+            .list("", "resourcequotas", attempt.namespace());
         quotas.retain(|quota| kind.concerns(&quota.doc()));
         if quotas.is_empty() {
             return Ok(());
@@ -123,7 +125,10 @@ fn charge(
     let negative = now.only(|name| now.get(name).is_some_and(|amount| amount.signum() < 0));
     if !negative.0.is_empty() {
         let names: Vec<&str> = negative.0.keys().map(String::as_str).collect();
-        let why = format!("quota usage is negative for resource(s): {}", names.join(","));
+        let why = format!(
+            "quota usage is negative for resource(s): {}",
+            names.join(",")
+        );
         return Err(attempt.forbidden(why));
     }
     let old = old.filter(|_| attempt.operation == Operation::Update);
@@ -194,7 +199,10 @@ fn add(
     schema: &Type,
 ) -> Outcome<Option<Vec<u8>>> {
     let status = At::root(&quota).get("status");
-    let (hard, used) = (Amounts::read(status.get("hard")), Amounts::read(status.get("used")));
+    let (hard, used) = (
+        Amounts::read(status.get("hard")),
+        Amounts::read(status.get("used")),
+    );
     let requested = delta.only(|name| hard.get(name).is_some());
     if requested.0.is_empty() {
         return Ok(None);
@@ -235,7 +243,10 @@ fn commit(
     for charge in &charges {
         let local = keys::local(attempt.namespace(), &charge.name);
         let key = format!("{prefix}{local}");
-        along.needs(key.clone(), i64::try_from(charge.before).unwrap_or(i64::MAX));
+        along.needs(
+            key.clone(),
+            i64::try_from(charge.before).unwrap_or(i64::MAX),
+        );
         along.puts(key, charge.value.clone());
     }
     attempt.afterwards(move |revision| {

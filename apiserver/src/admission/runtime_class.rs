@@ -58,7 +58,9 @@ impl Plugin for RuntimeClass {
             return Ok(());
         };
         let overhead = At::root(pod).path(&["spec", "overhead"]);
-        let class = class_of(attempt, At::root(pod)).await?.map(|class| class.doc());
+        let class = class_of(attempt, At::root(pod))
+            .await?
+            .map(|class| class.doc());
         let wanted = class.as_ref().map(|class| At::root(class).get("overhead"));
         match wanted.filter(|wanted| wanted.is_set()) {
             Some(wanted) if Amounts::read(wanted.get("podFixed")) != Amounts::read(overhead) => {
@@ -72,8 +74,7 @@ impl Plugin for RuntimeClass {
     }
 }
 
-const MISMATCH: &str =
-    "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+const MISMATCH: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
 fn concerns(attempt: &Attempt<'_>) -> bool {
     attempt.operation == Operation::Create && attempt.is_of("", "pods")
@@ -118,7 +119,9 @@ fn merge_tolerations(pod: &mut Doc, wanted: At<'_>) {
     let mut merged: Vec<At<'_>> = Vec::new();
     for (at, one) in all.iter().enumerate() {
         let by_earlier = merged.iter().any(|known| covers(*known, *one));
-        let by_later = all[at + 1..].iter().any(|next| !same(*one, *next) && covers(*next, *one));
+        let by_later = all[at + 1..]
+            .iter()
+            .any(|next| !same(*one, *next) && covers(*next, *one));
         if !by_earlier && !by_later {
             merged.push(*one);
         }
@@ -148,7 +151,10 @@ fn covers(wide: At<'_>, narrow: At<'_>) -> bool {
     if text(narrow, "effect") != effect && !effect.is_empty() {
         return false;
     }
-    if let (true, Some(most)) = (effect == "NoExecute", wide.get("tolerationSeconds").opt_int()) {
+    if let (true, Some(most)) = (
+        effect == "NoExecute",
+        wide.get("tolerationSeconds").opt_int(),
+    ) {
         let seconds = narrow.get("tolerationSeconds").opt_int();
         if seconds.is_none_or(|seconds| seconds > most) {
             return false;
@@ -174,21 +180,33 @@ mod tests {
         server.namespace("a").await;
         let class = r#"{"metadata":{"name":"vm"},"handler":"h","overhead":{"podFixed":{"cpu":"100m"}},
             "scheduling":{"nodeSelector":{"x":"y"},"tolerations":[{"key":"vm","operator":"Exists"}]}}"#;
-        server.create("/apis/node.k8s.io/v1/runtimeclasses", class).await.ok();
+        server
+            .create("/apis/node.k8s.io/v1/runtimeclasses", class)
+            .await
+            .ok();
         let pods = "/api/v1/namespaces/a/pods?dryRun=All";
         let pod = |more: &str| {
             format!(
                 r#"{{"metadata":{{"name":"p"}},"spec":{{"containers":[{{"name":"c","image":"i"}}],{more}}}}}"#
             )
         };
-        let made = server.create(pods, &pod(r#""runtimeClassName":"vm""#)).await.ok();
+        let made = server
+            .create(pods, &pod(r#""runtimeClassName":"vm""#))
+            .await
+            .ok();
         let spec = At::root(&made).get("spec");
         assert_eq!(Amounts::read(spec.get("overhead")).shown(), "cpu=100m");
         assert_eq!(spec.path(&["nodeSelector", "x"]).str(), "y");
         assert!(spec.get("tolerations").find("key", "vm").is_some());
         for (more, want) in [
-            (r#""runtimeClassName":"no""#, "pod rejected: RuntimeClass \"no\" not found"),
-            (r#""runtimeClassName":"vm","overhead":{"cpu":"1"}"#, MISMATCH),
+            (
+                r#""runtimeClassName":"no""#,
+                "pod rejected: RuntimeClass \"no\" not found",
+            ),
+            (
+                r#""runtimeClassName":"vm","overhead":{"cpu":"1"}"#,
+                MISMATCH,
+            ),
             (
                 r#""overhead":{"cpu":"1"}"#,
                 "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
@@ -199,7 +217,10 @@ mod tests {
             ),
         ] {
             let refused = server.create(pods, &pod(more)).await;
-            assert_eq!(refused.refusal(), (403, &*format!("pods \"p\" is forbidden: {want}")));
+            assert_eq!(
+                refused.refusal(),
+                (403, &*format!("pods \"p\" is forbidden: {want}"))
+            );
         }
     }
 }

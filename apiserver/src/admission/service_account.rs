@@ -43,7 +43,10 @@ impl Plugin for ServiceAccount {
         if is_mirror(At::root(pod)) {
             return Ok(());
         }
-        if At::root(pod).path(&["spec", "serviceAccountName"]).is_empty() {
+        if At::root(pod)
+            .path(&["spec", "serviceAccountName"])
+            .is_empty()
+        {
             pod.set_path(&["spec", "serviceAccountName"], DEFAULT);
         }
         let account = account_of(attempt, At::root(pod)).await?.doc();
@@ -102,7 +105,9 @@ impl Plugin for ServiceAccount {
 }
 
 fn is_mirror(pod: At<'_>) -> bool {
-    pod.path(&["metadata", "annotations"]).entry(MIRROR).is_some()
+    pod.path(&["metadata", "annotations"])
+        .entry(MIRROR)
+        .is_some()
 }
 
 fn judge_mirror(attempt: &Attempt<'_>, pod: &Doc) -> Outcome<()> {
@@ -148,25 +153,38 @@ async fn account_of(attempt: &Attempt<'_>, pod: At<'_>) -> Outcome<Arc<Object>> 
         name: "serviceaccount",
     };
     let lost = Status::not_found(of, name).message;
-    Err(attempt.forbidden(format!("error looking up service account {namespace}/{name}: {lost}")))
+    Err(attempt.forbidden(format!(
+        "error looking up service account {namespace}/{name}: {lost}"
+    )))
 }
 
 fn mounts_token(account: At<'_>, spec: At<'_>) -> bool {
     const KEY: &str = "automountServiceAccountToken";
-    let told = spec.get(KEY).opt_flag().or_else(|| account.get(KEY).opt_flag());
+    let told = spec
+        .get(KEY)
+        .opt_flag()
+        .or_else(|| account.get(KEY).opt_flag());
     told.unwrap_or(true)
 }
 
 /// Gives every container the token where it looks for it, unless it has something there.
 fn mount_token(pod: &mut Doc, mut volume: String) {
     let spec = At::root(pod).get("spec");
-    let mut names = spec.get("volumes").items().map(|at| at.get("name").str());
-    let known = names.find(|name| name.starts_with(VOLUME)).map(str::to_string);
+    let known = {
+        let mut names = spec.get("volumes").items().map(|at| at.get("name").str());
+        names
+            .find(|name| name.starts_with(VOLUME))
+            .map(str::to_string)
+    };
     let has_volume = known.is_some();
     volume = known.unwrap_or(volume);
     let lists = ["initContainers", "containers"];
     let containers = lists.into_iter().flat_map(|list| spec.get(list).items());
-    let without = containers.filter(|at| at.get("volumeMounts").find("mountPath", MOUNT_PATH).is_none());
+    let without = containers.filter(|at| {
+        at.get("volumeMounts")
+            .find("mountPath", MOUNT_PATH)
+            .is_none()
+    });
     let without: Vec<Id> = without.filter_map(|at| Some(at.node()?.id())).collect();
     for container in &without {
         let mounts = pod.list(*container, "volumeMounts");
@@ -195,7 +213,9 @@ fn mount_token(pod: &mut Doc, mut volume: String) {
 }
 
 fn enforces_secrets(account: At<'_>) -> bool {
-    let told = account.path(&["metadata", "annotations"]).entry(ENFORCE_SECRETS);
+    let told = account
+        .path(&["metadata", "annotations"])
+        .entry(ENFORCE_SECRETS);
     // What Go's ParseBool takes for true.
     told.is_some_and(|at| matches!(at.str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
@@ -212,7 +232,12 @@ fn limit_secrets(attempt: &Attempt<'_>, account: At<'_>, spec: At<'_>) -> Outcom
             )));
         }
     }
-    limit_containers(attempt, account, spec.get("initContainers"), "init container")?;
+    limit_containers(
+        attempt,
+        account,
+        spec.get("initContainers"),
+        "init container",
+    )?;
     limit_containers(attempt, account, spec.get("containers"), "container")?;
     for (at, secret) in spec.get("imagePullSecrets").items().enumerate() {
         let name = secret.get("name").str();
@@ -284,18 +309,29 @@ mod tests {
         assert!(spec.get("imagePullSecrets").find("name", "pull").is_some());
         let volume = spec.get("volumes").items().next().unwrap();
         let name = volume.get("name").str();
-        assert!(name.starts_with(VOLUME) && name.len() == VOLUME.len() + 5, "{name}");
+        assert!(
+            name.starts_with(VOLUME) && name.len() == VOLUME.len() + 5,
+            "{name}"
+        );
         assert_eq!(
             volume.get("projected").node().unwrap().to_string(),
             r#"{"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}},{"configMap":{"name":"kube-root-ca.crt","items":[{"key":"ca.crt","path":"ca.crt"}]}},{"downwardAPI":{"items":[{"path":"namespace","fieldRef":{"apiVersion":"v1","fieldPath":"metadata.namespace"}}]}}],"defaultMode":420}"#
         );
         let container = spec.get("containers").items().next().unwrap();
-        let mount = container.get("volumeMounts").find("mountPath", MOUNT_PATH).unwrap();
+        let mount = container
+            .get("volumeMounts")
+            .find("mountPath", MOUNT_PATH)
+            .unwrap();
         assert!(mount.get("name").str() == name && mount.get("readOnly").flag());
 
-        let made = server.create(pods, &pod(r#","automountServiceAccountToken":false"#)).await.ok();
+        let made = server
+            .create(pods, &pod(r#","automountServiceAccountToken":false"#))
+            .await
+            .ok();
         assert!(At::root(&made).path(&["spec", "volumes"]).is_empty());
-        let refused = server.create(pods, &pod(r#","serviceAccountName":"no""#)).await;
+        let refused = server
+            .create(pods, &pod(r#","serviceAccountName":"no""#))
+            .await;
         let want = "pods \"p\" is forbidden: error looking up service account a/no: serviceaccount \
                     \"no\" not found";
         assert_eq!(refused.refusal(), (403, want));
@@ -307,7 +343,10 @@ mod tests {
         server.namespace("a").await;
         let strict = r#"{"metadata":{"name":"s","annotations":{"kubernetes.io/enforce-mountable-secrets":"true"}},
             "secrets":[{"name":"mine"}]}"#;
-        server.create("/api/v1/namespaces/a/serviceaccounts", strict).await.ok();
+        server
+            .create("/api/v1/namespaces/a/serviceaccounts", strict)
+            .await
+            .ok();
         let pods = "/api/v1/namespaces/a/pods?dryRun=All";
         let with = |secret: &str| {
             pod(&format!(

@@ -35,7 +35,9 @@ impl Plugin for StorageObjectInUseProtection {
         let Some((.., finalizer)) = known.find(|known| attempt.is_of(known.0, known.1)) else {
             return Ok(());
         };
-        let has = At::root(new).path(&["metadata", "finalizers"]).contains(finalizer);
+        let has = At::root(new)
+            .path(&["metadata", "finalizers"])
+            .contains(finalizer);
         if !has {
             let top = new.top();
             let metadata = new.object(top, "metadata");

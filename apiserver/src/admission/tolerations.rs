@@ -61,7 +61,10 @@ mod tests {
     fn what_a_pod_says_counts() {
         for (tolerations, want) in [
             ("[]", 2),
-            (r#"[{"key":"node.kubernetes.io/not-ready","operator":"Exists"}]"#, 2),
+            (
+                r#"[{"key":"node.kubernetes.io/not-ready","operator":"Exists"}]"#,
+                2,
+            ),
             (r#"[{"operator":"Exists"}]"#, 1),
             (r#"[{"operator":"Exists","effect":"NoSchedule"}]"#, 3),
         ] {

@@ -217,7 +217,7 @@ impl Call<'_> {
     ) -> Result<Deleted, Option<Box<Status>>> {
         let old = live.doc();
         self.check_delete(&old, name, options)?;
-        let mut attempt = Attempt::new(self, Operation::Delete);
+        let mut attempt = Attempt::new(self, Operation::Delete).of(&old);
         let mut along = Along {
             stamp: self.api.stamp(self.user),
             ..Along::default()

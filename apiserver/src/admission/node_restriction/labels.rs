@@ -27,13 +27,17 @@ pub(super) type Labels = BTreeMap<String, String>;
 
 pub(super) fn read(labels: At<'_>) -> Labels {
     let entries = labels.items();
-    entries.map(|at| (at.key().to_string(), at.str().to_string())).collect()
+    entries
+        .map(|at| (at.key().to_string(), at.str().to_string()))
+        .collect()
 }
 
 /// The labels that differ and may not, sorted.
 pub(super) fn forbidden(new: &Labels, old: &Labels) -> Vec<String> {
     let keys: BTreeSet<&String> = new.keys().chain(old.keys()).collect();
-    let changed = keys.into_iter().filter(|key| new.get(*key) != old.get(*key));
+    let changed = keys
+        .into_iter()
+        .filter(|key| new.get(*key) != old.get(*key));
     changed.filter(|key| is_forbidden(key)).cloned().collect()
 }
 
@@ -70,7 +74,9 @@ mod tests {
             assert_eq!(is_forbidden(key), want, "{key}");
         }
         let labels = |text: &[(&str, &str)]| -> Labels {
-            text.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+            text.iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect()
         };
         let old = labels(&[("k8s.io/a", "1"), ("k8s.io/b", "1"), ("k8s.io/c", "1")]);
         let new = labels(&[("k8s.io/a", "1"), ("k8s.io/b", "2"), ("k8s.io/d", "1")]);

@@ -53,7 +53,12 @@ async fn is_allowed(write: &Write<'_, '_>, audience: &str) -> bool {
         version: "v1",
         namespace: write.attempt.namespace(),
         name: &write.attempt.name,
-        ..Attributes::resource(call.user, "request-serviceaccounts-token-audience", "", audience)
+        ..Attributes::resource(
+            call.user,
+            "request-serviceaccounts-token-audience",
+            "",
+            audience,
+        )
     };
     call.api.authorizer.authorize(&wanted).await.is_allowed()
 }
@@ -76,7 +81,10 @@ fn driver_of(write: &Write<'_, '_>, pod: &Doc, volume: At<'_>) -> Option<String>
     let objects = write.attempt.objects();
     let claim = volume.path(&["persistentVolumeClaim", "claimName"]).str();
     let name = volume.get("name").str();
-    let claim = match (volume.path(&["ephemeral", "volumeClaimTemplate"]).is_set(), claim) {
+    let claim = match (
+        volume.path(&["ephemeral", "volumeClaimTemplate"]).is_set(),
+        claim,
+    ) {
         (true, _) => format!("{}-{name}", metadata::text(pod, "name")),
         (_, "") => {
             let driver = volume.path(&["csi", "driver"]).str();
@@ -85,7 +93,9 @@ fn driver_of(write: &Write<'_, '_>, pod: &Doc, volume: At<'_>) -> Option<String>
         (_, claim) => claim.to_string(),
     };
     let namespace = write.attempt.namespace();
-    let claim = objects.get("", "persistentvolumeclaims", namespace, &claim)?.doc();
+    let claim = objects
+        .get("", "persistentvolumeclaims", namespace, &claim)?
+        .doc();
     let volume = claim.root().text(&["spec", "volumeName"]);
     let volume = objects.get("", "persistentvolumes", "", volume)?.doc();
     let driver = volume.root().text(&["spec", "csi", "driver"]);

@@ -126,7 +126,13 @@ const BASELINE: &[Check] = &[
         "procMount",
         &[
             (0, of::proc_mount),
-            (35, |pod| if pod.has_own_users() { None } else { of::proc_mount(pod) }),
+            (35, |pod| {
+                if pod.has_own_users() {
+                    None
+                } else {
+                    of::proc_mount(pod)
+                }
+            }),
         ],
     ),
     check(
@@ -158,7 +164,13 @@ const RESTRICTED: &[Check] = &[
         "allowPrivilegeEscalation",
         &[
             (8, of::escalation),
-            (25, |pod| if pod.is_windows() { None } else { of::escalation(pod) }),
+            (25, |pod| {
+                if pod.is_windows() {
+                    None
+                } else {
+                    of::escalation(pod)
+                }
+            }),
         ],
     ),
     instead(
@@ -166,7 +178,13 @@ const RESTRICTED: &[Check] = &[
         "capabilities_baseline",
         &[
             (22, of::capabilities_restricted),
-            (25, |pod| if pod.is_windows() { None } else { of::capabilities_restricted(pod) }),
+            (25, |pod| {
+                if pod.is_windows() {
+                    None
+                } else {
+                    of::capabilities_restricted(pod)
+                }
+            }),
         ],
     ),
     instead("procMount_restricted", "procMount", &[(35, of::proc_mount)]),
@@ -175,14 +193,26 @@ const RESTRICTED: &[Check] = &[
         "runAsNonRoot",
         &[
             (0, of::non_root),
-            (35, |pod| if pod.has_own_users() { None } else { of::non_root(pod) }),
+            (35, |pod| {
+                if pod.has_own_users() {
+                    None
+                } else {
+                    of::non_root(pod)
+                }
+            }),
         ],
     ),
     check(
         "runAsUser",
         &[
             (23, of::user),
-            (35, |pod| if pod.has_own_users() { None } else { of::user(pod) }),
+            (35, |pod| {
+                if pod.has_own_users() {
+                    None
+                } else {
+                    of::user(pod)
+                }
+            }),
         ],
     ),
     instead(
@@ -190,7 +220,13 @@ const RESTRICTED: &[Check] = &[
         "seccompProfile_baseline",
         &[
             (19, of::seccomp_restricted),
-            (25, |pod| if pod.is_windows() { None } else { of::seccomp_restricted(pod) }),
+            (25, |pod| {
+                if pod.is_windows() {
+                    None
+                } else {
+                    of::seccomp_restricted(pod)
+                }
+            }),
         ],
     ),
 ];
@@ -198,7 +234,11 @@ const RESTRICTED: &[Check] = &[
 impl Check {
     /// What is done as of a version, if anything is.
     fn at(&self, minor: u32) -> Option<Judge> {
-        let known = self.versions.iter().rev().find(|version| version.0 <= minor);
+        let known = self
+            .versions
+            .iter()
+            .rev()
+            .find(|version| version.0 <= minor);
         known.map(|version| version.1)
     }
 }
@@ -215,9 +255,17 @@ pub(super) fn evaluate(rule: Rule, pod: Subject<'_>) -> Violations {
         Level::Restricted => (BASELINE, RESTRICTED),
     };
     let active = |check: &&Check| check.at(minor).is_some();
-    let replaced: Vec<&str> = restricted.iter().filter(active).map(|one| one.instead_of).collect();
-    let baseline = baseline.iter().filter(|check| !replaced.contains(&check.name));
-    let judges = baseline.chain(restricted).filter_map(|check| check.at(minor));
+    let replaced: Vec<&str> = restricted
+        .iter()
+        .filter(active)
+        .map(|one| one.instead_of)
+        .collect();
+    let baseline = baseline
+        .iter()
+        .filter(|check| !replaced.contains(&check.name));
+    let judges = baseline
+        .chain(restricted)
+        .filter_map(|check| check.at(minor));
     Violations(judges.filter_map(|judge| judge(pod)).collect())
 }
 
@@ -232,7 +280,10 @@ fn containers_named(names: &[&str]) -> String {
 }
 
 fn quoted<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
-    let names: Vec<String> = names.into_iter().map(|name| format!("\"{name}\"")).collect();
+    let names: Vec<String> = names
+        .into_iter()
+        .map(|name| format!("\"{name}\""))
+        .collect();
     names.join(", ")
 }
 
@@ -250,7 +301,10 @@ struct Setters<'d> {
 
 impl<'d> Setters<'d> {
     /// Asks the pod's security context and those of its containers.
-    fn find(pod: Subject<'d>, mut is_bad: impl FnMut(At<'d>, &mut BTreeSet<&'d str>) -> bool) -> Self {
+    fn find(
+        pod: Subject<'d>,
+        mut is_bad: impl FnMut(At<'d>, &mut BTreeSet<&'d str>) -> bool,
+    ) -> Self {
         let mut found = Self::default();
         found.pod = is_bad(pod.security(), &mut found.values);
         for container in pod.containers() {

@@ -114,7 +114,11 @@ impl Labels<'_> {
             is_told = level.is_some();
             rule.level = level.unwrap_or(failed);
             if !is_told {
-                self.complain(&key, label, "must be one of privileged, baseline, restricted");
+                self.complain(
+                    &key,
+                    label,
+                    "must be one of privileged, baseline, restricted",
+                );
             }
         }
         let key = format!("{key}-version");
@@ -129,7 +133,8 @@ impl Labels<'_> {
 
     fn complain(&mut self, key: &str, label: At<'_>, why: &str) {
         let field = format!("metadata.labels[{key}]");
-        self.errors.push(FieldError::invalid(field, label.str(), why));
+        self.errors
+            .push(FieldError::invalid(field, label.str(), why));
     }
 }
 

@@ -67,10 +67,18 @@ pub(super) fn claim(scope: &Scope<'_>, claim: At<'_>) -> bool {
     }
     let classes = [
         claim.path(&["spec", "volumeAttributesClassName"]).str(),
-        claim.path(&["status", "currentVolumeAttributesClassName"]).str(),
-        claim.path(&["status", "modifyVolumeStatus"]).get("targetVolumeAttributesClassName").str(),
+        claim
+            .path(&["status", "currentVolumeAttributesClassName"])
+            .str(),
+        claim
+            .path(&["status", "modifyVolumeStatus"])
+            .get("targetVolumeAttributesClassName")
+            .str(),
     ];
-    let classes: Vec<&str> = classes.into_iter().filter(|class| !class.is_empty()).collect();
+    let classes: Vec<&str> = classes
+        .into_iter()
+        .filter(|class| !class.is_empty())
+        .collect();
     scope.selects(&classes)
 }
 
@@ -82,11 +90,16 @@ pub(super) fn is_terminating(pod: At<'_>) -> bool {
 
 fn crosses_namespaces(pod: At<'_>) -> bool {
     let affinity = pod.path(&["spec", "affinity"]);
-    let crosses = |term: At<'_>| !term.get("namespaces").is_empty() || term.has("namespaceSelector");
+    let crosses =
+        |term: At<'_>| !term.get("namespaces").is_empty() || term.has("namespaceSelector");
     ["podAffinity", "podAntiAffinity"].into_iter().any(|which| {
         let which = affinity.get(which);
-        let mut required = which.get("requiredDuringSchedulingIgnoredDuringExecution").items();
-        let mut preferred = which.get("preferredDuringSchedulingIgnoredDuringExecution").items();
+        let mut required = which
+            .get("requiredDuringSchedulingIgnoredDuringExecution")
+            .items();
+        let mut preferred = which
+            .get("preferredDuringSchedulingIgnoredDuringExecution")
+            .items();
         required.any(crosses) || preferred.any(|term| crosses(term.get("podAffinityTerm")))
     })
 }

@@ -80,7 +80,9 @@ impl Kind {
             _ => What::Others,
         };
         let is_new = attempt.operation == Operation::Create;
-        let changes = |get: fn(At<'_>) -> bool| old.is_some_and(|old| get(At::root(old)) != get(At::root(new)));
+        let changes = |get: fn(At<'_>) -> bool| {
+            old.is_some_and(|old| get(At::root(old)) != get(At::root(new)))
+        };
         let is_counted = match (what, attempt.subresource()) {
             (What::Pods, "") => is_new || changes(scopes::is_terminating),
             (What::Pods, part) => part == "resize",
@@ -93,7 +95,9 @@ impl Kind {
             "" => format!("count/{resource}"),
             group => format!("count/{resource}.{group}"),
         };
-        let alias = ALIASES.iter().find(|known| group.is_empty() && **known == resource);
+        let alias = ALIASES
+            .iter()
+            .find(|known| group.is_empty() && **known == resource);
         is_counted.then_some(Self {
             what,
             count,
@@ -144,7 +148,10 @@ impl Kind {
         let spec = object.get("spec");
         let resources = spec.get("resources");
         let says_itself = ["requests", "limits"].iter().any(|which| {
-            resources.get(which).items().any(|at| amounts::is_of_pods(at.key()))
+            resources
+                .get(which)
+                .items()
+                .any(|at| amounts::is_of_pods(at.key()))
         });
         if self.what != What::Pods || says_itself {
             return None;
@@ -243,7 +250,9 @@ fn still_uses(pod: At<'_>, now: Moment) -> bool {
 fn of_service(spec: At<'_>) -> Amounts {
     let ports = spec.get("ports");
     let count = |all: bool| {
-        let counted = ports.items().filter(|at| all || at.get("nodePort").int() != 0);
+        let counted = ports
+            .items()
+            .filter(|at| all || at.get("nodePort").int() != 0);
         i64::try_from(counted.count()).unwrap_or(i64::MAX)
     };
     let (node_ports, balancers) = match spec.get("type").str() {
@@ -264,7 +273,9 @@ fn of_service(spec: At<'_>) -> Amounts {
 fn of_claim(claim: At<'_>) -> Amounts {
     let mut used = Amounts::default();
     used.set("persistentvolumeclaims", Quantity::from_units(1));
-    let asked = claim.path(&["spec", "resources", "requests"]).get("storage");
+    let asked = claim
+        .path(&["spec", "resources", "requests"])
+        .get("storage");
     if asked.is_set() {
         let allocated = quantity(claim.path(&["status", "allocatedResources"]).get("storage"));
         used.set("requests.storage", quantity(asked).max(allocated));
@@ -283,7 +294,11 @@ fn of_resource_claim(spec: At<'_>) -> Amounts {
     for request in spec.path(&["devices", "requests"]).items() {
         let mut most = Amounts::default();
         let either = request.get("firstAvailable").items();
-        for one in either.chain([request.get("exactly")].into_iter().filter(|at| at.is_set())) {
+        for one in either.chain(
+            [request.get("exactly")]
+                .into_iter()
+                .filter(|at| at.is_set()),
+        ) {
             let devices = match one.get("allocationMode").str() {
                 "ExactCount" => one.get("count").int(),
                 "All" => DEVICES_MAX,

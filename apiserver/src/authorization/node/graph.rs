@@ -318,7 +318,9 @@ const USES: &[(&str, Kind)] = &[
 pub(crate) fn names_any(pod: Node<'_>, kind: Kind) -> bool {
     let mut found = false;
     for (path, _) in USES.iter().filter(|(_, known)| *known == kind) {
-        each(pod, path, &mut |name| found |= name.as_str().is_some_and(|name| !name.is_empty()));
+        each(pod, path, &mut |name| {
+            found |= name.as_str().is_some_and(|name| !name.is_empty())
+        });
     }
     found
 }

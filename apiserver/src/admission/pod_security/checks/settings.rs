@@ -77,12 +77,16 @@ const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/"
 
 /// The names of the containers whose security context is bad.
 fn bad<'d>(pod: Subject<'d>, is_bad: impl Fn(At<'d>) -> bool) -> Vec<&'d str> {
-    let bad = pod.containers().filter(|at| is_bad(at.get("securityContext")));
+    let bad = pod
+        .containers()
+        .filter(|at| is_bad(at.get("securityContext")));
     bad.map(|at| at.get("name").str()).collect()
 }
 
 pub(super) fn escalation(pod: Subject<'_>) -> Option<Violation> {
-    let bad = bad(pod, |at| at.get("allowPrivilegeEscalation").opt_flag() != Some(false));
+    let bad = bad(pod, |at| {
+        at.get("allowPrivilegeEscalation").opt_flag() != Some(false)
+    });
     if bad.is_empty() {
         return None;
     }
@@ -121,10 +125,18 @@ pub(super) fn app_armor(pod: Subject<'_>) -> Option<Violation> {
     }
     let values = setters.values.iter().copied();
     let values: Vec<&str> = values.chain(annotations.iter().map(|one| &**one)).collect();
-    let reason = plural("forbidden AppArmor profile", "forbidden AppArmor profiles", values.len());
+    let reason = plural(
+        "forbidden AppArmor profile",
+        "forbidden AppArmor profiles",
+        values.len(),
+    );
     Violation::new(
         reason,
-        format!("{} must not set AppArmor profile type to {}", who.join(" and "), quoted(values)),
+        format!(
+            "{} must not set AppArmor profile type to {}",
+            who.join(" and "),
+            quoted(values)
+        ),
     )
 }
 
@@ -134,7 +146,11 @@ fn added<'d>(pod: Subject<'d>, allows: impl Fn(&str) -> bool) -> (Vec<&'d str>, 
     let mut names = Vec::new();
     for container in pod.containers() {
         let added = container.path(&["securityContext", "capabilities", "add"]);
-        let bad: Vec<&str> = added.items().map(At::str).filter(|one| !allows(one)).collect();
+        let bad: Vec<&str> = added
+            .items()
+            .map(At::str)
+            .filter(|one| !allows(one))
+            .collect();
         if !bad.is_empty() {
             names.push(container.get("name").str());
             found.extend(bad);
@@ -158,12 +174,16 @@ fn must_not_add(names: &[&str], added: &BTreeSet<&str>) -> String {
 }
 
 pub(super) fn capabilities_restricted(pod: Subject<'_>) -> Option<Violation> {
-    let keeping = bad(pod, |at| !at.path(&["capabilities", "drop"]).contains("ALL"));
+    let keeping = bad(pod, |at| {
+        !at.path(&["capabilities", "drop"]).contains("ALL")
+    });
     let (names, added) = added(pod, |name| name == "NET_BIND_SERVICE");
     let mut details = Vec::new();
     if !keeping.is_empty() {
         let who = containers_named(&keeping);
-        details.push(format!(r#"{who} must set securityContext.capabilities.drop=["ALL"]"#));
+        details.push(format!(
+            r#"{who} must set securityContext.capabilities.drop=["ALL"]"#
+        ));
     }
     if !names.is_empty() {
         details.push(must_not_add(&names, &added));
@@ -187,7 +207,11 @@ pub(super) fn host_namespaces(pod: Subject<'_>) -> Option<Violation> {
 }
 
 pub(super) fn host_paths(pod: Subject<'_>) -> Option<Violation> {
-    let bad = pod.spec.get("volumes").items().filter(|at| at.has("hostPath"));
+    let bad = pod
+        .spec
+        .get("volumes")
+        .items()
+        .filter(|at| at.has("hostPath"));
     let bad: Vec<&str> = bad.map(|at| at.get("name").str()).collect();
     if bad.is_empty() {
         return None;
@@ -199,8 +223,14 @@ pub(super) fn host_ports(pod: Subject<'_>) -> Option<Violation> {
     let mut ports = BTreeSet::new();
     let mut names = Vec::new();
     for container in pod.containers() {
-        let found = container.get("ports").items().map(|at| at.get("hostPort").int());
-        let found: Vec<String> = found.filter(|port| *port != 0).map(|port| port.to_string()).collect();
+        let found = container
+            .get("ports")
+            .items()
+            .map(|at| at.get("hostPort").int());
+        let found: Vec<String> = found
+            .filter(|port| *port != 0)
+            .map(|port| port.to_string())
+            .collect();
         if !found.is_empty() {
             names.push(container.get("name").str());
             ports.extend(found);
@@ -258,7 +288,10 @@ pub(super) fn privileged(pod: Subject<'_>) -> Option<Violation> {
         return None;
     }
     let who = containers_named(&bad);
-    Violation::new("privileged", format!("{who} must not set securityContext.privileged=true"))
+    Violation::new(
+        "privileged",
+        format!("{who} must not set securityContext.privileged=true"),
+    )
 }
 
 pub(super) fn proc_mount(pod: Subject<'_>) -> Option<Violation> {
@@ -275,7 +308,10 @@ pub(super) fn proc_mount(pod: Subject<'_>) -> Option<Violation> {
         return None;
     }
     let (who, what) = (containers_named(&names), quoted(kinds));
-    Violation::new("procMount", format!("{who} must not set securityContext.procMount to {what}"))
+    Violation::new(
+        "procMount",
+        format!("{who} must not set securityContext.procMount to {what}"),
+    )
 }
 
 pub(super) fn se_linux(pod: Subject<'_>, with_engine: bool) -> Option<Violation> {
@@ -283,12 +319,17 @@ pub(super) fn se_linux(pod: Subject<'_>, with_engine: bool) -> Option<Violation>
     let setters = Setters::find(pod, |at, values| {
         let options = at.get("seLinuxOptions");
         let kind = options.get("type").str();
-        let allows = matches!(kind, "" | "container_t" | "container_init_t" | "container_kvm_t")
-            || (with_engine && kind == "container_engine_t");
+        let allows = matches!(
+            kind,
+            "" | "container_t" | "container_init_t" | "container_kvm_t"
+        ) || (with_engine && kind == "container_engine_t");
         if !allows {
             values.insert(kind);
         }
-        let (user, role) = (!options.get("user").is_empty(), !options.get("role").is_empty());
+        let (user, role) = (
+            !options.get("user").is_empty(),
+            !options.get("role").is_empty(),
+        );
         sets_user |= user;
         sets_role |= role;
         !allows || user || role
@@ -316,7 +357,9 @@ pub(super) fn se_linux(pod: Subject<'_>, with_engine: bool) -> Option<Violation>
 
 pub(super) fn seccomp_annotations(pod: Subject<'_>) -> Option<Violation> {
     let annotations = pod.metadata.get("annotations");
-    let names = pod.containers().map(|at| format!("{SECCOMP_PREFIX}{}", at.get("name").str()));
+    let names = pod
+        .containers()
+        .map(|at| format!("{SECCOMP_PREFIX}{}", at.get("name").str()));
     let mut found = BTreeSet::new();
     for key in names.chain([SECCOMP.to_string()]) {
         let Some(value) = annotations.entry(&key).map(At::str) else {
@@ -332,7 +375,10 @@ pub(super) fn seccomp_annotations(pod: Subject<'_>) -> Option<Violation> {
     }
     let word = plural("annotation", "annotations", found.len());
     let found: Vec<String> = found.into_iter().collect();
-    Violation::new("seccompProfile", format!("forbidden {word} {}", found.join(", ")))
+    Violation::new(
+        "seccompProfile",
+        format!("forbidden {word} {}", found.join(", ")),
+    )
 }
 
 fn bad_seccomp<'d>(pod: Subject<'d>) -> Setters<'d> {
@@ -381,8 +427,16 @@ pub(super) fn seccomp_restricted(pod: Subject<'_>) -> Option<Violation> {
 }
 
 pub(super) fn sysctls(pod: Subject<'_>, minor: u32) -> Option<Violation> {
-    let allows = |name: &str| SYSCTLS.iter().any(|known| known.0 <= minor && known.1 == name);
-    let names = pod.security().get("sysctls").items().map(|at| at.get("name").str());
+    let allows = |name: &str| {
+        SYSCTLS
+            .iter()
+            .any(|known| known.0 <= minor && known.1 == name)
+    };
+    let names = pod
+        .security()
+        .get("sysctls")
+        .items()
+        .map(|at| at.get("name").str());
     let bad: Vec<&str> = names.filter(|name| !allows(name)).collect();
     if bad.is_empty() {
         return None;
@@ -391,7 +445,9 @@ pub(super) fn sysctls(pod: Subject<'_>, minor: u32) -> Option<Violation> {
 }
 
 pub(super) fn host_process(pod: Subject<'_>) -> Option<Violation> {
-    let setters = Setters::find(pod, |at, _| at.path(&["windowsOptions", "hostProcess"]).flag());
+    let setters = Setters::find(pod, |at, _| {
+        at.path(&["windowsOptions", "hostProcess"]).flag()
+    });
     if setters.is_empty() {
         return None;
     }
@@ -427,7 +483,9 @@ pub(super) fn volumes(pod: Subject<'_>) -> Option<Violation> {
 }
 
 pub(super) fn non_root(pod: Subject<'_>) -> Option<Violation> {
-    let setters = Setters::find(pod, |at, _| at.get("runAsNonRoot").opt_flag() == Some(false));
+    let setters = Setters::find(pod, |at, _| {
+        at.get("runAsNonRoot").opt_flag() == Some(false)
+    });
     if !setters.is_empty() {
         let who = setters.shown();
         return Violation::new(
@@ -454,5 +512,8 @@ pub(super) fn user(pod: Subject<'_>) -> Option<Violation> {
     if setters.is_empty() {
         return None;
     }
-    Violation::new("runAsUser=0", format!("{} must not set runAsUser=0", setters.shown()))
+    Violation::new(
+        "runAsUser=0",
+        format!("{} must not set runAsUser=0", setters.shown()),
+    )
 }

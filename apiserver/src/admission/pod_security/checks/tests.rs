@@ -81,7 +81,10 @@ fn what_only_the_restricted_level_forbids() {
             r#"runAsUser=0 (container "a" must not set runAsUser=0)"#,
         ),
         (
-            pod("", r#","volumes":[{"name":"v","nfs":{}},{"name":"s","secret":{}}]"#),
+            pod(
+                "",
+                r#","volumes":[{"name":"v","nfs":{}},{"name":"s","secret":{}}]"#,
+            ),
             r#"restricted volume types (volume "v" uses restricted volume type "nfs")"#,
         ),
         (
@@ -107,7 +110,10 @@ fn rules_are_those_of_a_version() {
     );
     assert_eq!(details(Level::Baseline, 19, spec, old), "");
     let rmem = r#"{"securityContext":{"sysctls":[{"name":"net.ipv4.tcp_rmem"}]}}"#;
-    assert_eq!(details(Level::Baseline, 31, rmem, "{}"), "forbidden sysctls (net.ipv4.tcp_rmem)");
+    assert_eq!(
+        details(Level::Baseline, 31, rmem, "{}"),
+        "forbidden sysctls (net.ipv4.tcp_rmem)"
+    );
     let windows = r#"{"os":{"name":"windows"},"securityContext":{"runAsNonRoot":true},"containers":[{"name":"a"}]}"#;
     assert_eq!(details(Level::Restricted, 25, windows, "{}"), "");
     assert!(details(Level::Restricted, 24, windows, "{}").contains("drop=[\"ALL\"]"));
