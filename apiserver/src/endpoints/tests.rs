@@ -2,3 +2,4 @@
 
 mod every_kind;
 mod reads;
+mod scales;
