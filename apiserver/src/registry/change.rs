@@ -141,6 +141,28 @@ fn keep_kind(live: &Doc, doc: &Doc) -> Outcome<()> {
     Ok(())
 }
 
+/// Reads a configuration that is to be applied.
+///
+/// # Errors
+///
+/// If it is not YAML, or nobody says who applies it.
+pub fn read_config(call: &Call<'_>, body: &[u8]) -> Outcome<Doc> {
+    if call.query.text("fieldManager").is_empty() {
+        let of = Qualified {
+            group: "meta.k8s.io",
+            name: "PatchOptions",
+        };
+        let error = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Status::invalid(of, "", &[error]).into());
+    }
+    let bad = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
+    let (mut config, strict) = yaml::parse(body).map_err(|error| bad(error.to_string()))?;
+    let strict: Vec<_> = strict.into_iter().collect();
+    call.judge_strict(&strict, bad)?;
+    config.drop_duplicates();
+    Ok(config)
+}
+
 /// PATCH with a configuration: server-side apply.
 pub struct Apply {
     config: Doc,
@@ -154,19 +176,7 @@ impl Apply {
     ///
     /// If it is not YAML, or nobody says who applies it.
     pub fn read(call: &Call<'_>, body: &[u8]) -> Outcome<Self> {
-        if call.query.text("fieldManager").is_empty() {
-            let of = Qualified {
-                group: "meta.k8s.io",
-                name: "PatchOptions",
-            };
-            let error = FieldError::required("fieldManager", "is required for apply patch");
-            return Err(Status::invalid(of, "", &[error]).into());
-        }
-        let bad = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
-        let (mut config, strict) = yaml::parse(body).map_err(|error| bad(error.to_string()))?;
-        let strict: Vec<_> = strict.into_iter().collect();
-        call.judge_strict(&strict, bad)?;
-        config.drop_duplicates();
+        let config = read_config(call, body)?;
         let apply = Self {
             config,
             force: call.query.flag("force"),
