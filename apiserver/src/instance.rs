@@ -12,6 +12,7 @@ use raft_store::Store;
 use seams::{Seams, Tasks};
 
 use crate::admission::Admission;
+use crate::allocation::{self, Allocator};
 use crate::authentication::{self, Authenticator};
 use crate::authorization::escalation::Escalation;
 use crate::authorization::node::NodeAuthorizer;
@@ -38,6 +39,8 @@ pub struct Api {
     pub storage: Arc<Storage>,
     /// Who judges writes.
     pub admission: Admission,
+    /// Gives services addresses and ports.
+    pub allocator: Allocator,
     /// Leases for objects that end by themselves.
     pub leases: Leases,
     /// Clock, randomness and the rest of the world.
@@ -78,6 +81,8 @@ pub struct Parts {
     pub issuer: Option<Arc<Issuer>>,
     /// Where clients reach the server.
     pub addresses: Addresses,
+    /// What services may get.
+    pub services: allocation::Settings,
     /// What was built.
     pub build: Build,
 }
@@ -108,6 +113,7 @@ impl Api {
             storage,
             // Before others may judge it, an object must not grant too much.
             admission: Admission::standard(Box::new(escalation)),
+            allocator: Allocator::new(parts.services),
             leases: Leases::new(store),
             seams: seams.clone(),
             name: parts.name,

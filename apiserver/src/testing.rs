@@ -259,6 +259,7 @@ fn parts(name: &str) -> Parts {
             default: "192.0.2.1:6443".to_string(),
             rules: Vec::new(),
         },
+        services: crate::allocation::Settings::default(),
         build: Build::default(),
     }
 }

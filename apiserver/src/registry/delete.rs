@@ -233,6 +233,7 @@ impl Call<'_> {
             Step::Nothing => (Ok(live.revision), old, false),
             Step::End if options.dry_run => (Ok(live.revision), old, true),
             Step::End => {
+                self.release(&old, &mut along);
                 let done = writer.delete(key, live.revision, &along, self.deadline);
                 (done.await, old, true)
             }

@@ -154,6 +154,7 @@ impl Call<'_> {
             .await?;
         let cx = self.cx();
         self.row.strategy.prepare_create(&cx, &mut doc);
+        self.allocate(&mut doc, None, &mut along)?;
         // What was prepared may ask for further defaults; upstream sets them whenever it reads.
         self.finish(&mut doc, self.stored_schema())?;
         let mut errors = meta::validate_create(&doc, self.scope(), self.row.strategy);
@@ -259,6 +260,7 @@ impl Call<'_> {
         let cx = self.cx();
         self.keep_system_fields(&mut new, &old);
         self.row.strategy.prepare_update(&cx, &mut new, &old);
+        self.allocate(&mut new, Some(&old), &mut along)?;
         self.finish(&mut new, self.stored_schema())?;
         self.keep_times(&mut new, &old)?;
         let mut errors = meta::validate_update(&new, &old, self.scope());
@@ -282,13 +284,16 @@ impl Call<'_> {
         mut new: Doc,
         old: &Doc,
         live: &Live,
-        along: Along,
+        mut along: Along,
     ) -> Result<u64, Refusal> {
         let name = &self.info.name;
         let key = self.key(name)?;
         let writer = &self.api.storage.writer;
         let expected = live.object.revision;
         let is_ending = self.ends_by_update(&new, old);
+        if is_ending {
+            self.release(&new, &mut along);
+        }
         let value = object::to_stored(&mut new);
         let is_same = !is_ending && value == object::to_stored(&mut old.clone());
         if self.dry_run || (is_same && live.is_verified) {
