@@ -190,7 +190,8 @@ impl Write<'_, '_> {
         }
         let differs = |path: &[&'static str]| {
             let (new, old) = (At::root(new).path(path), At::root(old).path(path));
-            !same(new, old) && !(new.is_empty() && old.is_empty())
+            let are_empty = new.is_empty() && old.is_empty();
+            !are_empty && !same(new, old)
         };
         for (path, what) in [
             (&["metadata", "labels"][..], "labels through pod status"),
