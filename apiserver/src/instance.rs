@@ -1,6 +1,7 @@
 //! One API server: everything that requests share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 use api::status::Status;
@@ -46,6 +47,8 @@ pub struct Api {
     pub name: String,
     /// Who owns what runs for requests.
     pub tasks: Tasks,
+    /// What every cluster has was there once: until then nobody but masters may do anything.
+    pub is_bootstrapped: AtomicBool,
     /// Finds out who asks.
     pub authenticator: Authenticator,
     /// Says what they may do.
@@ -114,6 +117,7 @@ impl Api {
             seams: seams.clone(),
             name: parts.name,
             tasks: tasks.clone(),
+            is_bootstrapped: AtomicBool::new(false),
             authenticator: Authenticator::new(parts.authentication, &lookup, seams),
             authorizer,
             issuer: parts.issuer,

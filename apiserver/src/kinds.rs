@@ -3,6 +3,7 @@
 //! Most are [`Facts`]: what a kind resets, what counts its generation, which functions judge it.
 
 pub mod admissionregistration;
+pub mod apiextensions;
 pub mod apiregistration;
 pub(crate) mod apps;
 pub mod autoscaling;
@@ -22,6 +23,7 @@ pub mod pem;
 pub(crate) mod pod;
 pub mod policy;
 pub mod rbac;
+pub mod resource;
 pub mod scheduling;
 pub mod storage;
 #[cfg(test)]
@@ -50,6 +52,7 @@ pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
 fn facts_of(group: &str, resource: &str) -> &'static Facts {
     match (group, resource) {
         ("admissionregistration.k8s.io", resource) => admissionregistration::facts(resource),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &apiextensions::DEFINITION,
         ("apiregistration.k8s.io", "apiservices") => &apiregistration::API_SERVICE,
         ("autoscaling", "horizontalpodautoscalers") => &autoscaling::AUTOSCALER,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::REQUEST,
@@ -71,6 +74,10 @@ fn facts_of(group: &str, resource: &str) -> &'static Facts {
         ("rbac.authorization.k8s.io", "clusterroles") => &rbac::CLUSTER_ROLE,
         ("rbac.authorization.k8s.io", "rolebindings") => &rbac::ROLE_BINDING,
         ("rbac.authorization.k8s.io", "roles") => &rbac::ROLE,
+        ("resource.k8s.io", "deviceclasses") => &resource::DEVICE_CLASS,
+        ("resource.k8s.io", "resourceclaims") => &resource::CLAIM,
+        ("resource.k8s.io", "resourceclaimtemplates") => &resource::TEMPLATE,
+        ("resource.k8s.io", "resourceslices") => &resource::SLICE,
         ("scheduling.k8s.io", "priorityclasses") => &scheduling::PRIORITY_CLASS,
         ("storage.k8s.io", "csidrivers") => &storage::CSI_DRIVER,
         ("storage.k8s.io", "csinodes") => &storage::CSI_NODE,

@@ -50,6 +50,8 @@ pub mod service_account_tokens;
 pub mod storage;
 pub mod streams;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 pub mod user;
 pub mod validation;

@@ -134,6 +134,8 @@ impl Walk {
     fn enter(&mut self, shape: &'static Shape) {
         match shape {
             Shape::Struct(schema) => self.structure = Some(static_of(schema)),
+            // Steps into a list there, which is forbidden, are lost in the path.
+            Shape::SchemaOr(_, schema) => self.structure = Some(schema),
             shape => self.shape = Some(shape),
         }
     }

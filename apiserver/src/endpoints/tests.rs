@@ -1,0 +1,5 @@
+//! The verbs over a whole server: every kind lives and dies, and reads are as fresh as they say.
+
+mod every_kind;
+mod reads;
+mod scales;
