@@ -20,6 +20,8 @@ pub mod pipe;
 pub mod proxy;
 pub mod remote;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod upgrade;
 pub mod websocket;
 

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -60,15 +61,6 @@ struct Contents {
     client: Option<(Vec<u8>, Vec<u8>)>,
     authority: Option<Vec<u8>>,
 }
-
-/// Where nodes are reached, in this order of their addresses, unless the configuration says otherwise.
-pub const ADDRESS_TYPES: [&str; 5] = [
-    "Hostname",
-    "InternalDNS",
-    "InternalIP",
-    "ExternalDNS",
-    "ExternalIP",
-];
 
 /// Whom the server connects to, and how.
 pub struct Backends {
@@ -283,8 +275,22 @@ impl Backends {
     }
 }
 
-/// What moves the bytes of a connection; nothing happens unless it is polled.
-pub type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What moves the bytes of a connection; nothing happens unless it is polled. Once it is over it
+/// stays so.
+pub struct Driver(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.0.as_mut().map(|running| running.as_mut().poll(cx));
+        if polled == Some(Poll::Pending) {
+            return Poll::Pending;
+        }
+        self.0 = None;
+        Poll::Ready(())
+    }
+}
 
 /// A response whose body is still to come, with what brings it.
 pub struct Exchange {
@@ -320,10 +326,10 @@ where
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
     let connection = connection.with_upgrades();
-    let mut driver: Driver = Box::pin(async move {
+    let mut driver = Driver(Some(Box::pin(async move {
         // What went wrong shows in the response or its body.
         let _ = connection.await;
-    });
+    })));
     let sent = async {
         let sent = sender.send_request(request);
         tokio::pin!(sent);

@@ -30,7 +30,15 @@ const LINKS: [(&str, &[&str]); 25] = [
 ];
 /// Elements whose content has no tags but the one that ends them.
 const RAW: [&str; 9] = [
-    "iframe", "noembed", "noframes", "plaintext", "script", "style", "textarea", "title", "xmp",
+    "iframe",
+    "noembed",
+    "noframes",
+    "plaintext",
+    "script",
+    "style",
+    "textarea",
+    "title",
+    "xmp",
 ];
 /// A tag that is longer is none.
 const TAG_MAX: usize = 64 << 10;
@@ -210,7 +218,9 @@ impl Tag {
             }
             let start = at;
             // An equals sign at the start belongs to the name.
-            at = skip(at + 1, &|byte| !is_gap(byte) && !matches!(byte, b'=' | b'>'))?;
+            at = skip(at + 1, &|byte| {
+                !is_gap(byte) && !matches!(byte, b'=' | b'>')
+            })?;
             let name = start..at;
             let sign = skip(at, &|byte| byte.is_ascii_whitespace())?;
             if text[sign] != b'=' {

@@ -19,7 +19,7 @@ use super::outbox::converse;
 use super::pipe::Activity;
 use super::remote::container;
 use super::websocket::{self, Kind};
-use super::{Inbound, object, unknown};
+use super::{IDLE, Inbound, object, unknown};
 use crate::body::{Body, StreamError};
 use crate::instance::Api;
 use crate::registry::{Call, Outcome};
@@ -47,7 +47,10 @@ pub async fn answer(api: &Arc<Api>, call: &Call<'_>, inbound: Inbound<'_>) -> Ou
         return Ok(nothing);
     }
     let kubelet = Kubelet::find(call, node).await?;
-    let path = format!("/containerLogs/{}/{}/{container}", info.namespace, info.name);
+    let path = format!(
+        "/containerLogs/{}/{}/{container}",
+        info.namespace, info.name
+    );
     let mut location = kubelet.location(path, options.query());
     if options.trusts_any {
         location.tls = Some(Peer::AnyKubelet);
@@ -108,7 +111,7 @@ async fn write_messages(upgrade: OnUpgrade, body: Body, is_text: bool) {
     let Ok(upgraded) = upgrade.await else { return };
     let (from, to) = tokio::io::split(TokioIo::new(upgraded));
     let (mut reader, writer, moving) = websocket::open(from, to);
-    let activity = Activity::new();
+    let activity = Activity::within(IDLE);
     let talking = async move {
         let sending = async {
             // The first message tells that the connection stands.
@@ -116,7 +119,11 @@ async fn write_messages(upgrade: OnUpgrade, body: Body, is_text: bool) {
             let mut pieces = std::pin::pin!(first.chain(data_of(body)));
             while let Some(Ok(piece)) = pieces.next().await {
                 let sent = match is_text {
-                    true => writer.send(Kind::Text, &[STANDARD.encode(piece).as_bytes()]).await,
+                    true => {
+                        writer
+                            .send(Kind::Text, &[STANDARD.encode(piece).as_bytes()])
+                            .await
+                    }
                     false => writer.send(Kind::Binary, &[&piece]).await,
                 };
                 activity.touch();
@@ -218,7 +225,10 @@ mod tests {
         let cases = [
             (500, "Internal error occurred: why"),
             (400, "why"),
-            (404, "the server could not find the requested resource ( pods/log p)"),
+            (
+                404,
+                "the server could not find the requested resource ( pods/log p)",
+            ),
             (403, "why ( pods/log p)"),
             (
                 502,

@@ -71,8 +71,9 @@ impl Kubelet {
 
 #[cfg(test)]
 mod tests {
-    use super::super::backend::ADDRESS_TYPES;
     use super::*;
+
+    const ADDRESS_TYPES: [&str; 3] = ["Hostname", "InternalIP", "ExternalIP"];
 
     fn of(status: &str) -> Result<Kubelet, String> {
         let node = Doc::literal(&format!(r#"{{"status":{status}}}"#));

@@ -263,9 +263,7 @@ mod tests {
             ),
             (
                 "stream=Stdout",
-                Err(
-                    "PodLogOptions \"p\" is invalid: stream: Forbidden: may not be specified",
-                ),
+                Err("PodLogOptions \"p\" is invalid: stream: Forbidden: may not be specified"),
             ),
         ];
         for (query, want) in cases {
@@ -278,7 +276,9 @@ mod tests {
 
     #[test]
     fn what_commands_are_run() {
-        let query = Query::parse("command=sh&command=-c&command=a b&stdin=true&tty=1&stderr=false&container=c");
+        let query = Query::parse(
+            "command=sh&command=-c&command=a b&stdin=true&tty=1&stderr=false&container=c",
+        );
         let options = of_connection("exec", &query).unwrap();
         assert_eq!(
             options.to_string(),

@@ -198,10 +198,17 @@ fn translate(exchange: Exchange, links: Links) -> Reply {
     let body = pieces(body, driver);
     let text = |name: HeaderName| {
         let value = head.headers.get(name);
-        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     };
     let redirect = text(LOCATION);
-    let is_html = text(CONTENT_TYPE).split(';').next().unwrap_or_default().trim() == "text/html";
+    let is_html = text(CONTENT_TYPE)
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        == "text/html";
     let coding = Coding::of(text(CONTENT_ENCODING));
     let body = if !redirect.is_empty() {
         if let Ok(value) = HeaderValue::from_str(&links.rewrite(redirect)) {
@@ -277,11 +284,14 @@ fn scheme(url: &str) -> (&str, &str) {
     }
 }
 
+type Gzip = (GzDecoder<Vec<u8>>, GzEncoder<Vec<u8>>);
+type Deflate = (DeflateDecoder<Vec<u8>>, DeflateEncoder<Vec<u8>>);
+
 /// How a document is compressed.
 enum Coding {
     Plain,
-    Gzip(Box<(GzDecoder<Vec<u8>>, GzEncoder<Vec<u8>>)>),
-    Deflate(Box<(DeflateDecoder<Vec<u8>>, DeflateEncoder<Vec<u8>>)>),
+    Gzip(Box<Gzip>),
+    Deflate(Box<Deflate>),
 }
 
 impl Coding {

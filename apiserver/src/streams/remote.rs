@@ -88,9 +88,8 @@ mod tests {
 
     #[test]
     fn containers_are_chosen() {
-        let pod = |spec: &str| {
-            Doc::literal(&format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec}}}"#))
-        };
+        let pod =
+            |spec: &str| Doc::literal(&format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec}}}"#));
         let one = pod(r#"{"containers":[{"name":"a"}],"initContainers":[{"name":"i"}]}"#);
         let two = pod(
             r#"{"containers":[{"name":"a"},{"name":"b"}],"initContainers":[{"name":"i"}],
@@ -106,7 +105,11 @@ mod tests {
                 "",
                 Err("a container name must be specified for pod p, choose one of: [i a b e]"),
             ),
-            (&pod("{}"), "", Err("a container name must be specified for pod p")),
+            (
+                &pod("{}"),
+                "",
+                Err("a container name must be specified for pod p"),
+            ),
         ];
         for (pod, wanted, want) in cases {
             let found = container(pod, wanted).map_err(|status| status.message);

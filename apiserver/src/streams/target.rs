@@ -71,9 +71,8 @@ pub async fn find(call: &Call<'_>) -> Outcome<Location> {
 async fn of_node(call: &Call<'_>, id: &Id<'_>) -> Outcome<Location> {
     let kubelet = Kubelet::find(call, id.name).await?;
     let addresses = call.api.backends.net().resolve(&kubelet.host).await;
-    let addresses = addresses.map_err(|error| {
-        Status::bad_request(format!("lookup {}: {error}", kubelet.host))
-    })?;
+    let addresses = addresses
+        .map_err(|error| Status::bad_request(format!("lookup {}: {error}", kubelet.host)))?;
     if addresses.is_empty() {
         return Err(Status::bad_request("no addresses for hostname").into());
     }
@@ -126,10 +125,7 @@ fn is_global_unicast(address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
-    !(is_link_local
-        || address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast())
+    !(is_link_local || address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }
 
 async fn of_service(call: &Call<'_>, id: &Id<'_>) -> Outcome<Location> {
@@ -142,7 +138,9 @@ async fn of_service(call: &Call<'_>, id: &Id<'_>) -> Outcome<Location> {
             let found = ports.find(|port| port.get("port").and_then(Node::as_i64) == Some(number));
             let found = found.ok_or_else(|| {
                 let name = id.name;
-                unavailable(format!("no service port {number} found for service {name:?}"))
+                unavailable(format!(
+                    "no service port {number} found for service {name:?}"
+                ))
             })?;
             found.text(&["name"])
         }
@@ -230,7 +228,11 @@ mod tests {
             ("0.0.0.0", false),
             ("255.255.255.255", false),
         ] {
-            assert_eq!(is_global_unicast(address.parse().unwrap()), want, "{address}");
+            assert_eq!(
+                is_global_unicast(address.parse().unwrap()),
+                want,
+                "{address}"
+            );
         }
     }
 }

@@ -50,7 +50,9 @@ pub fn accept<'k>(headers: &HeaderMap, known: &[&'k str]) -> (Reply, Option<&'k 
         *reply.status_mut() = code;
         reply
     };
-    let is_13 = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|v| v == "13");
+    let is_13 = headers
+        .get(SEC_WEBSOCKET_VERSION)
+        .is_some_and(|v| v == "13");
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_13);
     let Some(key) = key.filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16)) else {
         let mut reply = refuse(StatusCode::BAD_REQUEST);
