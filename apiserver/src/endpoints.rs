@@ -4,10 +4,11 @@
 //! - [`get`], [`list`], [`watch`](mod@watch): the verbs that read, with [`selection`] and [`mod@shape`]
 //! - [`write`](mod@write): the verbs that write, in front of the registry
 //! - [`subresource`], [`scale`], [`actions`] and [`eviction`]: parts of objects, and what can be done to them
-//! - [`virtual_kinds`]: kinds that are asked, not stored
+//! - [`virtual_kinds`] and [`component_statuses`]: kinds that are asked, not stored
 //! - [`paths`]: everything that is no resource
 
 pub mod actions;
+pub mod component_statuses;
 pub mod eviction;
 pub mod get;
 pub mod list;
