@@ -12,6 +12,7 @@ use apiserver::authentication::{self, Anonymous};
 use apiserver::discovery::{Addresses, Build};
 use apiserver::instance::{Api, Parts};
 use apiserver::service_account_tokens::{self, Issuer, SigningKey};
+use apiserver::streams::backend::{Backends, KubeletFiles};
 use apiserver::{server, tls::Tls};
 use deploy::config::values::Url;
 use deploy::config::{self, ApiConfig, ApiServerConfig, Sources};
@@ -184,6 +185,7 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             default: address,
             rules: Vec::new(),
         },
+        backends: backends(config, seams)?,
         services: allocation::Settings::of_blocks(&config.service_cluster_ip_range)
             .map_err(|why| anyhow!("service-cluster-ip-range: {why}"))?,
         build: Build {
@@ -191,6 +193,17 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             ..Build::default()
         },
     })
+}
+
+/// How kubelets are reached.
+fn backends(config: &ApiConfig, seams: &Seams) -> Result<Arc<Backends>> {
+    let certificate = config.kubelet_client_certificate.clone();
+    let files = KubeletFiles {
+        client: certificate.zip(config.kubelet_client_key.clone()),
+        authority: config.kubelet_certificate_authority.clone(),
+    };
+    let types = config.kubelet_preferred_address_types.clone();
+    Backends::load(files, types, seams).map_err(|why| anyhow!("certificates for kubelets: {why}"))
 }
 
 /// The commit that was built, of `VERSION (COMMIT)`.

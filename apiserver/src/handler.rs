@@ -21,6 +21,7 @@ use crate::registry::Outcome;
 use crate::request::{Query, RequestInfo};
 use crate::respond::{self, Reply};
 use crate::server::Peer;
+use crate::streams::{self, Arrival};
 use crate::user::User;
 
 /// Bodies are as large as upstream takes them.
@@ -31,12 +32,19 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const LONG_RUNNING_START: Duration = Duration::from_secs(30);
 
 /// Answers a request.
-pub async fn handle(api: &Arc<Api>, peer: &Peer, request: Request<Incoming>) -> Reply {
+pub async fn handle(api: &Arc<Api>, peer: &Peer, mut request: Request<Incoming>) -> Reply {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let form = resource::plain_form(&parts.headers, &query);
     let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
-    let answered = AssertUnwindSafe(answer(api, peer, &parts, &query, &info, body));
+    let arrival = Arrival {
+        parts: &parts,
+        body,
+        upgrade,
+        peer: peer.address,
+    };
+    let answered = AssertUnwindSafe(answer(api, peer, &query, &info, arrival));
     match answered.catch_unwind().await {
         Ok(Ok(reply)) => reply,
         Ok(Err(status)) => respond::status(&status, form),
@@ -52,18 +60,21 @@ pub async fn handle(api: &Arc<Api>, peer: &Peer, request: Request<Incoming>) -> 
 async fn answer(
     api: &Arc<Api>,
     peer: &Peer,
-    parts: &Parts,
     query: &Query,
     info: &RequestInfo,
-    body: Incoming,
+    arrival: Arrival<'_>,
 ) -> Outcome<Reply> {
+    let parts = arrival.parts;
     let deadline = Instant::now() + time_allowed(query, info);
     let user = authenticate(api, peer, parts, info).await?;
     let user = authorize(api, user, parts, info, query).await?;
+    if info.is_handed_on() {
+        return streams::answer(api, arrival, query, info, &user, deadline).await;
+    }
     let body = if matches!(parts.method, Method::GET | Method::HEAD) {
         Vec::new()
     } else {
-        read(body, deadline).await?
+        read(arrival.body, deadline).await?
     };
     if !info.is_resource {
         return Ok(paths::answer(api, peer, parts, query, info, &user).await);

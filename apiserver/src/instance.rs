@@ -26,6 +26,7 @@ use crate::openapi::OpenApi;
 use crate::registry::{Outcome, Registry};
 use crate::service_account_tokens::Issuer;
 use crate::storage::{Along, Lookup, Objects, Storage};
+use crate::streams::backend::Backends;
 use crate::user::User;
 
 /// The header of a leader's writes: the key of the fence and the revision that it must have.
@@ -65,6 +66,8 @@ pub struct Api {
     pub openapi: OpenApi,
     /// Where clients reach the server.
     pub addresses: Addresses,
+    /// Whom requests are handed on to.
+    pub backends: Arc<Backends>,
     /// What was built.
     pub build: Build,
 }
@@ -81,6 +84,8 @@ pub struct Parts {
     pub issuer: Option<Arc<Issuer>>,
     /// Where clients reach the server.
     pub addresses: Addresses,
+    /// Whom requests are handed on to.
+    pub backends: Arc<Backends>,
     /// What services may get.
     pub services: allocation::Settings,
     /// What was built.
@@ -126,9 +131,11 @@ impl Api {
             openapi: OpenApi::new(catalog.clone(), Vec::new()),
             catalog,
             addresses: parts.addresses,
+            backends: parts.backends,
             build: parts.build,
         });
         bootstrap::keep(&api);
+        api.backends.watch(seams.disk.clone(), tasks);
         api
     }
 

@@ -18,7 +18,8 @@
 //!   [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
 //!   [`admission`]; [`allocation`]: what services get
-//! - [`outbound`]: requests to others
+//! - [`streams`]: requests that are handed on to nodes, pods and services; [`outbound`]: requests to
+//!   others
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
@@ -48,6 +49,7 @@ pub mod reviews;
 pub mod server;
 pub mod service_account_tokens;
 pub mod storage;
+pub mod streams;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -117,4 +117,16 @@ struct ApiFlags {
     /// The network of Services [default: 10.96.0.0/12]
     #[arg(long, value_name = "CIDR", help_heading = "API")]
     service_cluster_ip_range: Option<String>,
+    /// The certificate to show to kubelets
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    kubelet_client_certificate: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    kubelet_client_key: Option<String>,
+    /// The authorities of kubelets' certificates [default: all certificates will do]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    kubelet_certificate_authority: Option<String>,
+    /// By which addresses nodes are reached [default: Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP]
+    #[arg(long, value_name = "TYPE,...", help_heading = "API")]
+    kubelet_preferred_address_types: Vec<String>,
 }

@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::values::{LogFormat, Url, text, texts};
 use super::{Problem, Settings, StoreConfig};
 
+/// By which of their addresses nodes are reached, the preferred ones first.
+const ADDRESS_TYPES: [&str; 5] = [
+    "Hostname",
+    "InternalDNS",
+    "InternalIP",
+    "ExternalDNS",
+    "ExternalIP",
+];
+
 /// What an API server needs besides its store.
 ///
 /// README.md has the table of defaults and meanings.
@@ -39,6 +48,15 @@ pub struct ApiConfig {
     /// The network of Services. Default: `10.96.0.0/12`.
     #[serde(with = "text")]
     pub service_cluster_ip_range: String,
+    /// The certificate that the server shows to kubelets.
+    pub kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    pub kubelet_client_key: Option<PathBuf>,
+    /// The authorities of kubelets' certificates. Without any, all certificates will do.
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// By which of their addresses nodes are reached. Default: as kube-apiserver.
+    #[serde(with = "texts")]
+    pub kubelet_preferred_address_types: Vec<String>,
 }
 
 impl Default for ApiConfig {
@@ -58,6 +76,10 @@ impl Default for ApiConfig {
             token_auth_file: None,
             anonymous_auth: true,
             service_cluster_ip_range: "10.96.0.0/12".into(),
+            kubelet_client_certificate: None,
+            kubelet_client_key: None,
+            kubelet_certificate_authority: None,
+            kubelet_preferred_address_types: ADDRESS_TYPES.map(str::to_string).to_vec(),
         }
     }
 }
@@ -83,6 +105,12 @@ impl ApiConfig {
                 message: format!("give {what}: the API is served over TLS alone"),
             })
             .collect();
+        if self.kubelet_client_certificate.is_some() != self.kubelet_client_key.is_some() {
+            problems.push(Problem {
+                key: "kubelet-client-certificate",
+                message: "give it with kubelet-client-key, or neither".into(),
+            });
+        }
         if !self.listen_api_url.secure {
             problems.push(Problem {
                 key: "listen-api-url",
