@@ -45,7 +45,7 @@ impl Plugin for NodeRestriction {
         old: Option<&Doc>,
     ) -> Outcome<()> {
         let user = attempt.call.user;
-        if !user.is_in(NODES) {
+        if !user.is_in(NODES) || attempt.operation == Operation::Connect {
             return Ok(());
         }
         let Some(node) = user.name.strip_prefix(NODE_PREFIX) else {
