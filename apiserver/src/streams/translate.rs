@@ -265,7 +265,7 @@ where
 
 /// The kubelet's own pings are even.
 fn answer_ping(id: u32, out: &Outbox) {
-    if id % 2 == 0 {
+    if id.is_multiple_of(2) {
         out.urgent(spdy::ping(id));
     }
 }
