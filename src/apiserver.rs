@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use apiserver::allocation;
 use apiserver::authentication::certificate::Trust;
 use apiserver::authentication::jwt::PublicKey;
 use apiserver::authentication::static_tokens::StaticTokens;
@@ -185,6 +186,8 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             rules: Vec::new(),
         },
         backends: backends(config, seams)?,
+        services: allocation::Settings::of_blocks(&config.service_cluster_ip_range)
+            .map_err(|why| anyhow!("service-cluster-ip-range: {why}"))?,
         build: Build {
             commit: commit(),
             ..Build::default()

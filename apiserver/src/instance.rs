@@ -12,6 +12,7 @@ use raft_store::Store;
 use seams::{Seams, Tasks};
 
 use crate::admission::Admission;
+use crate::allocation::{self, Allocator};
 use crate::authentication::{self, Authenticator};
 use crate::authorization::escalation::Escalation;
 use crate::authorization::node::NodeAuthorizer;
@@ -39,6 +40,8 @@ pub struct Api {
     pub storage: Arc<Storage>,
     /// Who judges writes.
     pub admission: Admission,
+    /// Gives services addresses and ports.
+    pub allocator: Allocator,
     /// Leases for objects that end by themselves.
     pub leases: Leases,
     /// Clock, randomness and the rest of the world.
@@ -83,6 +86,8 @@ pub struct Parts {
     pub addresses: Addresses,
     /// Whom requests are handed on to.
     pub backends: Arc<Backends>,
+    /// What services may get.
+    pub services: allocation::Settings,
     /// What was built.
     pub build: Build,
 }
@@ -112,7 +117,8 @@ impl Api {
             registry,
             storage,
             // Before others may judge it, an object must not grant too much.
-            admission: Admission::new(vec![Box::new(escalation)]),
+            admission: Admission::standard(Box::new(escalation)),
+            allocator: Allocator::new(parts.services),
             leases: Leases::new(store),
             seams: seams.clone(),
             name: parts.name,
@@ -168,8 +174,20 @@ impl Api {
     ///
     /// If the header cannot be read.
     pub fn fence(&self, headers: &HeaderMap, along: &mut Along) -> Outcome<()> {
+        if let Some((key, revision)) = self.fence_of(headers)? {
+            along.needs(key, revision);
+        }
+        Ok(())
+    }
+
+    /// The fence that a request names: a key, and the revision that it must have.
+    ///
+    /// # Errors
+    ///
+    /// If the header cannot be read.
+    pub fn fence_of(&self, headers: &HeaderMap) -> Outcome<Option<(String, i64)>> {
         let Some(fence) = headers.get(FENCE) else {
-            return Ok(());
+            return Ok(None);
         };
         let fence = fence.to_str().ok().and_then(|text| text.split_once('@'));
         let revision = fence.and_then(|(_, revision)| revision.parse().ok());
@@ -177,7 +195,6 @@ impl Api {
             let message = format!("header {FENCE} is not KEY@REVISION");
             return Err(Status::bad_request(message).into());
         };
-        along.needs(key.as_bytes().to_vec(), revision);
-        Ok(())
+        Ok(Some((key.to_string(), revision)))
     }
 }

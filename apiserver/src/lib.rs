@@ -17,13 +17,14 @@
 //! - [`catalog`]: what is served, with [`discovery`] and [`openapi`], which tell clients (as a
 //!   [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
-//!   [`admission`]
+//!   [`admission`]; [`allocation`]: what services get
 //! - [`streams`]: requests that are handed on to nodes, pods and services; [`outbound`]: requests to
 //!   others
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache
 
 pub mod admission;
+pub mod allocation;
 pub mod authentication;
 pub mod authorization;
 pub mod body;

@@ -261,6 +261,7 @@ fn parts(name: &str) -> Parts {
             rules: Vec::new(),
         },
         backends: Backends::load(KubeletFiles::default(), Vec::new(), &Seams::real()).unwrap(),
+        services: crate::allocation::Settings::default(),
         build: Build::default(),
     }
 }

@@ -102,6 +102,7 @@ impl World {
                 rules: Vec::new(),
             },
             backends: Backends::load(files, types, &seams).unwrap(),
+            services: crate::allocation::Settings::default(),
             build: Build::default(),
         };
         let api = Api::start(Arc::new(store), parts, &seams, &tasks);
