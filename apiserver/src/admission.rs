@@ -154,6 +154,11 @@ impl<'a> Attempt<'a> {
 /// its own, of that kind.
 #[async_trait]
 pub trait Plugin: Send + Sync {
+    /// Whether connections are its business too: of upstream's own plugins it is none's.
+    fn judges_connections(&self) -> bool {
+        false
+    }
+
     /// Completes an object. Deletions have none.
     async fn admit(
         &self,
@@ -215,6 +220,12 @@ impl Admission {
         Self { plugins }
     }
 
+    /// The plugins whose business an operation is.
+    fn asked(&self, operation: Operation) -> impl Iterator<Item = &dyn Plugin> {
+        let plugins = self.plugins.iter().map(|plugin| &**plugin);
+        plugins.filter(move |plugin| operation != Operation::Connect || plugin.judges_connections())
+    }
+
     /// Lets all complete an object.
     ///
     /// # Errors
@@ -226,7 +237,7 @@ impl Admission {
         mut new: Option<&mut Doc>,
         old: Option<&Doc>,
     ) -> Outcome<()> {
-        for plugin in &self.plugins {
+        for plugin in self.asked(attempt.operation) {
             plugin.admit(attempt, new.as_deref_mut(), old).await?;
         }
         Ok(())
@@ -244,7 +255,7 @@ impl Admission {
         old: Option<&Doc>,
         along: &mut Along,
     ) -> Outcome<()> {
-        for plugin in &self.plugins {
+        for plugin in self.asked(attempt.operation) {
             plugin.validate(attempt, new, old, along).await?;
         }
         Ok(())
