@@ -155,6 +155,11 @@ impl<'a> Attempt<'a> {
 /// its own, of that kind.
 #[async_trait]
 pub trait Plugin: Send + Sync {
+    /// Whether connections are its business too: of upstream's own plugins it is none's.
+    fn judges_connections(&self) -> bool {
+        false
+    }
+
     /// Completes an object. Deletions have none.
     async fn admit(
         &self,
@@ -216,6 +221,12 @@ impl Admission {
         Self { plugins }
     }
 
+    /// The plugins whose business an operation is.
+    fn asked(&self, operation: Operation) -> impl Iterator<Item = &dyn Plugin> {
+        let plugins = self.plugins.iter().map(|plugin| &**plugin);
+        plugins.filter(move |plugin| operation != Operation::Connect || plugin.judges_connections())
+    }
+
     /// Lets all complete an object.
     ///
     /// # Errors
@@ -227,7 +238,7 @@ impl Admission {
         mut new: Option<&mut Doc>,
         old: Option<&Doc>,
     ) -> Outcome<()> {
-        for plugin in &self.plugins {
+        for plugin in self.asked(attempt.operation) {
             plugin.admit(attempt, new.as_deref_mut(), old).await?;
         }
         Ok(())
@@ -245,7 +256,7 @@ impl Admission {
         old: Option<&Doc>,
         along: &mut Along,
     ) -> Outcome<()> {
-        for plugin in &self.plugins {
+        for plugin in self.asked(attempt.operation) {
             plugin.validate(attempt, new, old, along).await?;
         }
         Ok(())
