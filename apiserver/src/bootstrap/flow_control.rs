@@ -10,9 +10,12 @@ use super::Wanted;
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
+/// How many queues, and how many of them one flow may use.
+type Queues = Option<(i32, i32)>;
+
 /// A priority level: name, shares, the percentage that others may borrow, and queues with the size of
 /// hands; without queues what is too much is rejected. All but two are suggested.
-const LEVELS: [(&str, i32, i32, Option<(i32, i32)>); 7] = [
+const LEVELS: [(&str, i32, i32, Queues); 7] = [
     ("catch-all", 5, 0, None),
     ("system", 30, 33, Some((64, 6))),
     ("node-high", 40, 25, Some((64, 6))),
@@ -32,24 +35,24 @@ enum Who {
     WithSystem(&'static [&'static str]),
 }
 
+/// Verbs, group, resources, and whether those of the cluster are meant too.
+type Asked = (
+    &'static [&'static str],
+    &'static str,
+    &'static [&'static str],
+    bool,
+);
+
 /// What is asked for.
 enum What {
     Everything,
     Paths(&'static [&'static str]),
-    /// Verbs, group, resources, and whether those of the cluster are meant too.
-    Resources(
-        &'static [(
-            &'static [&'static str],
-            &'static str,
-            &'static [&'static str],
-            bool,
-        )],
-    ),
+    Resources(&'static [Asked]),
 }
 
 const ALL: &[&str] = &["*"];
 const EVERYBODY: &[&str] = &["system:unauthenticated", "system:authenticated"];
-const LEASES: (&[&str], &str, &[&str], bool) = (ALL, "coordination.k8s.io", &["leases"], false);
+const LEASES: Asked = (ALL, "coordination.k8s.io", &["leases"], false);
 
 /// A flow schema: name, level, precedence, what tells flows apart, who and what.
 const SCHEMAS: [(&str, &str, i32, &str, Who, What); 11] = [
@@ -184,7 +187,7 @@ pub(super) fn wanted() -> Vec<Wanted> {
     all
 }
 
-fn level(shares: i32, lendable: i32, queues: Option<(i32, i32)>) -> Doc {
+fn level(shares: i32, lendable: i32, queues: Queues) -> Doc {
     let mut spec = Doc::literal(r#"{"type":"Limited"}"#);
     spec.set_path(&["limited", "nominalConcurrencyShares"], shares);
     spec.set_path(&["limited", "lendablePercent"], lendable);
