@@ -5,6 +5,7 @@
 
 use api::doc::Doc;
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::registry::{Call, Outcome};
 use crate::storage::Along;
@@ -47,6 +48,25 @@ impl<'a> Attempt<'a> {
         self.after.push(Box::new(act));
     }
 
+    /// Counts how long a plugin took, or all of them if it has no name.
+    fn count(&self, plugin: &str, step: &str, began: Instant, is_rejected: bool) {
+        let operation = match self.operation {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        };
+        let rejected = if is_rejected { "true" } else { "false" };
+        let metrics = &self.call.api.metrics;
+        let series = match plugin {
+            "" => metrics.admission_steps.of(&[step, operation, rejected]),
+            plugin => metrics
+                .admission_plugins
+                .of(&[plugin, step, operation, rejected]),
+        };
+        series.observe(began.elapsed().as_secs_f64());
+    }
+
     /// The write is done.
     pub fn finish(self, revision: u64) {
         for act in self.after {
@@ -59,6 +79,12 @@ impl<'a> Attempt<'a> {
 /// its own, of that kind.
 #[async_trait]
 pub trait Plugin: Send + Sync {
+    /// Its name in metrics: that of the type, which is upstream's where it is one of theirs.
+    fn name(&self) -> &'static str {
+        let path = std::any::type_name::<Self>();
+        path.rsplit("::").next().unwrap_or(path)
+    }
+
     /// Completes an object. Deletions have none.
     async fn admit(
         &self,
@@ -104,10 +130,18 @@ impl Admission {
         mut new: Option<&mut Doc>,
         old: Option<&Doc>,
     ) -> Outcome<()> {
+        let started = attempt.call.api.seams.clock.now();
+        let mut done = Ok(());
         for plugin in &self.plugins {
-            plugin.admit(attempt, new.as_deref_mut(), old).await?;
+            let began = attempt.call.api.seams.clock.now();
+            done = plugin.admit(attempt, new.as_deref_mut(), old).await;
+            attempt.count(plugin.name(), "admit", began, done.is_err());
+            if done.is_err() {
+                break;
+            }
         }
-        Ok(())
+        attempt.count("", "admit", started, done.is_err());
+        done
     }
 
     /// Lets all judge an object.
@@ -122,9 +156,17 @@ impl Admission {
         old: Option<&Doc>,
         along: &mut Along,
     ) -> Outcome<()> {
+        let started = attempt.call.api.seams.clock.now();
+        let mut done = Ok(());
         for plugin in &self.plugins {
-            plugin.validate(attempt, new, old, along).await?;
+            let began = attempt.call.api.seams.clock.now();
+            done = plugin.validate(attempt, new, old, along).await;
+            attempt.count(plugin.name(), "validate", began, done.is_err());
+            if done.is_err() {
+                break;
+            }
         }
-        Ok(())
+        attempt.count("", "validate", started, done.is_err());
+        done
     }
 }

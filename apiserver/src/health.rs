@@ -73,7 +73,7 @@ async fn look(api: &Api, check: &str) -> Result<(), String> {
         "watch-cache" if api.storage.cache.applied() == 0 => {
             Err("the watch cache is not filled yet".to_string())
         }
-        "shutdown" if api.tasks.is_cancelled() => Err("process is shutting down".to_string()),
+        "shutdown" if api.is_leaving() => Err("process is shutting down".to_string()),
         _ => Ok(()),
     }
 }

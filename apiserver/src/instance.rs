@@ -1,6 +1,7 @@
 //! One API server: everything that requests share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use api::status::Status;
@@ -11,6 +12,7 @@ use raft_store::Store;
 use seams::{Seams, Tasks};
 
 use crate::admission::Admission;
+use crate::audit::{self, Auditor};
 use crate::authentication::{self, Authenticator};
 use crate::authorization::escalation::Escalation;
 use crate::authorization::node::NodeAuthorizer;
@@ -19,7 +21,9 @@ use crate::authorization::{Authorizer, Mode};
 use crate::bootstrap;
 use crate::catalog::Catalog;
 use crate::discovery::{Addresses, Build};
+use crate::flow::Flow;
 use crate::leases::Leases;
+use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::registry::{Outcome, Registry};
 use crate::service_account_tokens::Issuer;
@@ -61,6 +65,16 @@ pub struct Api {
     pub addresses: Addresses,
     /// What was built.
     pub build: Build,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Says when a request may run.
+    pub flow: Flow,
+    /// Records requests.
+    pub auditor: Option<Auditor>,
+    /// How many requests in one make their client connect anew, perhaps to another server.
+    pub goaway_chance: f64,
+    /// Clients are to go elsewhere.
+    leaving: AtomicBool,
 }
 
 /// What an API server is made of.
@@ -77,11 +91,20 @@ pub struct Parts {
     pub addresses: Addresses,
     /// What was built.
     pub build: Build,
+    /// How many requests in one make their client connect anew, perhaps to another server.
+    pub goaway_chance: f64,
+    /// How much may run at once, in seats of priority levels.
+    pub seats: u32,
+    /// What is recorded of requests.
+    pub audit: Option<audit::Config>,
 }
 
 impl Api {
     /// An API server over a store, serving the built-in resources.
     pub fn start(store: Arc<dyn Store>, parts: Parts, seams: &Seams, tasks: &Tasks) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let auditor = parts.audit;
+        let auditor = auditor.map(|config| Auditor::start(config, &metrics, seams, tasks));
         let registry = Registry::built_in();
         let storage = Storage::start(store.clone(), registry.sources(), seams, tasks);
         let lookup = Lookup {
@@ -117,9 +140,25 @@ impl Api {
             catalog,
             addresses: parts.addresses,
             build: parts.build,
+            flow: Flow::new(parts.seats, seams.clock.now()),
+            auditor,
+            metrics,
+            goaway_chance: parts.goaway_chance,
+            leaving: AtomicBool::new(false),
         });
+        Flow::follow(&api);
         bootstrap::keep(&api);
         api
+    }
+
+    /// Lets readiness fail, so that clients go elsewhere before the server stops.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether clients are to go elsewhere.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.tasks.is_cancelled()
     }
 
     /// What is stored, as fresh as the watch cache.

@@ -6,7 +6,9 @@
 //!
 //! - [`instance`]: what requests share, with [`leases`] of the store; [`mod@bootstrap`]: what every
 //!   cluster has
-//! - [`server`] and [`tls`]: connections; [`handler`]: one request from its head to its response
+//! - [`server`] and [`tls`]: connections, with [`stall`], which cuts off those who do not take what
+//!   they asked for; [`handler`]: one request from its head to its response, with [`metrics`], [`audit`]
+//!   and [`flow`], which says when it is its turn
 //! - [`request`]: what a request asks for; [`user`]: who sends it
 //! - [`negotiate`], [`respond`], [`body`], [`mod@table`], [`failure`]: in what encoding and form, and
 //!   what errors say
@@ -23,6 +25,7 @@
 //! - [`storage`]: objects at rest, with the watch cache
 
 pub mod admission;
+pub mod audit;
 pub mod authentication;
 pub mod authorization;
 pub mod body;
@@ -32,11 +35,13 @@ pub mod discovery;
 pub mod document;
 pub mod endpoints;
 pub mod failure;
+pub mod flow;
 pub mod handler;
 pub mod health;
 pub mod instance;
 pub mod kinds;
 pub mod leases;
+pub mod metrics;
 pub mod negotiate;
 pub mod openapi;
 pub mod outbound;
@@ -46,6 +51,7 @@ pub mod respond;
 pub mod reviews;
 pub mod server;
 pub mod service_account_tokens;
+pub mod stall;
 pub mod storage;
 pub mod table;
 pub mod tls;
