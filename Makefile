@@ -17,9 +17,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: setup-build ## a store of 3 members on this machine, over mTLS; Ctrl-C stops it
+run: setup-build ## a cluster of 3 masters on this machine, ready for kubectl; Ctrl-C stops it
 	cargo build --release --locked --bin trireme
-	exec "$$CARGO_TARGET_DIR/release/trireme" dev --store-only --masters 3 $(ARGS)
+	exec "$$CARGO_TARGET_DIR/release/trireme" dev --masters 3 $(ARGS)
 
 .PHONY: test
 test: setup-test ## everything that must hold before a change is merged
@@ -32,7 +32,12 @@ test: setup-test ## everything that must hold before a change is merged
 	filter="$$(deploy/skips.sh)"; cargo nextest run --workspace --locked -E "$$filter" $(ARGS)
 
 .PHONY: bench
-bench: bench-store ## every measurement
+bench: bench-store bench-api ## every measurement
+
+.PHONY: bench-api
+bench-api: setup-test ## the API of three masters on this machine
+	cargo build --release --locked --package trireme --package bench
+	exec "$$CARGO_TARGET_DIR/release/api-bench" --trireme "$$CARGO_TARGET_DIR/release/trireme" $(ARGS)
 
 .PHONY: bench-store
 bench-store: setup-test ## the store against Debian's etcd, in one run on this machine

@@ -52,6 +52,7 @@ want git "stamps the commit into the binary" has git
 if [ "$level" = test ]; then
     want etcd-client "etcdctl, which the tests run against the store" has etcdctl
     want etcd-server "etcd, the reference that the contract suite compares with" has etcd
+    want kubernetes-client "kubectl, which the tests run against the API" has kubectl
     want iproute2 "network namespaces for partition tests" has ip
     want nftables "packet filters for partition tests" has nft
     want e2fsprogs "file systems for power cuts" has mkfs.ext4

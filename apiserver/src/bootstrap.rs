@@ -2,6 +2,7 @@
 //! kept by all.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::doc::Doc;
@@ -39,7 +40,10 @@ pub fn keep(api: &Arc<Api>) {
         let mut pause = FIRST_RETRY;
         loop {
             match ensure(&api).await {
-                Ok(()) => pause = INTERVAL,
+                Ok(()) => {
+                    api.is_bootstrapped.store(true, Ordering::Release);
+                    pause = INTERVAL;
+                }
                 Err(status) => {
                     tracing::warn!(%status, "the cluster's own objects could not be made")
                 }

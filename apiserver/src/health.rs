@@ -1,5 +1,6 @@
 //! `/healthz`, `/livez` and `/readyz`: what works, and what does not.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -12,7 +13,9 @@ use crate::respond::{self, Reply};
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is looked at; the first two also say whether the process lives.
-const CHECKS: [&str; 5] = ["ping", "log", "etcd", "watch-cache", "shutdown"];
+const CHECKS: [&str; 6] = ["ping", "log", "etcd", "watch-cache", BOOTSTRAP, "shutdown"];
+/// As upstream calls it.
+const BOOTSTRAP: &str = "poststarthook/rbac/bootstrap-roles";
 const ALIVE: &[&str] = &["ping", "log"];
 
 /// Answers the paths of health; none for others.
@@ -72,6 +75,9 @@ async fn look(api: &Api, check: &str) -> Result<(), String> {
         }
         "watch-cache" if api.storage.cache.applied() == 0 => {
             Err("the watch cache is not filled yet".to_string())
+        }
+        BOOTSTRAP if !api.is_bootstrapped.load(Ordering::Relaxed) => {
+            Err("not finished".to_string())
         }
         "shutdown" if api.is_leaving() => Err("process is shutting down".to_string()),
         _ => Ok(()),

@@ -49,6 +49,8 @@ pub struct Api {
     pub name: String,
     /// Who owns what runs for requests.
     pub tasks: Tasks,
+    /// What every cluster has was there once: until then nobody but masters may do anything.
+    pub is_bootstrapped: AtomicBool,
     /// Finds out who asks.
     pub authenticator: Authenticator,
     /// Says what they may do.
@@ -132,6 +134,7 @@ impl Api {
             seams: seams.clone(),
             name: parts.name,
             tasks: tasks.clone(),
+            is_bootstrapped: AtomicBool::new(false),
             authenticator: Authenticator::new(parts.authentication, &lookup, seams),
             authorizer,
             issuer: parts.issuer,

@@ -23,6 +23,7 @@ pub mod pem;
 pub(crate) mod pod;
 pub mod policy;
 pub mod rbac;
+pub mod resource;
 pub mod scheduling;
 pub mod storage;
 #[cfg(test)]
@@ -73,6 +74,10 @@ fn facts_of(group: &str, resource: &str) -> &'static Facts {
         ("rbac.authorization.k8s.io", "clusterroles") => &rbac::CLUSTER_ROLE,
         ("rbac.authorization.k8s.io", "rolebindings") => &rbac::ROLE_BINDING,
         ("rbac.authorization.k8s.io", "roles") => &rbac::ROLE,
+        ("resource.k8s.io", "deviceclasses") => &resource::DEVICE_CLASS,
+        ("resource.k8s.io", "resourceclaims") => &resource::CLAIM,
+        ("resource.k8s.io", "resourceclaimtemplates") => &resource::TEMPLATE,
+        ("resource.k8s.io", "resourceslices") => &resource::SLICE,
         ("scheduling.k8s.io", "priorityclasses") => &scheduling::PRIORITY_CLASS,
         ("storage.k8s.io", "csidrivers") => &storage::CSI_DRIVER,
         ("storage.k8s.io", "csinodes") => &storage::CSI_NODE,

@@ -54,6 +54,8 @@ pub mod service_account_tokens;
 pub mod stall;
 pub mod storage;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 pub mod user;
 pub mod validation;

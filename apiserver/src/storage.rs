@@ -4,7 +4,7 @@
 //! - [`object`]: one stored object, as bytes that are ready to be sent
 //! - [`collection`]: the objects of one resource in memory, now and a while ago
 //! - [`cache`]: the watch cache, which keeps all of them
-//! - [`transact`]: writes
+//! - writes: [`transact`]
 //! - [`lookup`]: objects that another server may have written a moment ago
 //! - [`Objects`]: what the server itself reads of them
 

@@ -4,6 +4,7 @@
 //! - [`command_line`]: what the binary does alone.
 //! - [`needs_etcdctl`]: everything that is looked at through etcdctl; counted as skipped where it is
 //!   missing (`deploy/skips.sh`).
+//! - [`needs_kubectl`]: whole masters, looked at through an unmodified kubectl; likewise.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -12,4 +13,5 @@
 
 mod command_line;
 mod needs_etcdctl;
+mod needs_kubectl;
 mod support;

@@ -78,7 +78,8 @@ pub(crate) fn port_base() -> u16 {
     loop {
         let any = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = any.local_addr().unwrap().port().clamp(10_000, 60_000);
-        if (1..=6).all(|n| free(base + 10 * n) && free(base + 10 * n + 1)) {
+        let of_master = |n: u16| (0..3).all(|port: u16| free(base + 10 * n + port));
+        if (1..=6).all(of_master) && (free(base) || base == any.local_addr().unwrap().port()) {
             return base;
         }
     }
@@ -184,7 +185,17 @@ impl Dev {
     /// Runs `trireme dev` and waits for its line `ready`.
     #[track_caller]
     pub(crate) fn start(dir: &Path, options: &[&str]) -> Dev {
-        let mut command = trireme(&["dev", "--store-only", "--data", dir.to_str().unwrap()]);
+        Dev::run(dir, &[&["--store-only"], options].concat())
+    }
+
+    /// A new cluster of three masters, API servers included.
+    pub(crate) fn of_masters(dir: &Path) -> Dev {
+        let base = port_base().to_string();
+        Dev::run(dir, &["--masters", "3", "--port-base", &base])
+    }
+
+    fn run(dir: &Path, options: &[&str]) -> Dev {
+        let mut command = trireme(&["dev", "--data", dir.to_str().unwrap()]);
         command.args(options).stderr(Stdio::null());
         let talk = Talk::start(command);
         loop {
@@ -224,11 +235,115 @@ impl Dev {
         Etcdctl::of_dir(&self.dir)
     }
 
+    /// kubectl with the file that the cluster wrote for it.
+    pub(crate) fn kubectl(&self) -> Kubectl {
+        Kubectl {
+            kubeconfig: self.dir.join("kubeconfig"),
+            options: Vec::new(),
+        }
+    }
+
+    /// Kills a master at once.
+    pub(crate) fn kill(&self, master: u16) {
+        let pid = self.pid(master).unwrap();
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+    }
+
     /// Ends it as a service manager would.
     #[track_caller]
     pub(crate) fn stop(self) {
         assert!(self.talk.end(Signal::SIGTERM).success(), "a graceful stop");
     }
+}
+
+/// kubectl, aimed at a cluster.
+#[derive(Clone)]
+pub(crate) struct Kubectl {
+    kubeconfig: PathBuf,
+    options: Vec<String>,
+}
+
+impl Kubectl {
+    /// The same with further options, such as `--context=master-2`.
+    pub(crate) fn with(&self, options: &[&str]) -> Kubectl {
+        let mut other = self.clone();
+        other
+            .options
+            .extend(options.iter().map(ToString::to_string));
+        other
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command.env("KUBECONFIG", &self.kubeconfig);
+        // What it remembers of other clusters at the same address must not matter.
+        command
+            .arg("--cache-dir")
+            .arg(self.kubeconfig.with_file_name("kubectl-cache"));
+        command
+            .args(&self.options)
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn must(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        succeeded(&format!("kubectl {arguments:?}"), &output)
+    }
+
+    pub(crate) fn succeeds(&self, arguments: &[&str]) -> bool {
+        self.command(arguments).output().unwrap().status.success()
+    }
+
+    /// Runs what must fail; yields the error.
+    #[track_caller]
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        refused_output(&self.command(arguments).output().unwrap())
+    }
+
+    /// Runs it with a manifest on its standard input.
+    #[track_caller]
+    pub(crate) fn feed(&self, arguments: &[&str], manifest: &str) -> String {
+        succeeded(
+            &format!("kubectl {arguments:?}"),
+            &self.fed(arguments, manifest),
+        )
+    }
+
+    /// Runs with a manifest what must fail; yields the error.
+    #[track_caller]
+    pub(crate) fn feed_refused(&self, arguments: &[&str], manifest: &str) -> String {
+        refused_output(&self.fed(arguments, manifest))
+    }
+
+    fn fed(&self, arguments: &[&str], manifest: &str) -> Output {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(manifest.as_bytes()).unwrap();
+        drop(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// What a JSONPath yields of an object.
+    #[track_caller]
+    pub(crate) fn path(&self, what: &[&str], path: &str) -> String {
+        let output = format!("-ojsonpath={path}");
+        self.must(&[&["get"], what, &[&output]].concat())
+    }
+}
+
+#[track_caller]
+fn refused_output(output: &Output) -> String {
+    let out = text(&output.stdout);
+    assert!(!output.status.success(), "it succeeds: {out}");
+    out + &text(&output.stderr)
 }
 
 /// etcdctl, aimed at endpoints.

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::codec::{Encoding, json, protobuf, yaml};
+use api::conform::{Unknown, conform};
 use api::doc::{Doc, New};
-use api::schema::{self, Unknown, conform};
+use api::schema;
 use api::values::time::{self, Moment, Precision};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;

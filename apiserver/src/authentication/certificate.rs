@@ -1,7 +1,8 @@
 //! Client certificates: the handshake takes any, authentication verifies them request by request, so
 //! that an expired one is an answer of 401 and not a broken connection.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -22,10 +23,20 @@ use crate::user::User;
 /// The attribute of a subject that is the user's UID.
 const UID: Oid<'static> = oid!(1.3.6.1.4.1.57683.2);
 
+/// How long a certificate that was verified is believed without another look: verifying one costs more
+/// than most requests.
+const BELIEVED: Duration = Duration::from_secs(10);
+/// Certificates that are believed at once; beyond, all are looked at anew.
+const BELIEVED_MAX: usize = 4096;
+
 /// Authorities that certificates are verified against. They may be replaced at any time.
 pub struct Trust {
     verifier: ArcSwapOption<Arc<dyn ClientCertVerifier>>,
+    /// Who was verified, until when, by the digest of the certificate.
+    believed: Mutex<HashMap<Digest, (SystemTime, Identity)>>,
 }
+
+type Digest = [u8; 32];
 
 impl Trust {
     /// The authorities of a PEM file.
@@ -36,6 +47,7 @@ impl Trust {
     pub fn new(pem: &[u8]) -> Result<Self, String> {
         let trust = Self {
             verifier: ArcSwapOption::empty(),
+            believed: Mutex::default(),
         };
         trust.replace(pem)?;
         Ok(trust)
@@ -57,7 +69,27 @@ impl Trust {
             .build()
             .map_err(|error| error.to_string())?;
         self.verifier.store(Some(Arc::new(verifier)));
+        self.believed().clear();
         Ok(())
+    }
+
+    fn believed(&self) -> MutexGuard<'_, HashMap<Digest, (SystemTime, Identity)>> {
+        self.believed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who was verified a moment ago.
+    fn recall(&self, digest: &Digest, now: SystemTime) -> Option<Identity> {
+        let believed = self.believed();
+        let (until, identity) = believed.get(digest)?;
+        (now < *until).then(|| identity.clone())
+    }
+
+    fn believe(&self, digest: Digest, until: SystemTime, identity: &Identity) {
+        let mut believed = self.believed();
+        if believed.len() >= BELIEVED_MAX {
+            believed.clear();
+        }
+        believed.insert(digest, (until, identity.clone()));
     }
 
     /// Verifies a chain, the client's own certificate first, at a point in time.
@@ -87,6 +119,10 @@ pub(super) fn authenticate(
     let Some(leaf) = chain.first() else {
         return Ok(None);
     };
+    let digest: Digest = Sha256::digest(leaf).into();
+    if let Some(identity) = trust.recall(&digest, now) {
+        return Ok(Some(identity));
+    }
     let (_, certificate) =
         x509_parser::parse_x509_certificate(leaf).map_err(|error| error.to_string())?;
     trust.verify(chain, now).map_err(|error| {
@@ -105,9 +141,13 @@ pub(super) fn authenticate(
             .collect(),
         ..User::default()
     };
-    let id = format!("X509SHA256={:x}", Sha256::digest(leaf));
+    let id = format!("X509SHA256={}", hex::encode(digest));
     user.extra.insert(CREDENTIAL_ID.to_string(), vec![id]);
-    Ok(Some(Identity::of(user)))
+    let identity = Identity::of(user);
+    let end = certificate.validity().not_after.timestamp();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or_default());
+    trust.believe(digest, end.min(now + BELIEVED), &identity);
+    Ok(Some(identity))
 }
 
 /// The last of a subject's common names that is not empty, as Go reads it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::doc::{Doc, New};
 use api::schema;
-use api::status::Status;
+use api::status::{Qualified, Status};
 
 use super::{eviction, write};
 use crate::instance::Api;
@@ -12,6 +12,7 @@ use crate::registry::object::Expected;
 use crate::registry::write::Change;
 use crate::registry::{Call, Outcome};
 use crate::respond::{self, Form, Reply, success};
+use crate::validation::pod::validate_binding;
 
 /// Answers a request that acts on an object.
 ///
@@ -42,31 +43,42 @@ pub async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> 
     };
     let encoding = write::body_encoding(call.headers)?;
     let binding = call.decode(body, encoding, &expected)?;
-    let node = binding.root().text(&["target", "name"]).to_string();
-    let kind = binding.root().text(&["target", "kind"]);
-    let mut errors = Vec::new();
-    if !matches!(kind, "" | "Node") {
-        let known = ["Node", "<empty>"];
-        errors.push(api::field::FieldError::not_supported(
-            "target.kind",
-            kind,
-            &known,
-        ));
-    }
-    if node.is_empty() {
-        errors.push(api::field::FieldError::required("target.name", ""));
-    }
+    let errors = validate_binding(&binding);
     if !errors.is_empty() {
-        let of = api::status::Qualified {
+        let of = Qualified {
             group: "",
             name: "Binding",
         };
         return Err(Status::invalid(of, &call.info.name, &errors).into());
     }
-    call.update(&Bind { node, binding }).await?;
+    bind_pod(call, binding).await?;
     let doc = success("", "", "", "");
     let schema = respond::status_schema().unwrap_or(schema);
     Ok(respond::object(201, &doc, schema, form))
+}
+
+/// Writes a binding into its pod, whichever of the two endpoints it came to.
+async fn bind_pod(call: &Call<'_>, binding: Doc) -> Outcome<()> {
+    let row = call.api.registry.get("", "v1", "pods");
+    let row = row.ok_or_else(Status::no_such_resource)?;
+    let mut info = call.info.clone();
+    if info.resource != "pods" {
+        info.resource = "pods".to_string();
+        info.subresource = "binding".to_string();
+        info.name = binding.root().text(&["metadata", "name"]).to_string();
+    }
+    let inner = Call::new(
+        call.api,
+        row,
+        &info,
+        call.query,
+        call.headers,
+        call.user,
+        call.deadline,
+    )?;
+    let node = binding.root().text(&["target", "name"]).to_string();
+    inner.update(&Bind { node, binding }).await?;
+    Ok(())
 }
 
 /// Issues a token of a service account.
@@ -155,8 +167,8 @@ impl Change for Bind {
     }
 }
 
-fn binding_of() -> api::status::Qualified<'static> {
-    api::status::Qualified {
+fn binding_of() -> Qualified<'static> {
+    Qualified {
         group: "",
         name: "pods/binding",
     }

@@ -62,7 +62,7 @@ pub async fn find(call: &Call<'_>) -> Outcome<Arc<Object>> {
             super::list::wait_for(call, wanted).await?;
         }
     }
-    let local = keys::local(&call.info.namespace, &call.info.name);
+    let local = keys::local(call.namespace(), &call.info.name);
     let found = collection.get(&local);
     found.ok_or_else(|| Status::not_found(call.of(), &call.info.name).into())
 }

@@ -188,7 +188,7 @@ impl Options {
             Some(_) => {
                 let caught_up = cache.catch_up(call.deadline).await;
                 caught_up.map_err(|error| failure::of_read(&error))?;
-                return Ok(latest(call)?);
+                return latest(call);
             }
             None => {}
         }
@@ -211,7 +211,7 @@ impl Options {
             })?;
             return Ok((tree, wanted));
         }
-        Ok(latest(call)?)
+        latest(call)
     }
 }
 

@@ -150,7 +150,7 @@ pub fn settle(call: &Call<'_>, has_shapes: bool) -> Outcome<(Shape, Form)> {
         let is_table = accepted.target.is_some_and(|target| target.kind == "Table");
         let is_protobuf = accepted.encoding == Encoding::Protobuf;
         let is_yaml = accepted.encoding == Encoding::Yaml;
-        !(is_table && is_protobuf) && !(is_watch && is_yaml)
+        !(is_table && is_protobuf || is_watch && is_yaml)
     });
     let accepted = accepted.ok_or_else(|| Status::not_acceptable(&MEDIA_TYPE_NAMES))?;
     let shape = match accepted.target {

@@ -31,7 +31,7 @@ impl Selection {
         let labels = labels.map_err(bad)?;
         let fields = FieldSelector::parse(call.query.text("fieldSelector")).map_err(bad)?;
         let mut selection = Self {
-            namespace: call.info.namespace.clone(),
+            namespace: call.namespace().to_string(),
             labels,
             fields,
             known: call.row.resource.labels,

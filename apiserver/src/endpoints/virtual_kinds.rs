@@ -3,7 +3,7 @@
 use api::doc::Doc;
 use api::status::Status;
 
-use super::{actions, write};
+use super::{actions, component_statuses, write};
 use crate::registry::{Call, Outcome};
 use crate::respond::{self, Form, Reply};
 use crate::reviews;
@@ -15,6 +15,9 @@ use crate::reviews;
 /// Whatever stands against it.
 pub async fn answer(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
     let resource = call.row.resource;
+    if resource.name == "componentstatuses" {
+        return component_statuses::answer(call, form).await;
+    }
     if call.info.verb != "create" {
         return Err(Status::method_not_supported(call.of(), &call.info.verb).into());
     }

@@ -13,6 +13,7 @@ use http::header::CONTENT_TYPE;
 use super::list;
 use super::shape::{self, Include, Shape};
 use super::table;
+use crate::catalog::returns_deleted;
 use crate::registry::change::{Apply, PATCH_TYPES, Patch, PatchKind, Replace, patch_kind};
 use crate::registry::delete::DeleteOptions;
 use crate::registry::write::{Change, Written};
@@ -143,11 +144,11 @@ pub async fn delete(call: &Call<'_>, body: Vec<u8>, shape: Shape, form: Form) ->
     let deleted = call.delete(&options).await?;
     let is_pending = !deleted.is_gone && options.orphan_dependents == Some(false);
     let code = if is_pending { 202 } else { 200 };
-    if !deleted.is_gone || call.row.strategy.returns_deleted() {
+    let resource = call.row.resource;
+    if !deleted.is_gone || returns_deleted(resource.group, resource.name) {
         return send(call, code, &deleted.doc, call.row.schema, shape, form);
     }
     let metadata = |key| deleted.doc.root().text(&["metadata", key]);
-    let resource = call.row.resource;
     let doc = success(
         resource.group,
         resource.name,

@@ -69,6 +69,10 @@ pub struct Facts {
     pub sub_update: Compare,
     /// Tells clients what they should know.
     pub warnings: fn(&Cx<'_>, At<'_>, Option<At<'_>>, &mut Vec<String>),
+    /// What keeps an object that is being deleted, besides `metadata.finalizers`.
+    pub holds: fn(&Doc) -> bool,
+    /// What changes with the deletionTimestamp of an object that is kept.
+    pub mark_deleted: fn(&mut Doc),
     /// What a subresource resets, if that is not what follows from [`Self::status`].
     pub reset_fields: Option<fn(&str) -> Paths>,
 }
@@ -88,6 +92,8 @@ impl Facts {
         update: |_, _, _, _| {},
         sub_update: |_, _, _, _| {},
         warnings: |_, _, _, _| {},
+        holds: |_| false,
+        mark_deleted: |_| {},
         reset_fields: None,
     };
 
@@ -167,6 +173,14 @@ impl Strategy for Facts {
         let mut warnings = Vec::new();
         (self.warnings)(cx, At::root(new), old.map(At::root), &mut warnings);
         warnings
+    }
+
+    fn holds(&self, object: &Doc) -> bool {
+        (self.holds)(object)
+    }
+
+    fn mark_deleted(&self, object: &mut Doc) {
+        (self.mark_deleted)(object);
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {

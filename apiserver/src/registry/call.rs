@@ -68,10 +68,6 @@ impl<'a> Call<'a> {
     /// # Errors
     ///
     /// If a parameter has no meaning.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a request, each once"
-    )]
     pub fn new(
         api: &'a Api,
         row: &'a Row,
@@ -139,6 +135,15 @@ impl<'a> Call<'a> {
     /// The resource as errors name it.
     pub fn of(&self) -> Qualified<'static> {
         self.row.qualified()
+    }
+
+    /// The namespace that the object stands in, empty for those of the cluster. Requests to a namespace
+    /// itself name it as theirs, as authorization wants it.
+    pub fn namespace(&self) -> &str {
+        match self.row.resource.namespaced {
+            true => &self.info.namespace,
+            false => "",
+        }
     }
 
     /// What strategies get to know.

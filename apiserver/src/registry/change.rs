@@ -109,7 +109,7 @@ impl Change for Patch {
             return Err(Status::not_found(call.of(), &call.info.name).into());
         };
         let mut doc = self.apply(call, live, call.row.schema)?;
-        keep_kind(call, live, &doc)?;
+        keep_kind(live, &doc)?;
         call.finish(&mut doc, call.row.schema)?;
         Ok(doc)
     }
@@ -128,7 +128,7 @@ fn refusal(call: &Call<'_>, error: &PatchError) -> Box<Status> {
 }
 
 /// A patch must not make another kind of an object.
-fn keep_kind(call: &Call<'_>, live: &Doc, doc: &Doc) -> Outcome<()> {
+fn keep_kind(live: &Doc, doc: &Doc) -> Outcome<()> {
     for key in ["kind", "apiVersion"] {
         let (old, new) = (live.root().text(&[key]), doc.root().text(&[key]));
         if old != new {
@@ -138,8 +138,29 @@ fn keep_kind(call: &Call<'_>, live: &Doc, doc: &Doc) -> Outcome<()> {
             return Err(Status::bad_request(message).into());
         }
     }
-    let _ = call;
     Ok(())
+}
+
+/// Reads a configuration that is to be applied.
+///
+/// # Errors
+///
+/// If it is not YAML, or nobody says who applies it.
+pub fn read_config(call: &Call<'_>, body: &[u8]) -> Outcome<Doc> {
+    if call.query.text("fieldManager").is_empty() {
+        let of = Qualified {
+            group: "meta.k8s.io",
+            name: "PatchOptions",
+        };
+        let error = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Status::invalid(of, "", &[error]).into());
+    }
+    let bad = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
+    let (mut config, strict) = yaml::parse(body).map_err(|error| bad(error.to_string()))?;
+    let strict: Vec<_> = strict.into_iter().collect();
+    call.judge_strict(&strict, bad)?;
+    config.drop_duplicates();
+    Ok(config)
 }
 
 /// PATCH with a configuration: server-side apply.
@@ -155,19 +176,7 @@ impl Apply {
     ///
     /// If it is not YAML, or nobody says who applies it.
     pub fn read(call: &Call<'_>, body: &[u8]) -> Outcome<Self> {
-        if call.query.text("fieldManager").is_empty() {
-            let of = Qualified {
-                group: "meta.k8s.io",
-                name: "PatchOptions",
-            };
-            let error = FieldError::required("fieldManager", "is required for apply patch");
-            return Err(Status::invalid(of, "", &[error]).into());
-        }
-        let bad = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
-        let (mut config, strict) = yaml::parse(body).map_err(|error| bad(error.to_string()))?;
-        let strict: Vec<_> = strict.into_iter().collect();
-        call.judge_strict(&strict, |why| bad(why))?;
-        config.drop_duplicates();
+        let config = read_config(call, body)?;
         let apply = Self {
             config,
             force: call.query.flag("force"),

@@ -156,8 +156,7 @@ impl Call<'_> {
     /// Whatever stands against it.
     pub async fn delete(&self, options: &DeleteOptions) -> Outcome<Deleted> {
         let name = self.info.name.clone();
-        self.delete_named(&self.info.namespace, &name, options)
-            .await
+        self.delete_named(self.namespace(), &name, options).await
     }
 
     /// Deletes an object of the resource.

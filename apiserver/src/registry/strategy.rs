@@ -80,11 +80,6 @@ pub trait Strategy: Send + Sync {
 
     /// An object that is held begins its end: what else changes with its deletionTimestamp.
     fn mark_deleted(&self, _object: &mut Doc) {}
-
-    /// A deletion answers with the object that is gone, not with a Status.
-    fn returns_deleted(&self) -> bool {
-        false
-    }
 }
 
 /// Names of most kinds.

@@ -74,7 +74,7 @@ impl Call<'_> {
     }
 
     fn key(&self, name: &str) -> Outcome<String> {
-        let local = keys::local(&self.info.namespace, name);
+        let local = keys::local(self.namespace(), name);
         Ok(format!("{}{local}", self.stored()?.prefix))
     }
 
@@ -132,9 +132,10 @@ impl Call<'_> {
             .await?;
         let cx = self.cx();
         self.row.strategy.prepare_create(&cx, &mut doc);
-        canonical(&mut doc, self.stored_schema())?;
-        let mut errors = self.row.strategy.validate_create(&cx, &doc);
-        errors.extend(meta::validate_create(&doc, self.scope(), self.row.strategy));
+        // What was prepared may ask for further defaults; upstream sets them whenever it reads.
+        self.finish(&mut doc, self.stored_schema())?;
+        let mut errors = meta::validate_create(&doc, self.scope(), self.row.strategy);
+        errors.extend(self.row.strategy.validate_create(&cx, &doc));
         self.refuse(&doc, &errors)?;
         for warning in self.row.strategy.warnings(&cx, &doc, None) {
             self.warn(warning);
@@ -234,7 +235,7 @@ impl Call<'_> {
         let cx = self.cx();
         self.keep_system_fields(&mut new, &old);
         self.row.strategy.prepare_update(&cx, &mut new, &old);
-        canonical(&mut new, self.stored_schema())?;
+        self.finish(&mut new, self.stored_schema())?;
         self.keep_times(&mut new, &old)?;
         let mut errors = meta::validate_update(&new, &old, self.scope());
         errors.extend(self.row.strategy.validate_update(&cx, &new, &old));
@@ -385,7 +386,7 @@ impl Call<'_> {
 
     /// The object as the cache has it; what the cache lacks is looked up.
     async fn cached(&self) -> Outcome<Option<Live>> {
-        let local = keys::local(&self.info.namespace, &self.info.name);
+        let local = keys::local(self.namespace(), &self.info.name);
         match self.stored()?.collection.get(&local) {
             Some(object) => Ok(Some(Live {
                 object,

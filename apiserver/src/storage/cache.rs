@@ -33,6 +33,9 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A stream that has not brought an awaited revision after this long is asked how far it is.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// An object under its key.
+type Entry = (Arc<str>, Arc<Object>);
+
 /// What the cache knows about a resource.
 pub struct Source {
     /// Prefix of its keys in the store.
@@ -197,7 +200,8 @@ impl Cache {
             Err(error) => return Err(error),
         };
         self.floor.store(latest.unsigned_abs(), Ordering::Relaxed);
-        self.position.store(revision.unsigned_abs(), Ordering::Relaxed);
+        self.position
+            .store(revision.unsigned_abs(), Ordering::Relaxed);
         self.reach(revision.unsigned_abs());
         Ok(())
     }
@@ -216,7 +220,7 @@ impl Cache {
     }
 
     async fn read_all(&self, revision: i64) -> Result<(), Error> {
-        let mut found: BTreeMap<&str, Vec<(Arc<str>, Arc<Object>)>> = BTreeMap::new();
+        let mut found: BTreeMap<&str, Vec<Entry>> = BTreeMap::new();
         let mut start = ROOT.as_bytes().to_vec();
         loop {
             let request = RangeRequest {
@@ -228,11 +232,11 @@ impl Cache {
             };
             let page = self.store.range(request).await?;
             for pair in &page.kvs {
-                if let Some((source, local)) = self.source_of(&pair.key) {
-                    if let Some(object) = read(source, pair) {
-                        let objects = found.entry(&source.prefix).or_default();
-                        objects.push((local.into(), object));
-                    }
+                if let Some((source, local)) = self.source_of(&pair.key)
+                    && let Some(object) = read(source, pair)
+                {
+                    let objects = found.entry(&source.prefix).or_default();
+                    objects.push((local.into(), object));
                 }
             }
             match page.kvs.last() {

@@ -139,7 +139,9 @@ impl Collection {
         let mut inner = self.write();
         let first = inner.first + inner.ring.len() as u64 + 1;
         let tree: Tree = objects.into_iter().collect();
+        let pins = std::mem::take(&mut inner.pins);
         *inner = Inner {
+            pins,
             bytes: tree.values().map(|object| object.size()).sum(),
             tree,
             first,

@@ -23,6 +23,13 @@ pub const NAMESPACE: Facts = Facts {
     create: |_, new, errors| finalizers(errors, new.path(&["spec", "finalizers"]), false),
     update: |_, new, _, errors| finalizers(errors, new.path(&["spec", "finalizers"]), false),
     sub_update,
+    holds: |namespace| {
+        let finalizers = namespace.root().path(&["spec", "finalizers"]);
+        finalizers.is_some_and(|list| !list.is_empty())
+    },
+    mark_deleted: |namespace| {
+        namespace.set_path(&["status", "phase"], "Terminating");
+    },
     ..Facts::PLAIN
 };
 

@@ -1,3 +1,5 @@
+//! Services: what is wrong with them, in upstream's words, and what stays when they change.
+
 use super::*;
 use crate::kinds::testing::{
     Case, cases, changed, conformed, prepared_create, prepared_update, warnings,

@@ -1,0 +1,290 @@
+//! A whole API server for tests, over a store of one member in this process: requests in, responses
+//! out, without connections, authentication and authorization.
+#![allow(dead_code, reason = "each test uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use api::doc::Doc;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body_util::BodyExt;
+use raft_store::Store;
+use raft_store::engine::Engine;
+use raft_store::engine::memory::MemoryEngine;
+use raft_store::member::Member;
+use raft_store::member::config::{Config, Start};
+use seams::{RealDisk, Seams, Tasks};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::authentication;
+use crate::bootstrap;
+use crate::discovery::{Addresses, Build};
+use crate::endpoints::resource::{self, Incoming};
+use crate::instance::{Api, Parts};
+use crate::request::{Query, RequestInfo};
+use crate::user::User;
+
+/// How long a test waits for a state before it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server; more of them may share its store.
+pub(crate) struct Server {
+    pub(crate) api: Arc<Api>,
+    pub(crate) tasks: Tasks,
+    store: Arc<OneMember>,
+}
+
+/// A store that ends with the last server.
+struct OneMember {
+    member: Member,
+    _dir: TempDir,
+}
+
+/// What a request came to.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) doc: Doc,
+    /// The texts of the Warning headers.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Answer {
+    /// The document of a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Doc {
+        assert!(self.code < 300, "{}: {}", self.code, self.doc);
+        self.doc
+    }
+
+    /// Code and message of a refusal.
+    #[track_caller]
+    pub(crate) fn refusal(&self) -> (u16, &str) {
+        assert!(self.code >= 400, "{}: {}", self.code, self.doc);
+        (self.code, self.doc.root().text(&["message"]))
+    }
+}
+
+impl Server {
+    /// A server over a new store, once every cluster's own objects are there.
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path().into());
+        let engine = Arc::new(|dir: &Path| {
+            let engine = MemoryEngine::open(Arc::new(RealDisk), dir)?;
+            Ok(Arc::new(engine) as Arc<dyn Engine>)
+        });
+        let member = Member::start_with(config, Seams::real(), engine);
+        let member = member.await.unwrap();
+        until("the store answers", || {
+            let member = member.clone();
+            async move { member.progress().await.is_ok() }
+        })
+        .await;
+        let store = OneMember { member, _dir: dir };
+        Self::over(Arc::new(store), "one").await
+    }
+
+    /// Another server over the same store.
+    pub(crate) async fn another(&self, name: &str) -> Self {
+        Self::over(self.store.clone(), name).await
+    }
+
+    async fn over(store: Arc<OneMember>, name: &str) -> Self {
+        let seams = Seams::real();
+        let tasks = seams.tasks();
+        let api = Api::start(Arc::new(store.member.clone()), parts(name), &seams, &tasks);
+        let server = Self { api, tasks, store };
+        until("the cluster's own objects are there", || async {
+            server.api.is_bootstrapped.load(Ordering::Acquire)
+        })
+        .await;
+        server
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &Member {
+        &self.store.member
+    }
+
+    /// A request of an administrator.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.ask_as(&bootstrap::myself(), method, path, body).await
+    }
+
+    /// A request of somebody. PATCH is a merge patch.
+    pub(crate) async fn ask_as(&self, user: &User, method: &str, path: &str, body: &str) -> Answer {
+        let content_type = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let headers = [("content-type", content_type)];
+        let (parts, body) = self
+            .send(user, method, path, &headers, body.as_bytes())
+            .await;
+        let warnings = parts.headers.get_all("warning").iter();
+        let warnings = warnings.filter_map(|value| {
+            let text = value.to_str().ok()?.strip_prefix("299 - \"")?;
+            Some(text.strip_suffix('"')?.replace("\\\"", "\""))
+        });
+        Answer {
+            code: parts.status.as_u16(),
+            doc: api::codec::json::parse(body.to_vec()).unwrap_or_default(),
+            warnings: warnings.collect(),
+        }
+    }
+
+    /// A request as it is, and the whole response.
+    pub(crate) async fn send(
+        &self,
+        user: &User,
+        method: &str,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+        body: &[u8],
+    ) -> (http::response::Parts, bytes::Bytes) {
+        let method: Method = method.parse().unwrap();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let query = Query::parse(query);
+        let info = RequestInfo::new(&method, path, &query);
+        let headers = headers.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        let headers: HeaderMap = headers.collect();
+        let incoming = Incoming {
+            info: &info,
+            query: &query,
+            headers: &headers,
+            user,
+            body: body.to_vec(),
+            deadline: Instant::now() + PATIENCE,
+        };
+        let reply = resource::answer(&self.api, incoming).await;
+        let (parts, body) = reply.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    }
+
+    /// What a watch says until it has said something.
+    pub(crate) async fn watch_until(&self, path: &str, what: &str) -> String {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let query = Query::parse(query);
+        let incoming = Incoming {
+            info: &RequestInfo::new(&Method::GET, path, &query),
+            query: &query,
+            headers: &HeaderMap::new(),
+            user: &bootstrap::myself(),
+            body: Vec::new(),
+            deadline: Instant::now() + PATIENCE,
+        };
+        let mut body = resource::answer(&self.api, incoming).await.into_body();
+        let mut text = String::new();
+        while !text.contains(what) {
+            let frame = timeout(PATIENCE, body.frame()).await.unwrap();
+            let data = frame.unwrap().unwrap().into_data().unwrap();
+            text.push_str(&String::from_utf8_lossy(&data));
+        }
+        text
+    }
+
+    /// Creates an object at a collection's path.
+    pub(crate) async fn create(&self, path: &str, body: &str) -> Answer {
+        self.ask("POST", path, body).await
+    }
+
+    /// A namespace with the service account that every namespace has once controllers run.
+    pub(crate) async fn namespace(&self, name: &str) {
+        if self
+            .ask("GET", &format!("/api/v1/namespaces/{name}"), "")
+            .await
+            .code
+            == 404
+        {
+            let body = format!(r#"{{"metadata":{{"name":"{name}"}}}}"#);
+            self.create("/api/v1/namespaces", &body).await.ok();
+        }
+        let path = format!("/api/v1/namespaces/{name}/serviceaccounts");
+        let account = r#"{"metadata":{"name":"default"}}"#;
+        self.create(&path, account).await.ok();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.tasks.cancel();
+    }
+}
+
+impl Drop for OneMember {
+    fn drop(&mut self) {
+        self.member.tasks().cancel();
+    }
+}
+
+/// Waits for a state.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "waited too long until {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn config(dir: PathBuf) -> Config {
+    let peer = "http://one.test:1".to_string();
+    let start = Start::New {
+        members: vec![("one".to_string(), vec![peer.clone()])],
+        token: "test".to_string(),
+    };
+    let mut config = Config::new("one", dir, start);
+    config.listen_peer = vec!["127.0.0.1:0".to_string()];
+    config.advertise_peer = vec![peer];
+    config.limits.log_segment_bytes = 4 << 20;
+    config.limits.reserve_bytes = 0;
+    config
+}
+
+fn parts(name: &str) -> Parts {
+    Parts {
+        name: name.to_string(),
+        authentication: authentication::Config::default(),
+        allows_everything: false,
+        issuer: None,
+        addresses: Addresses {
+            default: "192.0.2.1:6443".to_string(),
+            rules: Vec::new(),
+        },
+        build: Build::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn objects_are_made_changed_and_deleted() {
+        let server = Server::start().await;
+        server.namespace("a").await;
+        let path = "/api/v1/namespaces/a/configmaps";
+        let made = server
+            .create(path, r#"{"metadata":{"name":"m"},"data":{"x":"1"}}"#)
+            .await
+            .ok();
+        assert_eq!(made.root().text(&["metadata", "namespace"]), "a");
+        let one = format!("{path}/m");
+        let changed = server
+            .ask("PATCH", &one, r#"{"data":{"x":"2"}}"#)
+            .await
+            .ok();
+        assert_eq!(changed.root().text(&["data", "x"]), "2");
+        server.ask("DELETE", &one, "").await.ok();
+        let gone = server.ask("GET", &one, "").await;
+        assert_eq!(gone.refusal(), (404, "configmaps \"m\" not found"));
+    }
+}
