@@ -10,6 +10,7 @@ use apiserver::authentication::jwt::PublicKey;
 use apiserver::authentication::static_tokens::StaticTokens;
 use apiserver::authentication::{self, Anonymous};
 use apiserver::discovery::{Addresses, Build};
+use apiserver::encryption::Encryption;
 use apiserver::instance::{Api, Parts};
 use apiserver::outbound::kubeconfig;
 use apiserver::service_account_tokens::{self, Issuer, SigningKey};
@@ -127,7 +128,9 @@ pub(crate) async fn start(
     let address = config.listen_api_url.authority();
     let listener = seams.net.listen(&address).await;
     let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
-    let api = Api::start(store, parts(config, name, seams)?, seams, &tasks);
+    let mut parts = parts(config, name, seams)?;
+    parts.encryption = encryption(config, seams, &tasks)?;
+    let api = Api::start(store, parts, seams, &tasks);
     let bound = server::serve(listener, tls, api.clone(), &tasks)?;
     tracing::info!(%bound, "the API is served");
     let delay = config.shutdown_delay_duration.0;
@@ -201,9 +204,19 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             ..Build::default()
         },
         goaway_chance: config.goaway_chance,
+        encryption: None,
         seats: config.max_requests_inflight + config.max_mutating_requests_inflight,
         audit: audit(config, seams)?,
     })
+}
+
+/// What is encrypted at rest.
+fn encryption(config: &ApiConfig, seams: &Seams, tasks: &Tasks) -> Result<Option<Arc<Encryption>>> {
+    let Some(path) = &config.encryption_provider_config else {
+        return Ok(None);
+    };
+    let loaded = Encryption::load(path.clone(), seams, tasks);
+    Ok(Some(loaded.map_err(|why| anyhow!("{why}"))?))
 }
 
 /// What is recorded of requests.

@@ -282,7 +282,6 @@ impl Flow {
         Ok(permit)
     }
 
-    #[expect(clippy::type_complexity, reason = "read in one place")]
     fn offer(
         &self,
         class: &Class,
@@ -543,3 +542,6 @@ impl Drop for Permit {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

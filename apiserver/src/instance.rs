@@ -21,6 +21,7 @@ use crate::authorization::{Authorizer, Mode};
 use crate::bootstrap;
 use crate::catalog::Catalog;
 use crate::discovery::{Addresses, Build};
+use crate::encryption::{Encrypted, Encryption};
 use crate::flow::Flow;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
@@ -69,6 +70,8 @@ pub struct Api {
     pub build: Build,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What encrypts, where anything does.
+    pub encrypted: Option<Arc<Encrypted>>,
     /// Says when a request may run.
     pub flow: Flow,
     /// Records requests.
@@ -95,6 +98,8 @@ pub struct Parts {
     pub build: Build,
     /// How many requests in one make their client connect anew, perhaps to another server.
     pub goaway_chance: f64,
+    /// What is encrypted at rest.
+    pub encryption: Option<Arc<Encryption>>,
     /// How much may run at once, in seats of priority levels.
     pub seats: u32,
     /// What is recorded of requests.
@@ -108,6 +113,14 @@ impl Api {
         let auditor = parts.audit;
         let auditor = auditor.map(|config| Auditor::start(config, &metrics, seams, tasks));
         let registry = Registry::built_in();
+        let encrypted = parts.encryption.map(|encryption| {
+            let sources = registry.sources().into_iter();
+            let prefixes = sources.map(|(resource, source)| (source.prefix, resource));
+            Arc::new(Encrypted::new(store.clone(), encryption, prefixes))
+        });
+        let store = encrypted
+            .clone()
+            .map_or(store, |store| store as Arc<dyn Store>);
         let storage = Storage::start(store.clone(), registry.sources(), seams, tasks);
         let lookup = Lookup {
             objects: storage.clone(),
@@ -143,6 +156,7 @@ impl Api {
             catalog,
             addresses: parts.addresses,
             build: parts.build,
+            encrypted,
             flow: Flow::new(parts.seats, seams.clock.now()),
             auditor,
             metrics,

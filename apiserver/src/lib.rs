@@ -22,7 +22,7 @@
 //!   [`admission`]
 //! - [`outbound`]: requests to others
 //! - [`validation`]: what kinds judge documents with
-//! - [`storage`]: objects at rest, with the watch cache
+//! - [`storage`]: objects at rest, with the watch cache; [`encryption`]: of what is at rest
 
 pub mod admission;
 pub mod audit;
@@ -33,6 +33,7 @@ pub mod bootstrap;
 pub mod catalog;
 pub mod discovery;
 pub mod document;
+pub mod encryption;
 pub mod endpoints;
 pub mod failure;
 pub mod flow;

@@ -260,6 +260,10 @@ fn parts(name: &str) -> Parts {
             rules: Vec::new(),
         },
         build: Build::default(),
+        goaway_chance: 0.0,
+        encryption: None,
+        seats: 600,
+        audit: None,
     }
 }
 

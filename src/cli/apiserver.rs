@@ -129,6 +129,9 @@ struct ApiFlags {
     /// See the last one [default: 200]
     #[arg(long, value_name = "NUMBER", help_heading = "API")]
     max_mutating_requests_inflight: Option<String>,
+    /// What is encrypted at rest, and how [default: nothing]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    encryption_provider_config: Option<String>,
     /// What of requests is recorded [default: nothing]
     #[arg(long, value_name = "FILE", help_heading = "Audit")]
     audit_policy_file: Option<String>,

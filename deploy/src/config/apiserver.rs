@@ -52,6 +52,8 @@ pub struct ApiConfig {
     /// See the last one. Default: 200.
     #[serde(with = "text")]
     pub max_mutating_requests_inflight: u32,
+    /// What is encrypted at rest, and how. Default: nothing.
+    pub encryption_provider_config: Option<PathBuf>,
     /// What of requests is recorded. Default: nothing.
     pub audit_policy_file: Option<PathBuf>,
     /// Where it is recorded; `-` means standard output. Default: nowhere.
@@ -90,6 +92,7 @@ impl Default for ApiConfig {
             shutdown_delay_duration: Span::from_millis(0),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            encryption_provider_config: None,
             audit_policy_file: None,
             audit_log_path: None,
             audit_log_maxsize: 0,
