@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use apiserver::allocation;
 use apiserver::audit;
 use apiserver::authentication::certificate::Trust;
 use apiserver::authentication::jwt::PublicKey;
@@ -14,6 +15,7 @@ use apiserver::encryption::Encryption;
 use apiserver::instance::{Api, Parts};
 use apiserver::outbound::kubeconfig;
 use apiserver::service_account_tokens::{self, Issuer, SigningKey};
+use apiserver::streams::backend::{Backends, KubeletFiles};
 use apiserver::{server, tls::Tls};
 use deploy::config::values::Url;
 use deploy::config::{self, ApiConfig, ApiServerConfig, Sources};
@@ -199,6 +201,9 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             default: address,
             rules: Vec::new(),
         },
+        backends: backends(config, seams)?,
+        services: allocation::Settings::of_blocks(&config.service_cluster_ip_range)
+            .map_err(|why| anyhow!("service-cluster-ip-range: {why}"))?,
         build: Build {
             commit: commit(),
             ..Build::default()
@@ -251,6 +256,17 @@ fn audit(config: &ApiConfig, seams: &Seams) -> Result<Option<audit::Config>> {
         log,
         webhook,
     }))
+}
+
+/// How kubelets are reached.
+fn backends(config: &ApiConfig, seams: &Seams) -> Result<Arc<Backends>> {
+    let certificate = config.kubelet_client_certificate.clone();
+    let files = KubeletFiles {
+        client: certificate.zip(config.kubelet_client_key.clone()),
+        authority: config.kubelet_certificate_authority.clone(),
+    };
+    let types = config.kubelet_preferred_address_types.clone();
+    Backends::load(files, types, seams).map_err(|why| anyhow!("certificates for kubelets: {why}"))
 }
 
 /// The commit that was built, of `VERSION (COMMIT)`.

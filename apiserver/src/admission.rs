@@ -3,12 +3,35 @@
 //! Every plugin is a file. The order is upstream's: all of them may change the object first, then all
 //! may refuse it.
 
+mod amounts;
+mod certificates;
+mod claim_resize;
+mod default_ingress_class;
+mod default_storage_class;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod pod_resize;
+mod pod_security;
+mod pod_topology_labels;
+mod priority;
+mod resource_quota;
+mod runtime_class;
+mod service_account;
+mod storage_protection;
+mod taint_nodes;
+mod tolerations;
+
+use std::fmt;
+use std::sync::Arc;
+
 use api::doc::Doc;
+use api::status::Status;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::registry::{Call, Outcome};
-use crate::storage::Along;
+use crate::registry::{Call, Outcome, metadata};
+use crate::storage::{Along, Object, Objects};
 
 /// What a request does to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,22 +52,34 @@ pub struct Attempt<'a> {
     pub call: &'a Call<'a>,
     /// What it does.
     pub operation: Operation,
-    after: Vec<Box<dyn FnOnce(u64) + Send>>,
+    /// The object's name.
+    pub name: String,
+    after: Vec<Box<dyn FnOnce(u64) + Send + Sync>>,
 }
 
 impl<'a> Attempt<'a> {
-    /// An attempt at a write.
+    /// An attempt at a write of the object that the request names.
     pub fn new(call: &'a Call<'a>, operation: Operation) -> Self {
         Self {
             call,
             operation,
+            name: call.info.name.clone(),
             after: Vec::new(),
+        }
+    }
+
+    /// The same of an object that the request does not name.
+    #[must_use]
+    pub fn of(self, doc: &Doc) -> Self {
+        Self {
+            name: metadata::text(doc, "name").to_string(),
+            ..self
         }
     }
 
     /// Runs something once the write is done, with its revision (0 if nothing was written). It is
     /// dropped if the write is refused.
-    pub fn afterwards(&mut self, act: impl FnOnce(u64) + Send + 'static) {
+    pub fn afterwards(&mut self, act: impl FnOnce(u64) + Send + Sync + 'static) {
         self.after.push(Box::new(act));
     }
 
@@ -72,6 +107,66 @@ impl<'a> Attempt<'a> {
         for act in self.after {
             act(revision);
         }
+    }
+
+    /// Group and resource.
+    pub fn resource(&self) -> (&'static str, &'static str) {
+        let resource = self.call.row.resource;
+        (resource.group, resource.name)
+    }
+
+    /// Whether it is about an object of a resource itself, not about a part of it.
+    pub fn is_of(&self, group: &str, resource: &str) -> bool {
+        self.resource() == (group, resource) && self.subresource().is_empty()
+    }
+
+    /// The part of the object that it is about; empty for the object itself.
+    pub fn subresource(&self) -> &'a str {
+        &self.call.info.subresource
+    }
+
+    /// The object's namespace; empty for those of the cluster.
+    pub fn namespace(&self) -> &'a str {
+        match self.call.row.resource.namespaced {
+            true => &self.call.info.namespace,
+            false => "",
+        }
+    }
+
+    /// What is stored, as fresh as the watch cache.
+    pub fn objects(&self) -> &'a dyn Objects {
+        self.call.api.objects()
+    }
+
+    /// An object as the cache has it; what it lacks is waited for.
+    pub async fn get(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<Object>> {
+        if let Some(found) = self.objects().get(group, resource, namespace, name) {
+            return Some(found);
+        }
+        // Whoever asks then sees as much as there is.
+        let _ = self
+            .call
+            .api
+            .storage
+            .cache
+            .catch_up(self.call.deadline)
+            .await;
+        self.objects().get(group, resource, namespace, name)
+    }
+
+    /// The refusal of the write.
+    pub fn forbidden(&self, why: impl fmt::Display) -> Box<Status> {
+        let name = match &*self.name {
+            "" => "Unknown",
+            name => name,
+        };
+        Status::forbidden(self.call.of(), name, why).into()
     }
 }
 
@@ -114,6 +209,33 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// The plugins that upstream turns on, in its order, behind one more.
+    pub fn standard(first: Box<dyn Plugin>) -> Self {
+        Self::new(vec![
+            first,
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(limit_ranger::LimitRanger),
+            Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
+            Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
+            Box::new(priority::Priority),
+            Box::new(tolerations::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(storage_protection::StorageObjectInUseProtection),
+            Box::new(claim_resize::PersistentVolumeClaimResize),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(certificates::CertificateApproval),
+            Box::new(certificates::CertificateSigning),
+            Box::new(certificates::CertificateSubjectRestriction),
+            Box::new(default_ingress_class::DefaultIngressClass),
+            Box::new(pod_topology_labels::PodTopologyLabels),
+            Box::new(pod_resize::PodResize),
+            // Webhooks and policies belong here; quotas count what is left as it is in the end.
+            Box::new(resource_quota::ResourceQuota::default()),
+        ])
+    }
+
     /// Plugins in the order in which they are asked.
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
         Self { plugins }

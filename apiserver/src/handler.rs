@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, timeout_at};
 
 use crate::audit::event::{AUDIT_ID, Event};
@@ -29,6 +30,7 @@ use crate::registry::Outcome;
 use crate::request::{Query, RequestInfo};
 use crate::respond::{self, Reply};
 use crate::server::Peer;
+use crate::streams::{self, Arrival};
 use crate::user::User;
 
 /// Bodies are as large as upstream takes them.
@@ -43,14 +45,27 @@ const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-priorityl
 const LONG_RUNNING_START: Duration = Duration::from_secs(30);
 
 /// Answers a request.
-pub async fn handle(api: &Arc<Api>, peer: &Peer, request: Request<Incoming>) -> Response<Tracked> {
+pub async fn handle(
+    api: &Arc<Api>,
+    peer: &Peer,
+    mut request: Request<Incoming>,
+) -> Response<Tracked> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let form = resource::plain_form(&parts.headers, &query);
     let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
     let mut running = Running::start(api, &parts, &query, &info);
     let mut trail = Trail::of(api, &parts);
-    let answered = answer(api, peer, &mut parts, &query, &info, &mut trail, body);
+    let answered = answer(
+        api,
+        peer,
+        &mut parts,
+        &query,
+        &info,
+        &mut trail,
+        (body, upgrade),
+    );
     let mut reply = match AssertUnwindSafe(answered).catch_unwind().await {
         Ok(Ok(reply)) => reply,
         Ok(Err(status)) => respond::status(&status, form),
@@ -141,7 +156,7 @@ async fn answer(
     query: &Query,
     info: &RequestInfo,
     trail: &mut Trail,
-    body: Incoming,
+    (body, upgrade): (Incoming, OnUpgrade),
 ) -> Outcome<Reply> {
     let deadline = Instant::now() + time_allowed(query, info);
     let user = identify(api, peer, parts, info, trail).await?;
@@ -155,10 +170,19 @@ async fn answer(
     }
     require(api, &wanted, trail).await?;
     let user = wanted.user;
+    let arrival = Arrival {
+        parts,
+        body,
+        upgrade,
+        peer: peer.address,
+    };
+    if info.is_handed_on() {
+        return streams::answer(api, arrival, query, info, user, deadline).await;
+    }
     let body = if matches!(parts.method, Method::GET | Method::HEAD) {
         Vec::new()
     } else {
-        read(body, deadline).await?
+        read(arrival.body, deadline).await?
     };
     if let Some(event) = &mut trail.audit {
         event.sends(&parts.headers, &body);

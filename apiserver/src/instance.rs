@@ -12,6 +12,7 @@ use raft_store::Store;
 use seams::{Seams, Tasks};
 
 use crate::admission::Admission;
+use crate::allocation::{self, Allocator};
 use crate::audit::{self, Auditor};
 use crate::authentication::{self, Authenticator};
 use crate::authorization::escalation::Escalation;
@@ -29,6 +30,7 @@ use crate::openapi::OpenApi;
 use crate::registry::{Outcome, Registry};
 use crate::service_account_tokens::Issuer;
 use crate::storage::{Along, Lookup, Objects, Storage};
+use crate::streams::backend::Backends;
 use crate::user::User;
 
 /// The header of a leader's writes: the key of the fence and the revision that it must have.
@@ -42,6 +44,8 @@ pub struct Api {
     pub storage: Arc<Storage>,
     /// Who judges writes.
     pub admission: Admission,
+    /// Gives services addresses and ports.
+    pub allocator: Allocator,
     /// Leases for objects that end by themselves.
     pub leases: Leases,
     /// Clock, randomness and the rest of the world.
@@ -66,6 +70,8 @@ pub struct Api {
     pub openapi: OpenApi,
     /// Where clients reach the server.
     pub addresses: Addresses,
+    /// Whom requests are handed on to.
+    pub backends: Arc<Backends>,
     /// What was built.
     pub build: Build,
     /// What is counted.
@@ -94,6 +100,10 @@ pub struct Parts {
     pub issuer: Option<Arc<Issuer>>,
     /// Where clients reach the server.
     pub addresses: Addresses,
+    /// Whom requests are handed on to.
+    pub backends: Arc<Backends>,
+    /// What services may get.
+    pub services: allocation::Settings,
     /// What was built.
     pub build: Build,
     /// How many requests in one make their client connect anew, perhaps to another server.
@@ -142,7 +152,8 @@ impl Api {
             registry,
             storage,
             // Before others may judge it, an object must not grant too much.
-            admission: Admission::new(vec![Box::new(escalation)]),
+            admission: Admission::standard(Box::new(escalation)),
+            allocator: Allocator::new(parts.services),
             leases: Leases::new(store),
             seams: seams.clone(),
             name: parts.name,
@@ -155,6 +166,7 @@ impl Api {
             openapi: OpenApi::new(catalog.clone(), Vec::new()),
             catalog,
             addresses: parts.addresses,
+            backends: parts.backends,
             build: parts.build,
             encrypted,
             flow: Flow::new(parts.seats, seams.clock.now()),
@@ -165,6 +177,7 @@ impl Api {
         });
         Flow::follow(&api);
         bootstrap::keep(&api);
+        api.backends.watch(seams.disk.clone(), tasks);
         api
     }
 
@@ -213,8 +226,20 @@ impl Api {
     ///
     /// If the header cannot be read.
     pub fn fence(&self, headers: &HeaderMap, along: &mut Along) -> Outcome<()> {
+        if let Some((key, revision)) = self.fence_of(headers)? {
+            along.needs(key, revision);
+        }
+        Ok(())
+    }
+
+    /// The fence that a request names: a key, and the revision that it must have.
+    ///
+    /// # Errors
+    ///
+    /// If the header cannot be read.
+    pub fn fence_of(&self, headers: &HeaderMap) -> Outcome<Option<(String, i64)>> {
         let Some(fence) = headers.get(FENCE) else {
-            return Ok(());
+            return Ok(None);
         };
         let fence = fence.to_str().ok().and_then(|text| text.split_once('@'));
         let revision = fence.and_then(|(_, revision)| revision.parse().ok());
@@ -222,7 +247,6 @@ impl Api {
             let message = format!("header {FENCE} is not KEY@REVISION");
             return Err(Status::bad_request(message).into());
         };
-        along.needs(key.as_bytes().to_vec(), revision);
-        Ok(())
+        Ok(Some((key.to_string(), revision)))
     }
 }

@@ -19,12 +19,14 @@
 //! - [`catalog`]: what is served, with [`discovery`] and [`openapi`], which tell clients (as a
 //!   [`document`])
 //! - [`registry`]: the generic path of every kind, with [`kinds`], what each kind adds to it, and
-//!   [`admission`]
-//! - [`outbound`]: requests to others
+//!   [`admission`]; [`allocation`]: what services get
+//! - [`streams`]: requests that are handed on to nodes, pods and services; [`outbound`]: requests to
+//!   others
 //! - [`validation`]: what kinds judge documents with
 //! - [`storage`]: objects at rest, with the watch cache; [`encryption`]: of what is at rest
 
 pub mod admission;
+pub mod allocation;
 pub mod audit;
 pub mod authentication;
 pub mod authorization;
@@ -54,6 +56,7 @@ pub mod server;
 pub mod service_account_tokens;
 pub mod stall;
 pub mod storage;
+pub mod streams;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,5 +1,8 @@
 //! Requests of the server to others: webhooks and identity providers. Every request has a connection
-//! of its own and ends within a time; answers are small.
+//! of its own and ends within a time; answers are small. (What is handed on and streams is in
+//! `streams`.)
+
+mod any_server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +21,8 @@ use seams::net::BoxedStream;
 use seams::{Net, Rng};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+
+use any_server::AnyServerCertificate;
 
 pub mod kubeconfig;
 
@@ -67,29 +72,10 @@ impl Client {
         patience: Duration,
         seams: &seams::Seams,
     ) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(identity.ca) {
-            let certificate = certificate.map_err(|error| error.to_string())?;
-            roots.add(certificate).map_err(|error| error.to_string())?;
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
-        let config = match identity.certificate {
-            None => config.with_no_client_auth(),
-            Some((chain, key)) => {
-                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-                let chain = chain.map_err(|error| error.to_string())?;
-                let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| error.to_string())?;
-                let config = config.with_client_auth_cert(chain, key);
-                config.map_err(|error| error.to_string())?
-            }
-        };
         Ok(Self {
             net: seams.net.clone(),
             rng: seams.rng.clone(),
-            tls: TlsConnector::from(Arc::new(config)),
+            tls: connector(identity, Servers::Verified)?,
             token: identity.token.map(str::to_string),
             patience,
         })
@@ -207,6 +193,51 @@ impl Client {
         let stream = self.tls.connect(name, stream).await;
         Ok(Box::new(stream.map_err(|error| error.to_string())?))
     }
+}
+
+/// Whose certificates count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Servers {
+    /// Those that an authority of the identity vouches for.
+    Verified,
+    /// Any, as long as the server holds its key.
+    Any,
+}
+
+/// TLS as a client.
+///
+/// # Errors
+///
+/// If a certificate or key is malformed.
+pub fn connector(identity: &Identity<'_>, servers: Servers) -> Result<TlsConnector, String> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let config = match servers {
+        Servers::Any => {
+            let any = Arc::new(AnyServerCertificate::new());
+            config.dangerous().with_custom_certificate_verifier(any)
+        }
+        Servers::Verified => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(identity.ca) {
+                let certificate = certificate.map_err(|error| error.to_string())?;
+                roots.add(certificate).map_err(|error| error.to_string())?;
+            }
+            config.with_root_certificates(roots)
+        }
+    };
+    let config = match identity.certificate {
+        None => config.with_no_client_auth(),
+        Some((chain, key)) => {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+            let chain = chain.map_err(|error| error.to_string())?;
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| error.to_string())?;
+            let config = config.with_client_auth_cert(chain, key);
+            config.map_err(|error| error.to_string())?
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn parse(answer: Answer) -> Result<api::doc::Doc, String> {

@@ -164,10 +164,16 @@ impl RequestInfo {
         }
     }
 
+    /// Somebody else answers: a node, a pod or a service.
+    pub fn is_handed_on(&self) -> bool {
+        const SUBRESOURCES: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
+        let is_known = SUBRESOURCES.contains(&&*self.subresource);
+        self.is_resource && self.group.is_empty() && is_known
+    }
+
     /// Takes as long as the client likes: no deadline, no seat.
     pub fn is_long_running(&self) -> bool {
-        const CONNECTS: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
-        self.is_resource && (self.verb == "watch" || CONNECTS.contains(&&*self.subresource))
+        self.is_resource && (self.verb == "watch" || self.is_handed_on())
     }
 }
 

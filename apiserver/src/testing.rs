@@ -25,6 +25,7 @@ use crate::discovery::{Addresses, Build};
 use crate::endpoints::resource::{self, Incoming};
 use crate::instance::{Api, Parts};
 use crate::request::{Query, RequestInfo};
+use crate::streams::backend::{Backends, KubeletFiles};
 use crate::user::User;
 
 /// How long a test waits for a state before it fails.
@@ -259,6 +260,8 @@ fn parts(name: &str) -> Parts {
             default: "192.0.2.1:6443".to_string(),
             rules: Vec::new(),
         },
+        backends: Backends::load(KubeletFiles::default(), Vec::new(), &Seams::real()).unwrap(),
+        services: crate::allocation::Settings::default(),
         build: Build::default(),
         goaway_chance: 0.0,
         encryption: None,

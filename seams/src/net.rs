@@ -6,7 +6,7 @@
 )]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,6 +25,9 @@ pub type BoxedStream = Box<dyn Stream>;
 pub trait Net: Send + Sync + 'static {
     /// Connects to `addr`, which is `host:port`. The caller brings the deadline.
     async fn connect(&self, addr: &str) -> io::Result<BoxedStream>;
+
+    /// The addresses of a host, which may be one itself. The caller brings the deadline.
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 
     /// Listens on `addr`, which is `host:port`; port 0 picks a free one.
     async fn listen(&self, addr: &str) -> io::Result<Box<dyn Listener>>;
@@ -50,6 +53,11 @@ impl Net for RealNet {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
+    }
+
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let found = tokio::net::lookup_host((host, 0)).await?;
+        Ok(found.map(|address| address.ip()).collect())
     }
 
     async fn listen(&self, addr: &str) -> io::Result<Box<dyn Listener>> {

@@ -3,7 +3,7 @@
 //! Everything here acts for the turmoil host that is running; a call outside a simulation panics.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -54,6 +54,11 @@ impl Net for SimNet {
     async fn connect(&self, addr: &str) -> io::Result<BoxedStream> {
         let stream = turmoil::net::TcpStream::connect(split(addr)?).await?;
         Ok(Box::new(stream))
+    }
+
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let is_address = host.parse().ok();
+        Ok(vec![is_address.unwrap_or_else(|| turmoil::lookup(host))])
     }
 
     async fn listen(&self, addr: &str) -> io::Result<Box<dyn Listener>> {

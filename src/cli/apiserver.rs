@@ -150,4 +150,16 @@ struct ApiFlags {
     /// The server that audit events are sent to, as a kubeconfig [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Audit")]
     audit_webhook_config_file: Option<String>,
+    /// The certificate to show to kubelets
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    kubelet_client_certificate: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    kubelet_client_key: Option<String>,
+    /// The authorities of kubelets' certificates [default: all certificates will do]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    kubelet_certificate_authority: Option<String>,
+    /// By which addresses nodes are reached [default: Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP]
+    #[arg(long, value_name = "TYPE,...", help_heading = "API")]
+    kubelet_preferred_address_types: Vec<String>,
 }

@@ -324,7 +324,7 @@ rules:
         let cases = [
             ("/api/v1/services?watch=1", &proxy, Some(Level::None)),
             ("/api/v1/endpoints?watch=1", &anna, Some(Level::Metadata)),
-            ("/api/v1/services", &proxy, None),
+            ("/api/v1/services", &proxy, Some(Level::RequestResponse)),
             ("/healthz/etcd", &anna, Some(Level::None)),
             ("/versions", &anna, None),
             (

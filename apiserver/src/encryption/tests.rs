@@ -247,7 +247,10 @@ async fn the_store_holds_no_secrets_and_readers_see_no_ciphers() {
     let server = crate::testing::Server::start().await;
     let world = world(|_| format!("[{{secretbox: {{keys: [{{name: a, secret: {ONE}}}]}}}}]"));
     let raw = Arc::new(server.store().clone());
-    let prefixes = [("/registry/secrets/".to_string(), (String::new(), "secrets".to_string()))];
+    let prefixes = [(
+        "/registry/secrets/".to_string(),
+        (String::new(), "secrets".to_string()),
+    )];
     let store = Encrypted::new(raw.clone(), world.encryption.clone(), prefixes);
     let watch = WatchCreateRequest {
         key: vec![0].into(),
@@ -260,7 +263,10 @@ async fn the_store_holds_no_secrets_and_readers_see_no_ciphers() {
         key: key.as_bytes().to_vec().into(),
         ..RangeRequest::default()
     };
-    for key in ["/registry/secrets/default/a", "/registry/configmaps/default/a"] {
+    for key in [
+        "/registry/secrets/default/a",
+        "/registry/configmaps/default/a",
+    ] {
         let put = PutRequest {
             key: key.as_bytes().to_vec().into(),
             value: Bytes::from_static(b"hidden"),
@@ -275,7 +281,11 @@ async fn the_store_holds_no_secrets_and_readers_see_no_ciphers() {
         store.txn(txn, Bytes::new()).await.unwrap();
         assert_eq!(store.range(read(key)).await.unwrap().kvs[0].value, "hidden");
         let stored = raw.range(read(key)).await.unwrap().kvs.remove(0).value;
-        assert_eq!(stored.starts_with(ENCRYPTED), key.contains("secrets"), "{key}");
+        assert_eq!(
+            stored.starts_with(ENCRYPTED),
+            key.contains("secrets"),
+            "{key}"
+        );
         let WatchItem::Events { events, .. } = watch.next().await.unwrap() else {
             panic!("no event")
         };

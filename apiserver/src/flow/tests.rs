@@ -19,9 +19,8 @@ async fn dangling(server: &Server, want: &str) {
         let found = server.ask("GET", &one, "").await.ok();
         let conditions = found.root().path(&["status", "conditions"]);
         conditions.is_some_and(|list| {
-            list.children().any(|one| {
-                one.text(&["type"]) == "Dangling" && one.text(&["status"]) == want
-            })
+            list.children()
+                .any(|one| one.text(&["type"]) == "Dangling" && one.text(&["status"]) == want)
         })
     })
     .await;
@@ -48,7 +47,8 @@ async fn requests_wait_for_each_other_on_their_level() {
     let soon = || Instant::now() + Duration::from_millis(200);
     let enter = |deadline| {
         let of = (&class, flow);
-        api.flow.enter(api, of, Work::seats(1), "readOnly", deadline)
+        api.flow
+            .enter(api, of, Work::seats(1), "readOnly", deadline)
     };
     let mut permits = Vec::new();
     for _ in 0..limit {

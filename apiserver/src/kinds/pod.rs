@@ -2,7 +2,7 @@
 
 pub(crate) mod aliases;
 pub(crate) mod app_armor;
-mod qos;
+pub(crate) mod qos;
 
 use api::doc::{Doc, Id, New};
 use api::field::FieldError;

@@ -75,8 +75,7 @@ impl Labels {
 }
 
 fn verb(parts: &Parts, info: &RequestInfo) -> &'static str {
-    const CONNECTS: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
-    if info.is_resource && CONNECTS.contains(&&*info.subresource) {
+    if info.is_handed_on() {
         return "CONNECT";
     }
     let content_type = parts.headers.get(CONTENT_TYPE);

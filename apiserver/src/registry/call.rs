@@ -93,7 +93,7 @@ impl<'a> Call<'a> {
             field_validation: FieldValidation::Warn,
             warnings: Mutex::default(),
         };
-        if !matches!(&*info.verb, "get" | "list" | "watch") {
+        if !matches!(&*info.verb, "get" | "list" | "watch") && !info.is_handed_on() {
             call.read_options()?;
         }
         Ok(call)

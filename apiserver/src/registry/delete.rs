@@ -217,7 +217,7 @@ impl Call<'_> {
     ) -> Result<Deleted, Option<Box<Status>>> {
         let old = live.doc();
         self.check_delete(&old, name, options)?;
-        let mut attempt = Attempt::new(self, Operation::Delete);
+        let mut attempt = Attempt::new(self, Operation::Delete).of(&old);
         let mut along = Along {
             stamp: self.api.stamp(self.user),
             ..Along::default()
@@ -233,6 +233,7 @@ impl Call<'_> {
             Step::Nothing => (Ok(live.revision), old, false),
             Step::End if options.dry_run => (Ok(live.revision), old, true),
             Step::End => {
+                self.release(&old, &mut along);
                 let done = writer.delete(key, live.revision, &along, self.deadline);
                 (done.await, old, true)
             }

@@ -1,11 +1,13 @@
 //! Create and update: the one path that every kind takes, whatever the request changes and how.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::doc::Doc;
 use api::field::FieldError;
 use api::status::Status;
 use raft_store::pb::mvccpb::KeyValue;
+use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, Outcome};
 use super::metadata::{self, text};
@@ -21,6 +23,10 @@ use crate::validation::meta;
 const NAMES_MAX: usize = 8;
 /// Hours that events are kept, in seconds.
 const EVENT_TTL_SECONDS: i64 = 3600;
+
+/// Between two attempts at a write that needs something which others change too.
+const SETTLE_MIN: Duration = Duration::from_millis(4);
+const SETTLE_MAX: Duration = Duration::from_millis(250);
 
 /// What became of a write.
 pub struct Written {
@@ -106,7 +112,7 @@ impl Call<'_> {
             }
             let mut named = doc.clone();
             named.set_path(&["metadata", "name"], &self.generate_name(&prefix));
-            match self.create_once(named).await {
+            match self.create_settled(named).await {
                 Err(status) if status.reason == "AlreadyExists" => {}
                 done => return done,
             }
@@ -114,7 +120,7 @@ impl Call<'_> {
         if is_generated {
             doc.set_path(&["metadata", "name"], &self.generate_name(&prefix));
         }
-        self.create_once(doc).await.map_err(|status| {
+        self.create_settled(doc).await.map_err(|status| {
             if is_generated && status.reason == "AlreadyExists" {
                 let name = status.details.name.clone();
                 return Status::generate_name_conflict(self.of(), &name, 1).into();
@@ -123,15 +129,32 @@ impl Call<'_> {
         })
     }
 
-    async fn create_once(&self, mut doc: Doc) -> Outcome<Doc> {
+    /// Creates an object of this name, however often what the write needs changes meanwhile.
+    async fn create_settled(&self, doc: Doc) -> Outcome<Doc> {
+        let mut pause = SETTLE_MIN;
+        loop {
+            match self.create_once(doc.clone()).await {
+                Ok(doc) => return Ok(doc),
+                Err(Refusal::Needs) => self.settle(&mut pause).await?,
+                Err(Refusal::Final(status)) => return Err(status),
+                Err(Refusal::Changed(_)) => {
+                    let name = text(&doc, "name");
+                    return Err(Status::already_exists(self.of(), name).into());
+                }
+            }
+        }
+    }
+
+    async fn create_once(&self, mut doc: Doc) -> Result<Doc, Refusal> {
         let mut along = self.along().await?;
-        let mut attempt = Attempt::new(self, Operation::Create);
+        let mut attempt = Attempt::new(self, Operation::Create).of(&doc);
         self.api
             .admission
             .admit(&mut attempt, Some(&mut doc), None)
             .await?;
         let cx = self.cx();
         self.row.strategy.prepare_create(&cx, &mut doc);
+        self.allocate(&mut doc, None, &mut along)?;
         // What was prepared may ask for further defaults; upstream sets them whenever it reads.
         self.finish(&mut doc, self.stored_schema())?;
         let mut errors = meta::validate_create(&doc, self.scope(), self.row.strategy);
@@ -158,15 +181,12 @@ impl Call<'_> {
             let writer = &self.api.storage.writer;
             writer.put(&key, 0, value, &along, self.deadline).await
         };
-        let revision = revision.map_err(|error| match error {
-            WriteError::Changed(_) => Box::new(Status::already_exists(self.of(), &name)),
-            error => failure::of_write(self.of(), &name, &error),
-        })?;
+        let revision = revision.map_err(|error| self.refusal(&name, error))?;
         attempt.finish(revision);
         if revision > 0 {
             set_revision(&mut doc, revision);
         }
-        self.to_request(doc)
+        Ok(self.to_request(doc)?)
     }
 
     /// Changes an object.
@@ -176,6 +196,7 @@ impl Call<'_> {
     /// Whatever stands against it.
     pub async fn update(&self, change: &dyn Change) -> Outcome<Written> {
         let mut live = self.cached().await?;
+        let mut pause = SETTLE_MIN;
         loop {
             let Some(current) = &live else {
                 return self.create_by(change).await;
@@ -185,6 +206,10 @@ impl Call<'_> {
                 Err(Refusal::Final(status)) if current.is_verified => return Err(status),
                 // What the cache believes may be old: the store decides.
                 Err(Refusal::Final(_)) => live = self.verified().await?,
+                Err(Refusal::Needs) => {
+                    self.settle(&mut pause).await?;
+                    live = self.verified().await?;
+                }
                 Err(Refusal::Changed(found)) => {
                     live = match found {
                         Some(pair) => Some(self.live(&pair)?),
@@ -192,7 +217,7 @@ impl Call<'_> {
                     };
                 }
             }
-            if tokio::time::Instant::now() >= self.deadline {
+            if Instant::now() >= self.deadline {
                 return Err(Status::server_timeout(self.of(), &self.info.verb, 1).into());
             }
         }
@@ -235,6 +260,7 @@ impl Call<'_> {
         let cx = self.cx();
         self.keep_system_fields(&mut new, &old);
         self.row.strategy.prepare_update(&cx, &mut new, &old);
+        self.allocate(&mut new, Some(&old), &mut along)?;
         self.finish(&mut new, self.stored_schema())?;
         self.keep_times(&mut new, &old)?;
         let mut errors = meta::validate_update(&new, &old, self.scope());
@@ -258,13 +284,16 @@ impl Call<'_> {
         mut new: Doc,
         old: &Doc,
         live: &Live,
-        along: Along,
+        mut along: Along,
     ) -> Result<u64, Refusal> {
         let name = &self.info.name;
         let key = self.key(name)?;
         let writer = &self.api.storage.writer;
         let expected = live.object.revision;
         let is_ending = self.ends_by_update(&new, old);
+        if is_ending {
+            self.release(&new, &mut along);
+        }
         let value = object::to_stored(&mut new);
         let mut is_same = !is_ending && value == object::to_stored(&mut old.clone());
         if is_same && let Some(encrypted) = &self.api.encrypted {
@@ -288,10 +317,41 @@ impl Call<'_> {
                 .put(&key, expected, value, &along, self.deadline)
                 .await
         };
-        done.map_err(|error| match error {
+        done.map_err(|error| self.refusal(name, error))
+    }
+
+    fn refusal(&self, name: &str, error: WriteError) -> Refusal {
+        match error {
             WriteError::Changed(found) => Refusal::Changed(found),
+            WriteError::Needs => Refusal::Needs,
             error => Refusal::Final(failure::of_write(self.of(), name, &error)),
-        })
+        }
+    }
+
+    /// Something that a write needs changed meanwhile: waits until the cache knows what it is now.
+    async fn settle(&self, pause: &mut Duration) -> Outcome<()> {
+        let writer = &self.api.storage.writer;
+        if let Some((key, revision)) = self.api.fence_of(self.headers)? {
+            let found = writer.read(&key, self.deadline).await;
+            let found = found.map_err(|error| failure::of_store(&error))?;
+            if found.map_or(0, |pair| pair.mod_revision) != revision {
+                return Err(failure::of_write(
+                    self.of(),
+                    &self.info.name,
+                    &WriteError::Needs,
+                ));
+            }
+        }
+        let caught_up = self.api.storage.cache.catch_up(self.deadline).await;
+        caught_up.map_err(|error| failure::of_read(&error))?;
+        let jitter = u32::try_from(self.api.seams.rng.next_u64() % 1000).unwrap_or_default();
+        let next = Instant::now() + *pause * jitter / 1000;
+        if next >= self.deadline {
+            return Err(Status::server_timeout(self.of(), &self.info.verb, 1).into());
+        }
+        sleep_until(next).await;
+        *pause = (*pause * 2).min(SETTLE_MAX);
+        Ok(())
     }
 
     /// Whether an update lets an object go that was waiting for it.
@@ -435,6 +495,8 @@ enum Refusal {
     Final(Box<Status>),
     /// Somebody else was faster; this is what there is now.
     Changed(Option<KeyValue>),
+    /// Something else changed that the write needs as it was.
+    Needs,
 }
 
 impl From<Box<Status>> for Refusal {

@@ -267,12 +267,15 @@ impl Cache {
             ..WatchCreateRequest::default()
         };
         let mut stream = self.store.watch(request).await?;
-        stream.request_progress().await?;
         loop {
             let item = tokio::select! {
                 item = stream.next() => item?,
                 () = self.impatient.notified() => {
-                    stream.request_progress().await?;
+                    // Older etcds cannot be asked. Every revision is an event of this watch, so that
+                    // what somebody waits for comes anyway.
+                    if let Err(error) = stream.request_progress().await {
+                        tracing::debug!(%error, "the store does not say how far its stream is");
+                    }
                     continue;
                 }
             };

@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::values::{LogFormat, Span, Url, text, texts};
 use super::{Problem, Settings, StoreConfig};
 
+/// By which of their addresses nodes are reached, the preferred ones first.
+const ADDRESS_TYPES: [&str; 5] = [
+    "Hostname",
+    "InternalDNS",
+    "InternalIP",
+    "ExternalDNS",
+    "ExternalIP",
+];
+
 /// What an API server needs besides its store.
 ///
 /// README.md has the table of defaults and meanings.
@@ -69,6 +78,15 @@ pub struct ApiConfig {
     pub audit_log_maxage: u64,
     /// The server that audit events are sent to, as a kubeconfig. Default: none.
     pub audit_webhook_config_file: Option<PathBuf>,
+    /// The certificate that the server shows to kubelets.
+    pub kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    pub kubelet_client_key: Option<PathBuf>,
+    /// The authorities of kubelets' certificates. Without any, all certificates will do.
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// By which of their addresses nodes are reached. Default: as kube-apiserver.
+    #[serde(with = "texts")]
+    pub kubelet_preferred_address_types: Vec<String>,
 }
 
 impl Default for ApiConfig {
@@ -99,6 +117,10 @@ impl Default for ApiConfig {
             audit_log_maxbackup: 0,
             audit_log_maxage: 0,
             audit_webhook_config_file: None,
+            kubelet_client_certificate: None,
+            kubelet_client_key: None,
+            kubelet_certificate_authority: None,
+            kubelet_preferred_address_types: ADDRESS_TYPES.map(str::to_string).to_vec(),
         }
     }
 }
@@ -128,6 +150,12 @@ impl ApiConfig {
             problems.push(Problem {
                 key: "goaway-chance",
                 message: "give a share from 0 to 0.02".into(),
+            });
+        }
+        if self.kubelet_client_certificate.is_some() != self.kubelet_client_key.is_some() {
+            problems.push(Problem {
+                key: "kubelet-client-certificate",
+                message: "give it with kubelet-client-key, or neither".into(),
             });
         }
         if !self.listen_api_url.secure {

@@ -314,6 +314,17 @@ const USES: &[(&str, Kind)] = &[
     ),
 ];
 
+/// Whether a pod's spec names an object of a kind.
+pub(crate) fn names_any(pod: Node<'_>, kind: Kind) -> bool {
+    let mut found = false;
+    for (path, _) in USES.iter().filter(|(_, known)| *known == kind) {
+        each(pod, path, &mut |name| {
+            found |= name.as_str().is_some_and(|name| !name.is_empty())
+        });
+    }
+    found
+}
+
 /// Calls with every value at a path of keys; lists on the way are entered.
 fn each<'d>(node: Node<'d>, path: &str, call: &mut dyn FnMut(Node<'d>)) {
     if node.kind() == api::doc::Kind::List {
