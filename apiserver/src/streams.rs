@@ -6,7 +6,8 @@
 //! - [`remote`]: exec, attach and port-forward, passed on or translated
 //! - [`proxy`]: the HTTP of nodes, pods and services, with [`target`], which finds them, and [`html`]
 //! - [`upgrade`]: connections that become something else; [`pipe`]: bytes in both directions
-//! - [`websocket`]: what connections become, with [`outbox`], where frames wait
+//! - [`websocket`] and [`spdy`]: what connections become, with [`outbox`], where frames wait;
+//!   [`translate`] and [`tunnel`]: the one for clients, the other for kubelets
 //!
 //! Nothing is read whole: bodies stream, and whoever reads slowly slows the sender down.
 
@@ -19,9 +20,12 @@ pub mod outbox;
 pub mod pipe;
 pub mod proxy;
 pub mod remote;
+pub mod spdy;
 pub mod target;
 #[cfg(test)]
 mod tests;
+pub mod translate;
+pub mod tunnel;
 pub mod upgrade;
 pub mod websocket;
 

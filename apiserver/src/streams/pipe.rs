@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::IDLE;
 
 /// What is read at once.
-const BUFFER: usize = 32 << 10;
+pub const BUFFER: usize = 32 << 10;
 /// How long the end of a connection may take.
 pub const GOODBYE: Duration = Duration::from_secs(5);
 

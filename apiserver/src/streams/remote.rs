@@ -7,7 +7,7 @@ use api::doc::{Doc, Node};
 use api::status::Status;
 
 use super::node::Kubelet;
-use super::{Inbound, admit, object, options, require_create, upgrade};
+use super::{Inbound, admit, object, options, require_create, translate, tunnel, upgrade};
 use crate::instance::Api;
 use crate::registry::{Call, Outcome};
 use crate::respond::Reply;
@@ -39,6 +39,18 @@ pub async fn answer(api: &Arc<Api>, call: &Call<'_>, inbound: Inbound<'_>) -> Ou
     }
     let kubelet = Kubelet::find(call, node).await?;
     let location = kubelet.location(path, options::query_for_kubelet(&options));
+    if !kubelet.takes_websockets {
+        let headers = &inbound.headers;
+        match subresource {
+            "portforward" if tunnel::is_requested(headers) => {
+                return tunnel::answer(api, inbound, &location).await;
+            }
+            "exec" | "attach" if translate::is_requested(headers) => {
+                return Ok(translate::answer(api, inbound, location, &options));
+            }
+            _ => {}
+        }
+    }
     if !upgrade::is_requested(&inbound.headers) {
         return Err(Status::bad_request("Upgrade request required").into());
     }

@@ -1,6 +1,7 @@
 //! What is handed on to a node double, through the whole handler.
 
 mod node;
+mod spdy;
 mod store;
 
 use std::sync::Arc;
@@ -75,6 +76,7 @@ impl World {
             ("", "nodes", &node),
             ("", "pods", &pod("one", "m", &containers, address)),
             ("", "pods", &pod("p", "m", two, "127.0.0.1")),
+            ("", "pods", &pod("refuse", "m", r#"{"name":"c"}"#, "")),
             ("", "pods", &pod("waiting", "", r#"{"name":"c"}"#, "")),
             ("", "pods", &pod("lost", "gone", r#"{"name":"c"}"#, "")),
             ("", "services", service),
@@ -394,4 +396,207 @@ async fn connections_end_with_the_server() {
         let (_, _) = tokio::join!(tasks.shutdown(), stream.read_to_end(&mut all));
     };
     timeout(Duration::from_secs(5), ended).await.unwrap();
+}
+
+const WEBSOCKET: [(&str, &str); 3] = [
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+/// The headers of a WebSocket with a subprotocol.
+fn websocket(protocol: &'static str) -> Vec<(&'static str, &'static str)> {
+    let protocol = [("sec-websocket-protocol", protocol)];
+    [&WEBSOCKET[..], &protocol].concat()
+}
+
+/// A short message of a client.
+fn message(data: &[u8]) -> Vec<u8> {
+    let length = 0x80 | u8::try_from(data.len()).unwrap();
+    [&[0x82, length, 0, 0, 0, 0], data].concat()
+}
+
+/// The next message of the server; none for a goodbye.
+async fn received(stream: &mut TokioIo<Upgraded>) -> Option<Vec<u8>> {
+    let reading = async {
+        let opcode = stream.read_u8().await.unwrap();
+        let length = match stream.read_u8().await.unwrap() {
+            126 => stream.read_u16().await.unwrap().into(),
+            127 => stream.read_u64().await.unwrap(),
+            short => short.into(),
+        };
+        let mut data = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut data).await.unwrap();
+        (opcode != 0x88).then_some(data)
+    };
+    timeout(Duration::from_secs(20), reading)
+        .await
+        .expect("a message in time")
+}
+
+#[tokio::test]
+async fn websockets_are_translated_for_kubelets_without() {
+    let world = World::new().await;
+    let exec = format!("{PODS}/one/exec?command=spdy&stdin=1&stdout=1&stderr=1");
+    let (headers, mut stream) = world
+        .upgrade(
+            "GET",
+            &exec,
+            &websocket("x, v5.channel.k8s.io, v4.channel.k8s.io"),
+        )
+        .await
+        .unwrap();
+    assert_eq!(headers["sec-websocket-protocol"], "v5.channel.k8s.io");
+    assert_eq!(received(&mut stream).await.unwrap(), b"\x01");
+    let opened =
+        b"\x02POST /exec/n/one/c?command=spdy&error=1&input=1&output=1\nerror stdin stdout stderr";
+    assert_eq!(received(&mut stream).await.unwrap(), opened);
+    stream.write_all(&message(b"\0hello")).await.unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"\x01hello");
+    // The end of the input, which only this version can tell.
+    stream.write_all(&message(b"\xff\0")).await.unwrap();
+    let told = received(&mut stream).await.unwrap();
+    let want = r#"{"metadata":{},"status":"Failure","message":"command terminated with non-zero exit code: command terminated with exit code 5","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"5"}]}}"#;
+    assert_eq!(String::from_utf8(told[1..].to_vec()).unwrap(), want);
+    assert_eq!(told[0], 3);
+    assert_eq!(received(&mut stream).await, None);
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn terminals_have_a_size_and_one_output() {
+    let world = World::new().await;
+    let attach = format!("{PODS}/one/exec?command=spdy&stdin=1&stdout=1&stderr=1&tty=1");
+    let protocol = websocket("v5.channel.k8s.io");
+    let (_, mut stream) = world.upgrade("GET", &attach, &protocol).await.unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"\x01");
+    let opened = received(&mut stream).await.unwrap();
+    assert!(opened.ends_with(b"error stdin stdout resize") && opened[0] == 1);
+    stream
+        .write_all(&message(b"\x04{\"Width\":1}"))
+        .await
+        .unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"\x01{\"Width\":1}");
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn much_output_waits_for_the_client() {
+    let world = World::new().await;
+    let exec = format!("{PODS}/one/exec?command=spdy&command=much&stdin=1&stdout=1");
+    let protocol = websocket("v5.channel.k8s.io");
+    let (_, mut stream) = world.upgrade("GET", &exec, &protocol).await.unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"\x01");
+    received(&mut stream).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut total = 0;
+    while total < spdy::MUCH {
+        let piece = received(&mut stream).await.unwrap();
+        assert_eq!(piece[0], 1);
+        assert!(piece[1..].iter().all(|byte| *byte == b'm'));
+        total += piece.len() - 1;
+    }
+    assert_eq!(total, spdy::MUCH);
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_kubelets_refuse_is_told_on_the_error_channel() {
+    let world = World::new().await;
+    let exec = format!("{PODS}/p/exec?container=refuse&stdout=1");
+    let protocol = websocket("v5.channel.k8s.io");
+    let (code, _, text) = world.upgrade("GET", &exec, &protocol).await.unwrap_err();
+    assert_eq!(code, 400, "{text}");
+    let exec = format!("{PODS}/refuse/exec?stdout=1");
+    let (_, mut stream) = world.upgrade("GET", &exec, &protocol).await.unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"\x01");
+    let told = received(&mut stream).await.unwrap();
+    let status = api::codec::json::parse(told[1..].to_vec()).unwrap();
+    let want = "Internal error occurred: unable to upgrade connection: not here";
+    assert_eq!(status.root().text(&["message"]), want);
+    assert_eq!(received(&mut stream).await, None);
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn kubelets_that_take_websockets_get_them() {
+    let world = World::with_features(r#""ExtendWebSocketsToKubelet""#).await;
+    for (protocol, uri, want) in [
+        (
+            "v5.channel.k8s.io",
+            "exec?command=a",
+            "GET /exec/n/one/c?command=a\nx",
+        ),
+        (
+            "SPDY/3.1+portforward.k8s.io",
+            "portforward",
+            "GET /portForward/n/one?\nx",
+        ),
+    ] {
+        let uri = format!("{PODS}/one/{uri}");
+        let (headers, mut stream) = world
+            .upgrade("GET", &uri, &websocket(protocol))
+            .await
+            .unwrap();
+        assert_eq!(headers["sec-websocket-protocol"], protocol);
+        stream.write_all(b"x.").await.unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, want);
+    }
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn old_websockets_are_left_to_the_kubelet() {
+    let world = World::new().await;
+    let uri = format!("{PODS}/one/exec?command=a");
+    let protocol = websocket("v4.channel.k8s.io");
+    let (_, mut stream) = world.upgrade("GET", &uri, &protocol).await.unwrap();
+    stream.write_all(b".").await.unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).await.unwrap();
+    assert_eq!(all, "GET /exec/n/one/c?command=a\n");
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn ports_are_forwarded_through_tunnels() {
+    let world = World::new().await;
+    let uri = format!("{PODS}/one/portforward");
+    let protocol = "SPDY/3.1+portforward.k8s.io";
+    let (headers, mut stream) = world
+        .upgrade("GET", &uri, &websocket(protocol))
+        .await
+        .unwrap();
+    assert_eq!(headers["sec-websocket-protocol"], protocol);
+    let greeting = received(&mut stream).await.unwrap();
+    assert_eq!(greeting, b"POST /portForward/n/one?\n");
+    stream.write_all(&message(b"a")).await.unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"a");
+    stream.write_all(&message(b".")).await.unwrap();
+    assert_eq!(received(&mut stream).await, None);
+
+    let refused = format!("{PODS}/refuse/portforward");
+    let protocol = websocket(protocol);
+    let (code, _, text) = world.upgrade("GET", &refused, &protocol).await.unwrap_err();
+    assert_eq!((code, &*text), (403, "not here"));
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn browsers_read_logs_from_websockets() {
+    let world = World::new().await;
+    let uri = format!("{PODS}/one/log?follow=true");
+    let (_, mut stream) = world.upgrade("GET", &uri, &WEBSOCKET).await.unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"");
+    assert_eq!(received(&mut stream).await.unwrap(), b"first\n");
+    let uri = format!("{PODS}/one/log");
+    let protocol = websocket("base64.binary.k8s.io");
+    let (_, mut stream) = world.upgrade("GET", &uri, &protocol).await.unwrap();
+    assert_eq!(received(&mut stream).await.unwrap(), b"");
+    let line = received(&mut stream).await.unwrap();
+    assert_eq!(line, b"L2NvbnRhaW5lckxvZ3Mvbi9vbmUvYz8K");
+    assert_eq!(received(&mut stream).await, None);
+    world.tasks.shutdown().await;
 }

@@ -70,6 +70,7 @@ fn main() -> Result<()> {
 async fn run(options: &Options) -> Result<()> {
     let mut cluster = Cluster::start(&options.trireme)?;
     let targets = cluster.targets()?;
+    accounts(&targets).await?;
     println!(
         "{:<22} {:>12} {:>16}",
         "measurement", "rate", "masters' CPU"
@@ -88,6 +89,18 @@ async fn run(options: &Options) -> Result<()> {
     if options.wants("start") {
         let took = cluster.restart_one()?;
         println!("{:<22} {:>9} ms", "start to ready", took.as_millis());
+    }
+    Ok(())
+}
+
+/// The service accounts that pods need, which a controller would make.
+async fn accounts(targets: &[Target]) -> Result<()> {
+    let mut connection = Connection::open(&targets[0]).await?;
+    for namespace in ["default", "kube-public"] {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        let body = r#"{"metadata":{"name":"default"}}"#.to_string();
+        let answer = connection.call(&Request::post(&path, body)).await?;
+        anyhow::ensure!(answer.is_success, "{}", answer.complaint);
     }
     Ok(())
 }

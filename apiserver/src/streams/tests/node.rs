@@ -27,6 +27,7 @@ use seams::{BoxedStream, Listener, Net, RealNet, Tasks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
+use super::spdy;
 use crate::body::{Body, Pieces};
 
 /// Where the node says that it is.
@@ -218,6 +219,10 @@ fn upgrade(
     }
     tasks.spawn("node-upgraded", async move {
         let mut stream = TokioIo::new(upgrade.await.unwrap());
+        if greeting.contains("command=spdy") {
+            spdy::serve(stream, &greeting).await.unwrap();
+            return;
+        }
         stream.write_all(greeting.as_bytes()).await.unwrap();
         // Echoes until a dot.
         let mut byte = [0];
