@@ -1,3 +1,5 @@
+//! Compiles the protocol of key management plugins with protox, so that no protoc is needed.
+//!
 //! Collects what kinds and fields are for, for OpenAPI: the comments of the crate `k8s-openapi`.
 //!
 //! The crate is a dependency for no target, so that it is locked and fetched with the others and never
@@ -21,6 +23,10 @@ const MINOR: &str = "v1_36";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=proto");
+    let protocol = protox::compile(["kms.proto"], ["proto"]).unwrap();
+    let generator = tonic_prost_build::configure().bytes(".");
+    generator.compile_fds(protocol).unwrap();
     println!("cargo::rerun-if-changed=../Cargo.lock");
     let source = source().join("src").join(MINOR);
     let mut found = Vec::new();

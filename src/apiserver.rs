@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::allocation;
+use apiserver::audit;
 use apiserver::authentication::certificate::Trust;
 use apiserver::authentication::jwt::PublicKey;
 use apiserver::authentication::static_tokens::StaticTokens;
 use apiserver::authentication::{self, Anonymous};
 use apiserver::discovery::{Addresses, Build};
+use apiserver::encryption::Encryption;
 use apiserver::instance::{Api, Parts};
+use apiserver::outbound::kubeconfig;
 use apiserver::service_account_tokens::{self, Issuer, SigningKey};
 use apiserver::streams::backend::{Backends, KubeletFiles};
 use apiserver::{server, tls::Tls};
@@ -20,6 +23,7 @@ use raft_store::Store;
 use raft_store::remote::{RemoteConfig, RemoteStore};
 use raft_store::server::tls::{ClientFiles, ClientTls};
 use seams::{Seams, Tasks};
+use tokio::time::sleep;
 
 use crate::cli::ApiServerArguments;
 use crate::exit::Said;
@@ -30,6 +34,9 @@ use crate::telemetry::{self, Telemetry};
 
 /// What may still run when the process ends is given this long.
 const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// How long a webhook may take to answer.
+const WEBHOOK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs an API server until it is told to stop.
 pub(crate) fn run(arguments: Box<ApiServerArguments>) -> Result<()> {
@@ -88,11 +95,17 @@ fn remote(config: &ApiServerConfig, seams: &Seams, tasks: &Tasks) -> Result<Remo
 /// A running API server; its tasks end before those of its store.
 pub(crate) struct Serving {
     tasks: Tasks,
+    api: Arc<Api>,
+    delay: Duration,
 }
 
 impl Serving {
     /// Takes no more requests, ends watches and finishes what is under way.
+    ///
+    /// Readiness fails some time before, so that balancers send clients elsewhere.
     pub(crate) async fn shutdown(self) {
+        self.api.leave();
+        sleep(self.delay).await;
         self.tasks.shutdown().await;
     }
 }
@@ -117,10 +130,13 @@ pub(crate) async fn start(
     let address = config.listen_api_url.authority();
     let listener = seams.net.listen(&address).await;
     let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
-    let api = Api::start(store, parts(config, name, seams)?, seams, &tasks);
-    let bound = server::serve(listener, tls, api, &tasks)?;
+    let mut parts = parts(config, name, seams)?;
+    parts.encryption = encryption(config, seams, &tasks)?;
+    let api = Api::start(store, parts, seams, &tasks);
+    let bound = server::serve(listener, tls, api.clone(), &tasks)?;
     tracing::info!(%bound, "the API is served");
-    Ok(Serving { tasks })
+    let delay = config.shutdown_delay_duration.0;
+    Ok(Serving { tasks, api, delay })
 }
 
 fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
@@ -192,7 +208,54 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             commit: commit(),
             ..Build::default()
         },
+        goaway_chance: config.goaway_chance,
+        encryption: None,
+        seats: config.max_requests_inflight + config.max_mutating_requests_inflight,
+        audit: audit(config, seams)?,
     })
+}
+
+/// What is encrypted at rest.
+fn encryption(config: &ApiConfig, seams: &Seams, tasks: &Tasks) -> Result<Option<Arc<Encryption>>> {
+    let Some(path) = &config.encryption_provider_config else {
+        return Ok(None);
+    };
+    let loaded = Encryption::load(path.clone(), seams, tasks);
+    Ok(Some(loaded.map_err(|why| anyhow!("{why}"))?))
+}
+
+/// What is recorded of requests.
+fn audit(config: &ApiConfig, seams: &Seams) -> Result<Option<audit::Config>> {
+    let Some(path) = &config.audit_policy_file else {
+        return Ok(None);
+    };
+    let text = seams.disk.read(path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let policy = audit::policy::Policy::parse(&text);
+    let policy = policy.map_err(|why| anyhow!("{}: {why}", path.display()))?;
+    let log = config
+        .audit_log_path
+        .clone()
+        .map(|path| audit::log::Config {
+            path,
+            max_megabytes: config.audit_log_maxsize,
+            max_backups: config.audit_log_maxbackup,
+            max_days: config.audit_log_maxage,
+        });
+    let webhook = match &config.audit_webhook_config_file {
+        None => None,
+        Some(path) => {
+            let (client, url) = kubeconfig::client(path, WEBHOOK_PATIENCE, seams)
+                .map_err(|why| anyhow!("{why}"))?;
+            Some(audit::webhook::Config { client, url })
+        }
+    };
+    let is_anywhere = log.is_some() || webhook.is_some();
+    Ok(is_anywhere.then_some(audit::Config {
+        policy,
+        log,
+        webhook,
+    }))
 }
 
 /// How kubelets are reached.

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use api::doc::Doc;
 use api::status::Status;
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::registry::{Call, Outcome, metadata};
 use crate::storage::{Along, Object, Objects};
@@ -81,6 +82,25 @@ impl<'a> Attempt<'a> {
     /// dropped if the write is refused.
     pub fn afterwards(&mut self, act: impl FnOnce(u64) + Send + Sync + 'static) {
         self.after.push(Box::new(act));
+    }
+
+    /// Counts how long a plugin took, or all of them if it has no name.
+    fn count(&self, plugin: &str, step: &str, began: Instant, is_rejected: bool) {
+        let operation = match self.operation {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        };
+        let rejected = if is_rejected { "true" } else { "false" };
+        let metrics = &self.call.api.metrics;
+        let series = match plugin {
+            "" => metrics.admission_steps.of(&[step, operation, rejected]),
+            plugin => metrics
+                .admission_plugins
+                .of(&[plugin, step, operation, rejected]),
+        };
+        series.observe(began.elapsed().as_secs_f64());
     }
 
     /// The write is done.
@@ -158,6 +178,12 @@ pub trait Plugin: Send + Sync {
     /// Whether connections are its business too: of upstream's own plugins it is none's.
     fn judges_connections(&self) -> bool {
         false
+    }
+
+    /// Its name in metrics: that of the type, which is upstream's where it is one of theirs.
+    fn name(&self) -> &'static str {
+        let path = std::any::type_name::<Self>();
+        path.rsplit("::").next().unwrap_or(path)
     }
 
     /// Completes an object. Deletions have none.
@@ -238,10 +264,18 @@ impl Admission {
         mut new: Option<&mut Doc>,
         old: Option<&Doc>,
     ) -> Outcome<()> {
+        let started = attempt.call.api.seams.clock.now();
+        let mut done = Ok(());
         for plugin in self.asked(attempt.operation) {
-            plugin.admit(attempt, new.as_deref_mut(), old).await?;
+            let began = attempt.call.api.seams.clock.now();
+            done = plugin.admit(attempt, new.as_deref_mut(), old).await;
+            attempt.count(plugin.name(), "admit", began, done.is_err());
+            if done.is_err() {
+                break;
+            }
         }
-        Ok(())
+        attempt.count("", "admit", started, done.is_err());
+        done
     }
 
     /// Lets all judge an object.
@@ -256,9 +290,17 @@ impl Admission {
         old: Option<&Doc>,
         along: &mut Along,
     ) -> Outcome<()> {
+        let started = attempt.call.api.seams.clock.now();
+        let mut done = Ok(());
         for plugin in self.asked(attempt.operation) {
-            plugin.validate(attempt, new, old, along).await?;
+            let began = attempt.call.api.seams.clock.now();
+            done = plugin.validate(attempt, new, old, along).await;
+            attempt.count(plugin.name(), "validate", began, done.is_err());
+            if done.is_err() {
+                break;
+            }
         }
-        Ok(())
+        attempt.count("", "validate", started, done.is_err());
+        done
     }
 }

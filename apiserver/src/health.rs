@@ -79,7 +79,7 @@ async fn look(api: &Api, check: &str) -> Result<(), String> {
         BOOTSTRAP if !api.is_bootstrapped.load(Ordering::Relaxed) => {
             Err("not finished".to_string())
         }
-        "shutdown" if api.tasks.is_cancelled() => Err("process is shutting down".to_string()),
+        "shutdown" if api.is_leaving() => Err("process is shutting down".to_string()),
         _ => Ok(()),
     }
 }

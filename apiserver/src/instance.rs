@@ -1,7 +1,7 @@
 //! One API server: everything that requests share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use api::status::Status;
@@ -13,6 +13,7 @@ use seams::{Seams, Tasks};
 
 use crate::admission::Admission;
 use crate::allocation::{self, Allocator};
+use crate::audit::{self, Auditor};
 use crate::authentication::{self, Authenticator};
 use crate::authorization::escalation::Escalation;
 use crate::authorization::node::NodeAuthorizer;
@@ -21,7 +22,10 @@ use crate::authorization::{Authorizer, Mode};
 use crate::bootstrap;
 use crate::catalog::Catalog;
 use crate::discovery::{Addresses, Build};
+use crate::encryption::{Encrypted, Encryption};
+use crate::flow::Flow;
 use crate::leases::Leases;
+use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::registry::{Outcome, Registry};
 use crate::service_account_tokens::Issuer;
@@ -70,6 +74,18 @@ pub struct Api {
     pub backends: Arc<Backends>,
     /// What was built.
     pub build: Build,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What encrypts, where anything does.
+    pub encrypted: Option<Arc<Encrypted>>,
+    /// Says when a request may run.
+    pub flow: Flow,
+    /// Records requests.
+    pub auditor: Option<Auditor>,
+    /// How many requests in one make their client connect anew, perhaps to another server.
+    pub goaway_chance: f64,
+    /// Clients are to go elsewhere.
+    leaving: AtomicBool,
 }
 
 /// What an API server is made of.
@@ -90,12 +106,31 @@ pub struct Parts {
     pub services: allocation::Settings,
     /// What was built.
     pub build: Build,
+    /// How many requests in one make their client connect anew, perhaps to another server.
+    pub goaway_chance: f64,
+    /// What is encrypted at rest.
+    pub encryption: Option<Arc<Encryption>>,
+    /// How much may run at once, in seats of priority levels.
+    pub seats: u32,
+    /// What is recorded of requests.
+    pub audit: Option<audit::Config>,
 }
 
 impl Api {
     /// An API server over a store, serving the built-in resources.
     pub fn start(store: Arc<dyn Store>, parts: Parts, seams: &Seams, tasks: &Tasks) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let auditor = parts.audit;
+        let auditor = auditor.map(|config| Auditor::start(config, &metrics, seams, tasks));
         let registry = Registry::built_in();
+        let encrypted = parts.encryption.map(|encryption| {
+            let sources = registry.sources().into_iter();
+            let prefixes = sources.map(|(resource, source)| (source.prefix, resource));
+            Arc::new(Encrypted::new(store.clone(), encryption, prefixes))
+        });
+        let store = encrypted
+            .clone()
+            .map_or(store, |store| store as Arc<dyn Store>);
         let storage = Storage::start(store.clone(), registry.sources(), seams, tasks);
         let lookup = Lookup {
             objects: storage.clone(),
@@ -133,10 +168,27 @@ impl Api {
             addresses: parts.addresses,
             backends: parts.backends,
             build: parts.build,
+            encrypted,
+            flow: Flow::new(parts.seats, seams.clock.now()),
+            auditor,
+            metrics,
+            goaway_chance: parts.goaway_chance,
+            leaving: AtomicBool::new(false),
         });
+        Flow::follow(&api);
         bootstrap::keep(&api);
         api.backends.watch(seams.disk.clone(), tasks);
         api
+    }
+
+    /// Lets readiness fail, so that clients go elsewhere before the server stops.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether clients are to go elsewhere.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.tasks.is_cancelled()
     }
 
     /// What is stored, as fresh as the watch cache.

@@ -6,7 +6,9 @@
 //!
 //! - [`instance`]: what requests share, with [`leases`] of the store; [`mod@bootstrap`]: what every
 //!   cluster has
-//! - [`server`] and [`tls`]: connections; [`handler`]: one request from its head to its response
+//! - [`server`] and [`tls`]: connections, with [`stall`], which cuts off those who do not take what
+//!   they asked for; [`handler`]: one request from its head to its response, with [`metrics`], [`audit`]
+//!   and [`flow`], which says when it is its turn
 //! - [`request`]: what a request asks for; [`user`]: who sends it
 //! - [`negotiate`], [`respond`], [`body`], [`mod@table`], [`failure`]: in what encoding and form, and
 //!   what errors say
@@ -21,10 +23,11 @@
 //! - [`streams`]: requests that are handed on to nodes, pods and services; [`outbound`]: requests to
 //!   others
 //! - [`validation`]: what kinds judge documents with
-//! - [`storage`]: objects at rest, with the watch cache
+//! - [`storage`]: objects at rest, with the watch cache; [`encryption`]: of what is at rest
 
 pub mod admission;
 pub mod allocation;
+pub mod audit;
 pub mod authentication;
 pub mod authorization;
 pub mod body;
@@ -32,13 +35,16 @@ pub mod bootstrap;
 pub mod catalog;
 pub mod discovery;
 pub mod document;
+pub mod encryption;
 pub mod endpoints;
 pub mod failure;
+pub mod flow;
 pub mod handler;
 pub mod health;
 pub mod instance;
 pub mod kinds;
 pub mod leases;
+pub mod metrics;
 pub mod negotiate;
 pub mod openapi;
 pub mod outbound;
@@ -48,6 +54,7 @@ pub mod respond;
 pub mod reviews;
 pub mod server;
 pub mod service_account_tokens;
+pub mod stall;
 pub mod storage;
 pub mod streams;
 pub mod table;

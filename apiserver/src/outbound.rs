@@ -24,6 +24,8 @@ use tokio_rustls::TlsConnector;
 
 use any_server::AnyServerCertificate;
 
+pub mod kubeconfig;
+
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 /// How often a request is tried, and the pause after the first time; it grows by half each time.
 const TRIES: u32 = 5;
@@ -85,11 +87,24 @@ impl Client {
     ///
     /// If it does not come to an answer of success in JSON.
     pub async fn post(&self, url: &str, body: &api::doc::Doc) -> Result<api::doc::Doc, String> {
+        parse(self.insist(url, body.to_string()).await?)
+    }
+
+    /// Sends a JSON text, whatever is said to it; tries again what may succeed another time.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come to an answer of success.
+    pub async fn deliver(&self, url: &str, body: String) -> Result<(), String> {
+        self.insist(url, body).await.map(drop)
+    }
+
+    async fn insist(&self, url: &str, body: String) -> Result<Answer, String> {
         let mut pause = PAUSE;
         let mut tries = 1;
         loop {
-            let error = match self.send(Method::POST, url, body.to_string()).await {
-                Ok(answer) if (200..300).contains(&answer.code) => return parse(answer),
+            let error = match self.send(Method::POST, url, body.clone()).await {
+                Ok(answer) if (200..300).contains(&answer.code) => return Ok(answer),
                 Ok(answer) if !matches!(answer.code, 429 | 500 | 503 | 504) => {
                     return Err(format!("{url} answered {}", answer.code));
                 }

@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls_pki_types::CertificateDer;
 use seams::{BoxedStream, Listener, Tasks};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::handler;
 use crate::instance::Api;
+use crate::stall::{PATIENCE, Patient, Streams};
 use crate::tls::Tls;
 
 /// How long requests that run at shutdown may take to finish.
@@ -49,6 +51,8 @@ pub struct Peer {
     /// The certificate that it showed and what it sent along; nothing of it is verified but that it
     /// holds the key.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// Makes the connection take no more requests; those under way go on.
+    pub leave: Notify,
 }
 
 /// Serves connections of a listener until the tasks end.
@@ -97,36 +101,48 @@ async fn connection(
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "TLS handshake failed");
+            api.metrics.tls_errors.of(&[]).inc();
             return;
         }
-        Err(_) => return,
+        Err(_) => {
+            api.metrics.tls_errors.of(&[]).inc();
+            return;
+        }
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let peer = Arc::new(Peer {
         address,
         certificates: certificates.map(<[_]>::to_vec).unwrap_or_default(),
+        leave: Notify::new(),
     });
+    let here = peer.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (api, peer) = (api.clone(), peer.clone());
         async move { Ok::<_, Infallible>(handler::handle(&api, &peer, request).await) }
     });
-    let builder = builder();
+    let builder = builder(&tasks);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = tasks.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            timeout(DRAIN_GRACE, connection).await.unwrap_or(Ok(()))
+    let served = async move {
+        tokio::pin!(connection);
+        loop {
+            tokio::select! {
+                result = connection.as_mut() => return result,
+                () = here.leave.notified() => connection.as_mut().graceful_shutdown(),
+                () = tasks.cancelled() => break,
+            }
         }
+        connection.as_mut().graceful_shutdown();
+        timeout(DRAIN_GRACE, connection).await.unwrap_or(Ok(()))
     };
-    if let Err(error) = result {
-        tracing::debug!(%address, error, "connection ended with an error");
+    match Patient::new(served, PATIENCE).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%address, error, "connection ended with an error"),
+        None => tracing::debug!(%address, "the client did not take its response"),
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(tasks: &Tasks) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams(tasks.clone()));
     builder
         .http1()
         .timer(TokioTimer::new())

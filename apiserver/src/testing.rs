@@ -275,6 +275,10 @@ fn parts(name: &str, address: &str) -> Parts {
         backends: Backends::load(KubeletFiles::default(), Vec::new(), &Seams::real()).unwrap(),
         services: crate::allocation::Settings::default(),
         build: Build::default(),
+        goaway_chance: 0.0,
+        encryption: None,
+        seats: 600,
+        audit: None,
     }
 }
 

@@ -117,6 +117,39 @@ struct ApiFlags {
     /// The network of Services [default: 10.96.0.0/12]
     #[arg(long, value_name = "CIDR", help_heading = "API")]
     service_cluster_ip_range: Option<String>,
+    /// How many HTTP/2 requests in one make their client connect anew [default: 0]
+    #[arg(long, value_name = "SHARE", help_heading = "API")]
+    goaway_chance: Option<String>,
+    /// How long the server goes on, not ready any more, when it is told to stop [default: 0]
+    #[arg(long, value_name = "TIME", help_heading = "API")]
+    shutdown_delay_duration: Option<String>,
+    /// With the next one, how many requests may run at once [default: 400]
+    #[arg(long, value_name = "NUMBER", help_heading = "API")]
+    max_requests_inflight: Option<String>,
+    /// See the last one [default: 200]
+    #[arg(long, value_name = "NUMBER", help_heading = "API")]
+    max_mutating_requests_inflight: Option<String>,
+    /// What is encrypted at rest, and how [default: nothing]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    encryption_provider_config: Option<String>,
+    /// What of requests is recorded [default: nothing]
+    #[arg(long, value_name = "FILE", help_heading = "Audit")]
+    audit_policy_file: Option<String>,
+    /// Where it is recorded; - means standard output [default: nowhere]
+    #[arg(long, value_name = "FILE", help_heading = "Audit")]
+    audit_log_path: Option<String>,
+    /// The size in megabytes at which the audit log is put aside [default: 100]
+    #[arg(long, value_name = "NUMBER", help_heading = "Audit")]
+    audit_log_maxsize: Option<String>,
+    /// How many old audit logs are kept [default: all]
+    #[arg(long, value_name = "NUMBER", help_heading = "Audit")]
+    audit_log_maxbackup: Option<String>,
+    /// How many days old audit logs are kept [default: forever]
+    #[arg(long, value_name = "NUMBER", help_heading = "Audit")]
+    audit_log_maxage: Option<String>,
+    /// The server that audit events are sent to, as a kubeconfig [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Audit")]
+    audit_webhook_config_file: Option<String>,
     /// The certificate to show to kubelets
     #[arg(long, value_name = "FILE", help_heading = "API")]
     kubelet_client_certificate: Option<String>,

@@ -31,6 +31,10 @@ pub async fn answer(
         return reply;
     }
     match path {
+        "/metrics" => {
+            let page = api.metrics.page(api);
+            return respond::raw(200, "text/plain; version=0.0.4; charset=utf-8", page);
+        }
         "/version" | "/version/" => return send(api, api.build.document()),
         OPENID_CONFIGURATION_PATH | JWKS_PATH => {
             if let Some(reply) = keys(api, path) {
@@ -84,13 +88,14 @@ async fn openapi(api: &Arc<Api>, parts: &Parts, ask: &Ask<'_>) -> Option<Reply> 
 
 /// The paths that there are.
 fn index() -> Document {
-    const PATHS: [&str; 11] = [
+    const PATHS: [&str; 12] = [
         "/.well-known/openid-configuration",
         "/api",
         "/api/v1",
         "/apis",
         "/healthz",
         "/livez",
+        "/metrics",
         "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",

@@ -24,6 +24,7 @@ use super::table;
 use crate::body::Body;
 use crate::failure;
 use crate::instance::Api;
+use crate::metrics::family::{Counter, Histogram};
 use crate::registry::call::invalid_options;
 use crate::registry::{Call, Outcome, Row};
 use crate::respond::{self, Form, Reply};
@@ -63,6 +64,8 @@ struct Watcher {
     bell: watch::Receiver<u64>,
     tasks: Tasks,
     is_over: bool,
+    sent: Arc<Counter>,
+    sizes: Arc<Histogram>,
 }
 
 /// Answers with a stream of changes.
@@ -90,6 +93,7 @@ pub async fn watch(
         }
     };
     let now = Instant::now();
+    let gvr = [row.resource.group, row.resource.version, row.resource.name];
     let mut watcher = Watcher {
         api: api.clone(),
         row: row.clone(),
@@ -108,6 +112,8 @@ pub async fn watch(
         bell,
         tasks: api.tasks.clone(),
         is_over: false,
+        sent: api.metrics.watch_events.of(&gvr),
+        sizes: api.metrics.watch_event_sizes.of(&gvr),
     };
     if let Some(tree) = start.initial {
         watcher.take_initial(&tree);
@@ -223,7 +229,7 @@ impl Watcher {
                 break;
             };
             let frame = self.frame("ADDED", &object);
-            out.put_slice(&frame);
+            self.put(&frame, &mut out);
         }
         if self.initial.is_empty()
             && let Some(revision) = self.initial_end.take()
@@ -235,6 +241,12 @@ impl Watcher {
             return Some(out.freeze());
         }
         self.follow().await
+    }
+
+    fn put(&self, frame: &Bytes, out: &mut BytesMut) {
+        self.sent.inc();
+        self.sizes.observe(frame.len() as f64);
+        out.put_slice(frame);
     }
 
     /// Waits for changes and gathers them.
@@ -252,7 +264,7 @@ impl Watcher {
                     let mut out = BytesMut::new();
                     for change in &changes {
                         if let Some(frame) = self.change(change) {
-                            out.put_slice(&frame);
+                            self.put(&frame, &mut out);
                         }
                     }
                     if !out.is_empty() {

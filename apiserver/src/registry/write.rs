@@ -295,7 +295,11 @@ impl Call<'_> {
             self.release(&new, &mut along);
         }
         let value = object::to_stored(&mut new);
-        let is_same = !is_ending && value == object::to_stored(&mut old.clone());
+        let mut is_same = !is_ending && value == object::to_stored(&mut old.clone());
+        if is_same && let Some(encrypted) = &self.api.encrypted {
+            // Whoever writes what is there already has it encrypted anew.
+            is_same = !encrypted.is_stale(&key).await;
+        }
         if self.dry_run || (is_same && live.is_verified) {
             return Ok(expected);
         }

@@ -173,6 +173,11 @@ impl Collection {
         *self.bell.borrow()
     }
 
+    /// How many watch.
+    pub fn watchers(&self) -> usize {
+        self.bell.receiver_count()
+    }
+
     /// Tells of changes.
     pub fn bell(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()

@@ -104,6 +104,10 @@ impl World {
             backends: Backends::load(files, types, &seams).unwrap(),
             services: crate::allocation::Settings::default(),
             build: Build::default(),
+            goaway_chance: 0.0,
+            encryption: None,
+            seats: 600,
+            audit: None,
         };
         let api = Api::start(Arc::new(store), parts, &seams, &tasks);
         Self {
@@ -124,6 +128,7 @@ impl World {
                 let peer = Peer {
                     address: "192.0.2.1:5".parse().unwrap(),
                     certificates: Vec::new(),
+                    leave: tokio::sync::Notify::new(),
                 };
                 Ok::<_, std::convert::Infallible>(handler::handle(&api, &peer, request).await)
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{LogFormat, Url, text, texts};
+use super::values::{LogFormat, Span, Url, text, texts};
 use super::{Problem, Settings, StoreConfig};
 
 /// By which of their addresses nodes are reached, the preferred ones first.
@@ -20,7 +20,7 @@ const ADDRESS_TYPES: [&str; 5] = [
 /// What an API server needs besides its store.
 ///
 /// README.md has the table of defaults and meanings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct ApiConfig {
     /// Where clients of the API connect. Default: `https://0.0.0.0:6443`.
@@ -48,6 +48,36 @@ pub struct ApiConfig {
     /// The network of Services. Default: `10.96.0.0/12`.
     #[serde(with = "text")]
     pub service_cluster_ip_range: String,
+    /// How many HTTP/2 requests in one make their client connect anew, so that clients spread over
+    /// all servers; up to 0.02. Default: 0.
+    #[serde(with = "text")]
+    pub goaway_chance: f64,
+    /// How long the server goes on, not ready any more, when it is told to stop. Default: 0.
+    #[serde(with = "text")]
+    pub shutdown_delay_duration: Span,
+    /// With the next one, how many requests may run at once; priority levels share them. Default: 400.
+    #[serde(with = "text")]
+    pub max_requests_inflight: u32,
+    /// See the last one. Default: 200.
+    #[serde(with = "text")]
+    pub max_mutating_requests_inflight: u32,
+    /// What is encrypted at rest, and how. Default: nothing.
+    pub encryption_provider_config: Option<PathBuf>,
+    /// What of requests is recorded. Default: nothing.
+    pub audit_policy_file: Option<PathBuf>,
+    /// Where it is recorded; `-` means standard output. Default: nowhere.
+    pub audit_log_path: Option<PathBuf>,
+    /// The size in megabytes at which the audit log is put aside; 0 means 100. Default: 0.
+    #[serde(with = "text")]
+    pub audit_log_maxsize: u64,
+    /// How many old audit logs are kept; 0 means all. Default: 0.
+    #[serde(with = "text")]
+    pub audit_log_maxbackup: usize,
+    /// How many days old audit logs are kept; 0 means forever. Default: 0.
+    #[serde(with = "text")]
+    pub audit_log_maxage: u64,
+    /// The server that audit events are sent to, as a kubeconfig. Default: none.
+    pub audit_webhook_config_file: Option<PathBuf>,
     /// The certificate that the server shows to kubelets.
     pub kubelet_client_certificate: Option<PathBuf>,
     /// Its key.
@@ -76,6 +106,17 @@ impl Default for ApiConfig {
             token_auth_file: None,
             anonymous_auth: true,
             service_cluster_ip_range: "10.96.0.0/12".into(),
+            goaway_chance: 0.0,
+            shutdown_delay_duration: Span::from_millis(0),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            encryption_provider_config: None,
+            audit_policy_file: None,
+            audit_log_path: None,
+            audit_log_maxsize: 0,
+            audit_log_maxbackup: 0,
+            audit_log_maxage: 0,
+            audit_webhook_config_file: None,
             kubelet_client_certificate: None,
             kubelet_client_key: None,
             kubelet_certificate_authority: None,
@@ -105,6 +146,12 @@ impl ApiConfig {
                 message: format!("give {what}: the API is served over TLS alone"),
             })
             .collect();
+        if !(0.0..=0.02).contains(&self.goaway_chance) {
+            problems.push(Problem {
+                key: "goaway-chance",
+                message: "give a share from 0 to 0.02".into(),
+            });
+        }
         if self.kubelet_client_certificate.is_some() != self.kubelet_client_key.is_some() {
             problems.push(Problem {
                 key: "kubelet-client-certificate",
@@ -122,7 +169,7 @@ impl ApiConfig {
 }
 
 /// The settings of a master: a member of the store with an API server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServerConfig {
     /// The member of the store.
@@ -144,7 +191,7 @@ impl Settings for ServerConfig {
 }
 
 /// The settings of an API server whose store is elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct ApiServerConfig {
     /// The server's name; unique in the cluster. Default: `default`.

@@ -1,0 +1,102 @@
+//! Tells in the status of FlowSchemas whether their priority level exists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::doc::{Doc, New, Node};
+use api::status::Status;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::{GROUP, SCHEMAS};
+use crate::bootstrap::myself;
+use crate::instance::Api;
+use crate::registry::change::Replace;
+use crate::registry::{Call, Outcome};
+use crate::request::{Query, RequestInfo};
+
+/// How long one write may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A status that is to be written, if it is not as it should be.
+pub(super) fn wanted(doc: &Doc, level_exists: bool, now: &str) -> Option<Doc> {
+    let level = doc
+        .root()
+        .text(&["spec", "priorityLevelConfiguration", "name"]);
+    let start = "This FlowSchema references the PriorityLevelConfiguration object named";
+    let (status, reason, message) = match level_exists {
+        true => ("False", "Found", format!("{start} {level:?} and it exists")),
+        false => (
+            "True",
+            "NotFound",
+            format!("{start} {level:?} but there is no such object"),
+        ),
+    };
+    let want = [
+        ("status", status),
+        ("reason", reason),
+        ("message", &*message),
+    ];
+    let conditions = doc.root().path(&["status", "conditions"]);
+    let mut conditions = conditions.into_iter().flat_map(Node::children);
+    let found = conditions.find(|one| one.text(&["type"]) == "Dangling");
+    if found.is_some_and(|one| want.iter().all(|(key, text)| one.text(&[key]) == *text)) {
+        return None;
+    }
+    let found = found.map(Node::id);
+    let mut doc = doc.clone();
+    let top = doc.top();
+    let status = doc.object(top, "status");
+    let list = doc.list(status, "conditions");
+    let condition = found.unwrap_or_else(|| {
+        let condition = doc.push(list, New::Object);
+        doc.set(condition, "type", "Dangling");
+        condition
+    });
+    for (key, text) in want {
+        doc.set(condition, key, text);
+    }
+    doc.set(condition, "lastTransitionTime", now);
+    Some(doc)
+}
+
+/// Writes the status of a schema. That somebody else was faster is fine: what is left to do shows
+/// when the schema is looked at again.
+pub(super) async fn write(api: &Arc<Api>, doc: Doc) -> Outcome<()> {
+    let row = api.registry.get(GROUP, "v1", SCHEMAS);
+    let row = row.ok_or_else(Status::no_such_resource)?;
+    let info = RequestInfo {
+        is_resource: true,
+        verb: "update".to_string(),
+        group: GROUP.to_string(),
+        version: "v1".to_string(),
+        resource: SCHEMAS.to_string(),
+        subresource: "status".to_string(),
+        name: doc.root().text(&["metadata", "name"]).to_string(),
+        ..RequestInfo::default()
+    };
+    let (query, headers, user) = (Query::default(), HeaderMap::new(), myself());
+    let deadline = Instant::now() + PATIENCE;
+    let call = Call::new(api, row, &info, &query, &headers, &user, deadline)?;
+    match call.update(&Replace(doc)).await {
+        Err(status) if !matches!(status.reason, "Conflict" | "NotFound") => Err(status),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_written_when_it_is_wrong() {
+        let schema = Doc::literal(
+            r#"{"metadata":{"name":"a"},"spec":{"priorityLevelConfiguration":{"name":"l"}}}"#,
+        );
+        let found = wanted(&schema, true, "2026-01-01T00:00:00Z").unwrap();
+        assert!(wanted(&found, true, "2026-02-01T00:00:00Z").is_none());
+        let gone = wanted(&found, false, "2026-02-01T00:00:00Z").unwrap();
+        let want = r#""conditions":[{"type":"Dangling","status":"True","reason":"NotFound","message":"This FlowSchema references the PriorityLevelConfiguration object named \"l\" but there is no such object","lastTransitionTime":"2026-02-01T00:00:00Z"}]"#;
+        assert!(gone.to_string().contains(want), "{gone}");
+    }
+}
