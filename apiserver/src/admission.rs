@@ -9,6 +9,7 @@ mod claim_resize;
 mod default_ingress_class;
 mod default_storage_class;
 mod limit_ranger;
+mod lookups;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_resize;
@@ -129,15 +130,15 @@ impl<'a> Attempt<'a> {
         if let Some(found) = self.objects().get(group, resource, namespace, name) {
             return Some(found);
         }
-        // Whoever asks then sees as much as there is.
-        let _ = self
-            .call
-            .api
-            .storage
-            .cache
-            .catch_up(self.call.deadline)
-            .await;
+        self.catch_up().await;
         self.objects().get(group, resource, namespace, name)
+    }
+
+    /// Returns when the cache knows all that was written before the call, or gives up.
+    pub async fn catch_up(&self) {
+        // Whoever looks then sees as much as there is.
+        let cache = &self.call.api.storage.cache;
+        let _ = cache.catch_up(self.call.deadline).await;
     }
 
     /// The refusal of the write.
@@ -193,7 +194,7 @@ impl Admission {
         Self::new(vec![
             first,
             Box::new(namespace_lifecycle::NamespaceLifecycle),
-            Box::new(limit_ranger::LimitRanger),
+            Box::new(limit_ranger::LimitRanger::default()),
             Box::new(service_account::ServiceAccount),
             Box::new(node_restriction::NodeRestriction),
             Box::new(taint_nodes::TaintNodesByCondition),

@@ -19,6 +19,7 @@ use api::field::FieldError;
 use api::status::{Qualified, Status};
 use api::values::ip::Cidr;
 
+use crate::failure;
 use crate::registry::{Call, Outcome, metadata};
 use crate::storage::Along;
 use crate::validation::At;
@@ -93,10 +94,29 @@ impl Call<'_> {
     /// # Errors
     ///
     /// If there is nothing left, or not what it asks for.
-    pub fn allocate(&self, new: &mut Doc, old: Option<&Doc>, along: &mut Along) -> Outcome<()> {
-        if !self.gives() {
+    pub async fn allocate(
+        &self,
+        new: &mut Doc,
+        old: Option<&Doc>,
+        along: &mut Along,
+    ) -> Outcome<()> {
+        let resource = self.row.resource;
+        let is_service = (resource.group, resource.name) == ("", "services");
+        if !is_service || !self.info.subresource.is_empty() {
             return Ok(());
         }
+        let (mut given, mut with) = (new.clone(), along.clone());
+        if self.give(&mut given, old, &mut with).is_ok() {
+            (*new, *along) = (given, with);
+            return Ok(());
+        }
+        // What seems to be taken may have been given back a moment ago.
+        let caught_up = self.api.storage.cache.catch_up(self.deadline).await;
+        caught_up.map_err(|error| failure::of_read(&error))?;
+        self.give(new, old, along)
+    }
+
+    fn give(&self, new: &mut Doc, old: Option<&Doc>, along: &mut Along) -> Outcome<()> {
         let allocator = &self.api.allocator;
         families::settle(new, old, &allocator.settings)?;
         addresses::give(self, new, old, along)?;
@@ -109,11 +129,6 @@ impl Call<'_> {
             addresses::take_back(self, old, &addresses::of(old), along);
             ports::take_back(&ports::of(old), along);
         }
-    }
-
-    fn gives(&self) -> bool {
-        let resource = self.row.resource;
-        (resource.group, resource.name) == ("", "services") && self.info.subresource.is_empty()
     }
 }
 

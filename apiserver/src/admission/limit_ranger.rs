@@ -4,6 +4,7 @@ use api::doc::{Doc, Id};
 use async_trait::async_trait;
 
 use super::amounts::{self, Amounts};
+use super::lookups::Lookups;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;
 use crate::storage::Along;
@@ -15,7 +16,10 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 /// Above, thousandths may not fit into 64 bits.
 const MILLIS_MAX: i64 = i64::MAX / 1000;
 
-pub(super) struct LimitRanger;
+#[derive(Default)]
+pub(super) struct LimitRanger {
+    lookups: Lookups,
+}
 
 #[async_trait]
 impl Plugin for LimitRanger {
@@ -29,7 +33,7 @@ impl Plugin for LimitRanger {
             return Ok(());
         };
         if attempt.resource().1 == "pods" {
-            for range in ranges(attempt) {
+            for range in self.ranges(attempt).await {
                 set_defaults(At::root(&range), new);
             }
         }
@@ -46,7 +50,7 @@ impl Plugin for LimitRanger {
         let Some(new) = new.filter(|_| concerns(attempt, old)) else {
             return Ok(());
         };
-        for range in ranges(attempt) {
+        for range in self.ranges(attempt).await {
             let limits = At::root(&range).path(&["spec", "limits"]);
             let mut complaints = Vec::new();
             for limit in limits.items() {
@@ -78,18 +82,24 @@ fn concerns(attempt: &Attempt<'_>, old: Option<&Doc>) -> bool {
     if old.is_some_and(is_ending) {
         return false;
     }
-    match (attempt.resource(), attempt.operation, attempt.subresource()) {
-        (("", "pods"), Operation::Create, "") | (("", "pods"), Operation::Update, "resize") => true,
-        (("", "persistentvolumeclaims"), Operation::Create | Operation::Update, "") => true,
+    let write = (attempt.operation, attempt.subresource());
+    match attempt.resource() {
+        ("", "pods") => matches!(
+            write,
+            (Operation::Create, "") | (Operation::Update, "resize")
+        ),
+        ("", "persistentvolumeclaims") => {
+            matches!(write, (Operation::Create | Operation::Update, ""))
+        }
         _ => false,
     }
 }
 
-fn ranges(attempt: &Attempt<'_>) -> Vec<Doc> {
-    let found = attempt
-        .objects()
-        .list("", "limitranges", attempt.namespace());
-    found.iter().map(|object| object.doc()).collect()
+impl LimitRanger {
+    async fn ranges(&self, attempt: &Attempt<'_>) -> Vec<Doc> {
+        let found = self.lookups.list(attempt, "limitranges").await;
+        found.iter().map(|object| object.doc()).collect()
+    }
 }
 
 /// Gives containers what they do not say, and notes that.

@@ -33,7 +33,8 @@ impl Plugin for NamespaceLifecycle {
             }
             return Ok(());
         }
-        if attempt.namespace().is_empty() || is_deletion {
+        let is_write = matches!(attempt.operation, Operation::Create | Operation::Update);
+        if attempt.namespace().is_empty() || !is_write {
             return Ok(());
         }
         look(attempt).await.map(drop)

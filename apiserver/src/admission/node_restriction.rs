@@ -45,7 +45,7 @@ impl Plugin for NodeRestriction {
         old: Option<&Doc>,
     ) -> Outcome<()> {
         let user = attempt.call.user;
-        if !user.is_in(NODES) {
+        if !user.is_in(NODES) || attempt.operation == Operation::Connect {
             return Ok(());
         }
         let Some(node) = user.name.strip_prefix(NODE_PREFIX) else {
@@ -190,7 +190,8 @@ impl Write<'_, '_> {
         }
         let differs = |path: &[&'static str]| {
             let (new, old) = (At::root(new).path(path), At::root(old).path(path));
-            !same(new, old) && !(new.is_empty() && old.is_empty())
+            let are_empty = new.is_empty() && old.is_empty();
+            !are_empty && !same(new, old)
         };
         for (path, what) in [
             (&["metadata", "labels"][..], "labels through pod status"),

@@ -48,6 +48,7 @@ impl Plugin for Priority {
         if !At::root(new).get("globalDefault").flag() {
             return Ok(());
         }
+        attempt.catch_up().await;
         let Some(other) = default_class(attempt) else {
             return Ok(());
         };

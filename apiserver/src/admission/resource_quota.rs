@@ -22,6 +22,7 @@ use tokio::time::timeout_at;
 
 use self::usage::Kind;
 use super::amounts::Amounts;
+use super::lookups::Lookups;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::object::canonical;
 use crate::registry::{Outcome, metadata};
@@ -39,6 +40,7 @@ const NAMESPACES_MIN: usize = 64;
 pub(super) struct ResourceQuota {
     /// Whose turn it is, by namespace; gone as soon as nobody waits.
     turns: Mutex<HashMap<String, Weak<AsyncMutex<Known>>>>,
+    lookups: Lookups,
 }
 
 /// A quota as it will be.
@@ -64,9 +66,7 @@ impl Plugin for ResourceQuota {
         let Some(kind) = Kind::counted(attempt, new, old) else {
             return Ok(());
         };
-        let mut quotas = attempt
-            .objects()
-            .list("", "resourcequotas", attempt.namespace());
+        let mut quotas = self.lookups.list(attempt, "resourcequotas").await;
         quotas.retain(|quota| kind.concerns(&quota.doc()));
         if quotas.is_empty() {
             return Ok(());

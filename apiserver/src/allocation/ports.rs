@@ -20,11 +20,13 @@ const ROOT: &str = "/trireme/nodeports/";
 const KEPT_STEP: u128 = 32;
 const KEPT_MOST: u128 = 128;
 
+/// The services that were looked at, by their addresses in memory, and their ports.
+type Known = HashMap<usize, (Arc<Object>, Vec<i64>)>;
+
 /// The ports that services have.
 pub(super) struct Ports {
     range: RangeInclusive<i64>,
-    /// The services that were looked at, by their addresses in memory, and their ports.
-    known: Mutex<HashMap<usize, (Arc<Object>, Vec<i64>)>>,
+    known: Mutex<Known>,
 }
 
 impl Ports {

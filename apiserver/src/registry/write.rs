@@ -154,7 +154,7 @@ impl Call<'_> {
             .await?;
         let cx = self.cx();
         self.row.strategy.prepare_create(&cx, &mut doc);
-        self.allocate(&mut doc, None, &mut along)?;
+        self.allocate(&mut doc, None, &mut along).await?;
         // What was prepared may ask for further defaults; upstream sets them whenever it reads.
         self.finish(&mut doc, self.stored_schema())?;
         let mut errors = meta::validate_create(&doc, self.scope(), self.row.strategy);
@@ -260,7 +260,7 @@ impl Call<'_> {
         let cx = self.cx();
         self.keep_system_fields(&mut new, &old);
         self.row.strategy.prepare_update(&cx, &mut new, &old);
-        self.allocate(&mut new, Some(&old), &mut along)?;
+        self.allocate(&mut new, Some(&old), &mut along).await?;
         self.finish(&mut new, self.stored_schema())?;
         self.keep_times(&mut new, &old)?;
         let mut errors = meta::validate_update(&new, &old, self.scope());

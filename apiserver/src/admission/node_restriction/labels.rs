@@ -50,8 +50,8 @@ fn is_forbidden(key: &str) -> bool {
     if is_in(&RESTRICTED_DOMAIN) {
         return true;
     }
-    let is_reserved = RESERVED_DOMAINS.iter().any(|known| is_in(known));
-    is_reserved && !KUBELET.contains(&key) && !KUBELET_DOMAINS.iter().any(|known| is_in(known))
+    let is_reserved = RESERVED_DOMAINS.iter().any(is_in);
+    is_reserved && !KUBELET.contains(&key) && !KUBELET_DOMAINS.iter().any(is_in)
 }
 
 #[cfg(test)]
