@@ -14,6 +14,7 @@ mod kms;
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated from proto/kms.proto"
 )]
 mod pb {
