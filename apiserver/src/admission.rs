@@ -181,6 +181,11 @@ pub trait Plugin: Send + Sync {
         path.rsplit("::").next().unwrap_or(path)
     }
 
+    /// Whether connections are its business too: of upstream's own plugins it is none's.
+    fn judges_connections(&self) -> bool {
+        false
+    }
+
     /// Completes an object. Deletions have none.
     async fn admit(
         &self,
@@ -242,6 +247,12 @@ impl Admission {
         Self { plugins }
     }
 
+    /// The plugins whose business an operation is.
+    fn asked(&self, operation: Operation) -> impl Iterator<Item = &dyn Plugin> {
+        let plugins = self.plugins.iter().map(|plugin| &**plugin);
+        plugins.filter(move |plugin| operation != Operation::Connect || plugin.judges_connections())
+    }
+
     /// Lets all complete an object.
     ///
     /// # Errors
@@ -255,7 +266,7 @@ impl Admission {
     ) -> Outcome<()> {
         let started = attempt.call.api.seams.clock.now();
         let mut done = Ok(());
-        for plugin in &self.plugins {
+        for plugin in self.asked(attempt.operation) {
             let began = attempt.call.api.seams.clock.now();
             done = plugin.admit(attempt, new.as_deref_mut(), old).await;
             attempt.count(plugin.name(), "admit", began, done.is_err());
@@ -281,7 +292,7 @@ impl Admission {
     ) -> Outcome<()> {
         let started = attempt.call.api.seams.clock.now();
         let mut done = Ok(());
-        for plugin in &self.plugins {
+        for plugin in self.asked(attempt.operation) {
             let began = attempt.call.api.seams.clock.now();
             done = plugin.validate(attempt, new, old, along).await;
             attempt.count(plugin.name(), "validate", began, done.is_err());

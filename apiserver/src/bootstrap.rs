@@ -1,5 +1,12 @@
-//! What every cluster has: its own namespaces and policy, made by whichever server comes first and
-//! kept by all.
+//! What every cluster has: its own namespaces, policy and classes, made by whichever server comes first
+//! and kept by all.
+//!
+//! - [`flow_control`]: who waits for whom when there is too much to do
+//! - [`services`] and [`endpoints`]: the service `kubernetes`, and who answers for it
+
+mod endpoints;
+mod flow_control;
+mod services;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +26,22 @@ use crate::registry::{Call, Outcome};
 use crate::request::{Query, RequestInfo};
 use crate::user::{MASTERS, User};
 
+/// Priority classes of what the cluster itself needs.
+const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another \
+         node if necessary.",
+    ),
+];
+/// Where the API is if nobody says so.
+const DEFAULT_PORT: u16 = 6443;
 /// Namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// Between two looks at what should be there.
@@ -33,8 +56,29 @@ pub fn myself() -> User {
     User::new("system:apiserver", &[MASTERS])
 }
 
+/// An object that every cluster has.
+struct Wanted {
+    group: &'static str,
+    resource: &'static str,
+    doc: Doc,
+}
+
+/// The start of an object; `namespace` is empty for those of the cluster.
+fn object(api_version: &str, kind: &str, namespace: &str, name: &str) -> Doc {
+    let mut doc = Doc::new();
+    let top = doc.top();
+    doc.set(top, "kind", kind);
+    doc.set(top, "apiVersion", api_version);
+    doc.set_path(&["metadata", "name"], name);
+    if !namespace.is_empty() {
+        doc.set_path(&["metadata", "namespace"], namespace);
+    }
+    doc
+}
+
 /// Makes what is missing and keeps it, until the tasks end.
 pub fn keep(api: &Arc<Api>) {
+    endpoints::keep(api);
     let (api, owner) = (api.clone(), api.tasks.clone());
     owner.clone().spawn("bootstrap", async move {
         let mut pause = FIRST_RETRY;
@@ -61,15 +105,26 @@ async fn ensure(api: &Arc<Api>) -> Outcome<()> {
     let caught_up = api.storage.cache.catch_up(deadline).await;
     caught_up.map_err(|error| crate::failure::of_read(&error))?;
     for name in NAMESPACES {
-        if api.objects().get("", "namespaces", "", name).is_none() {
-            let mut doc = Doc::new();
-            let top = doc.top();
-            doc.set(top, "kind", "Namespace");
-            doc.set(top, "apiVersion", "v1");
-            doc.set_path(&["metadata", "name"], name);
-            write(api, "", "v1", "namespaces", doc, true).await?;
-        }
+        make(api, "", "namespaces", object("v1", "Namespace", "", name)).await?;
     }
+    policy(api).await?;
+    for (name, value, description) in PRIORITY_CLASSES {
+        let mut doc = object("scheduling.k8s.io/v1", "PriorityClass", "", name);
+        doc.set_path(&["value"], value);
+        doc.set_path(&["description"], description);
+        make(api, "scheduling.k8s.io", "priorityclasses", doc).await?;
+    }
+    for wanted in flow_control::wanted() {
+        keep_spec(api, wanted).await?;
+    }
+    // An address that somebody else has must not keep the API from serving.
+    if let Err(status) = reachable(api).await {
+        tracing::warn!(%status, "the service kubernetes could not be made");
+    }
+    Ok(())
+}
+
+async fn policy(api: &Arc<Api>) -> Outcome<()> {
     for step in bootstrap_policy::plan_all(api.objects()) {
         let group = "rbac.authorization.k8s.io";
         let mut doc = step.doc;
@@ -82,6 +137,98 @@ async fn ensure(api: &Arc<Api>) -> Outcome<()> {
         write(api, group, "v1", step.resource, doc, is_new).await?;
     }
     Ok(())
+}
+
+/// Creates an object that is missing.
+async fn make(api: &Arc<Api>, group: &str, resource: &str, doc: Doc) -> Outcome<()> {
+    let text = |key| crate::registry::metadata::text(&doc, key);
+    let found = api
+        .objects()
+        .get(group, resource, text("namespace"), text("name"));
+    match found {
+        Some(_) => Ok(()),
+        None => write(api, group, "v1", resource, doc, true).await,
+    }
+}
+
+/// Creates an object that is missing, and puts back its spec if that is to be kept.
+async fn keep_spec(api: &Arc<Api>, wanted: Wanted) -> Outcome<()> {
+    let Wanted {
+        group,
+        resource,
+        mut doc,
+    } = wanted;
+    let name = crate::registry::metadata::text(&doc, "name").to_string();
+    let Some(live) = api.objects().get(group, resource, "", &name) else {
+        return write(api, group, "v1", resource, doc, true).await;
+    };
+    let mut live = live.doc();
+    let row = api.registry.get(group, "v1", resource);
+    let row = row.ok_or_else(Status::no_such_resource)?;
+    api::defaults::apply(&mut doc, row.schema, "");
+    crate::registry::object::canonical(&mut doc, row.schema)?;
+    let spec = |doc: &Doc| doc.root().get("spec").map(|spec| spec.to_string());
+    if spec(&doc) == spec(&live) || !flow_control::is_kept(resource, &name, &live) {
+        return Ok(());
+    }
+    crate::kinds::facts::keep(&mut live, &doc, &["spec"]);
+    write(api, group, "v1", resource, live, false).await
+}
+
+/// The service of the API, with the block that it has its address from.
+async fn reachable(api: &Arc<Api>) -> Outcome<()> {
+    let now = crate::registry::call::text_of(api.moment());
+    let (block, ready) = services::block(api, &now);
+    make(api, block.group, block.resource, block.doc).await?;
+    let live = api
+        .objects()
+        .get(block.group, block.resource, "", "kubernetes");
+    if let Some(mut doc) = live.map(|live| live.doc())
+        && doc
+            .root()
+            .path(&["status", "conditions"])
+            .is_none_or(|list| list.is_empty())
+    {
+        let list = doc.set_path(&["status", "conditions"], api::doc::New::List);
+        let condition = doc.absorb(ready);
+        doc.push_id(list, condition);
+        write_part(api, block.group, block.resource, "status", doc).await?;
+    }
+    let address = api.addresses.default.parse::<std::net::SocketAddr>();
+    let port = address.map_or(DEFAULT_PORT, |address| address.port());
+    match services::service(api, port) {
+        Some(wanted) => make(api, wanted.group, wanted.resource, wanted.doc).await,
+        None => Ok(()),
+    }
+}
+
+/// Replaces a part of an object as the server itself.
+async fn write_part(
+    api: &Arc<Api>,
+    group: &str,
+    resource: &str,
+    part: &str,
+    doc: Doc,
+) -> Outcome<()> {
+    let row = api.registry.get(group, "v1", resource);
+    let row = row.ok_or_else(Status::no_such_resource)?;
+    let text = |key| crate::registry::metadata::text(&doc, key);
+    let mut info = info(
+        "update",
+        group,
+        "v1",
+        resource,
+        text("namespace"),
+        text("name"),
+    );
+    info.subresource = part.to_string();
+    let (query, headers, user) = (Query::default(), HeaderMap::new(), myself());
+    let deadline = Instant::now() + PATIENCE;
+    let call = Call::new(api, row, &info, &query, &headers, &user, deadline)?;
+    match call.update(&Replace(doc)).await {
+        Err(status) if status.reason != "Conflict" => Err(status),
+        _ => Ok(()),
+    }
 }
 
 /// Creates or replaces an object as the server itself. That somebody else was faster is fine.
@@ -165,3 +312,6 @@ fn info(
         ..RequestInfo::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

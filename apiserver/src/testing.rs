@@ -28,6 +28,8 @@ use crate::request::{Query, RequestInfo};
 use crate::streams::backend::{Backends, KubeletFiles};
 use crate::user::User;
 
+/// Where clients reach a server.
+const ADDRESS: &str = "192.0.2.1:6443";
 /// How long a test waits for a state before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -86,18 +88,28 @@ impl Server {
         })
         .await;
         let store = OneMember { member, _dir: dir };
-        Self::over(Arc::new(store), "one").await
+        Self::over(Arc::new(store), "one", ADDRESS).await
     }
 
     /// Another server over the same store.
     pub(crate) async fn another(&self, name: &str) -> Self {
-        Self::over(self.store.clone(), name).await
+        self.another_at(name, ADDRESS).await
     }
 
-    async fn over(store: Arc<OneMember>, name: &str) -> Self {
+    /// Another server over the same store that clients reach elsewhere.
+    pub(crate) async fn another_at(&self, name: &str, address: &str) -> Self {
+        Self::over(self.store.clone(), name, address).await
+    }
+
+    async fn over(store: Arc<OneMember>, name: &str, address: &str) -> Self {
         let seams = Seams::real();
         let tasks = seams.tasks();
-        let api = Api::start(Arc::new(store.member.clone()), parts(name), &seams, &tasks);
+        let api = Api::start(
+            Arc::new(store.member.clone()),
+            parts(name, address),
+            &seams,
+            &tasks,
+        );
         let server = Self { api, tasks, store };
         until("the cluster's own objects are there", || async {
             server.api.is_bootstrapped.load(Ordering::Acquire)
@@ -250,14 +262,14 @@ fn config(dir: PathBuf) -> Config {
     config
 }
 
-fn parts(name: &str) -> Parts {
+fn parts(name: &str, address: &str) -> Parts {
     Parts {
         name: name.to_string(),
         authentication: authentication::Config::default(),
         allows_everything: false,
         issuer: None,
         addresses: Addresses {
-            default: "192.0.2.1:6443".to_string(),
+            default: address.to_string(),
             rules: Vec::new(),
         },
         backends: Backends::load(KubeletFiles::default(), Vec::new(), &Seams::real()).unwrap(),
