@@ -175,15 +175,15 @@ impl<'a> Attempt<'a> {
 /// its own, of that kind.
 #[async_trait]
 pub trait Plugin: Send + Sync {
+    /// Whether connections are its business too: of upstream's own plugins it is none's.
+    fn judges_connections(&self) -> bool {
+        false
+    }
+
     /// Its name in metrics: that of the type, which is upstream's where it is one of theirs.
     fn name(&self) -> &'static str {
         let path = std::any::type_name::<Self>();
         path.rsplit("::").next().unwrap_or(path)
-    }
-
-    /// Whether connections are its business too: of upstream's own plugins it is none's.
-    fn judges_connections(&self) -> bool {
-        false
     }
 
     /// Completes an object. Deletions have none.

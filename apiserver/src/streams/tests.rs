@@ -57,8 +57,8 @@ impl World {
         );
         let pod = |name: &str, node: &str, containers: &str, ip: &str| {
             format!(
-                r#"{{"metadata":{{"name":"{name}","namespace":"n"}},"spec":{{"nodeName":"{node}","containers":[{containers}]}},
-                "status":{{"podIPs":[{{"ip":"{ip}"}}]}}}}"#
+                r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"n"}},"spec":{{"nodeName":"{node}","containers":[{containers}]}},
+                "status":{{"phase":"Running","podIPs":[{{"ip":"{ip}"}}]}}}}"#
             )
         };
         let containers = format!(r#"{{"name":"c","ports":[{{"containerPort":{port}}}]}}"#);
