@@ -27,7 +27,8 @@ fn a_cluster_has_the_files_and_ports_of_the_contract() {
         file: Some(layout.config_file(2)),
         ..Sources::default()
     };
-    let config: StoreConfig = config::load(&sources).unwrap();
+    let config: ServerConfig = config::load(&sources).unwrap();
+    let config = config.store;
     assert_eq!(config.name, "master-2");
     assert_eq!(
         config.listen_peer_urls[0].to_string(),
