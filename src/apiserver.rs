@@ -69,6 +69,7 @@ async fn alone(config: &ApiServerConfig) -> Result<()> {
     let signal = signals.next().await;
     tracing::info!(signal, "stopping: watches end, requests are finished");
     notify::stopping();
+    serving.leave().await;
     serving.shutdown().await;
     tasks.shutdown().await;
     Ok(())
@@ -100,12 +101,19 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Takes no more requests, ends watches and finishes what is under way.
-    ///
-    /// Readiness fails some time before, so that balancers send clients elsewhere.
-    pub(crate) async fn shutdown(self) {
+    /// How long [`Self::leave`] takes.
+    pub(crate) fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// Lets readiness fail for some time, so that balancers send clients elsewhere; all else goes on.
+    pub(crate) async fn leave(&self) {
         self.api.leave();
         sleep(self.delay).await;
+    }
+
+    /// Takes no more requests, ends watches and finishes what is under way.
+    pub(crate) async fn shutdown(self) {
         self.tasks.shutdown().await;
     }
 }

@@ -86,8 +86,9 @@ async fn serve(config: &ServerConfig) -> Result<()> {
     };
     tracing::info!(signal, "stopping: handing leadership over, then draining");
     notify::stopping();
-    let bound = store.shutdown_timeout.0;
+    let bound = store.shutdown_timeout.0 + serving.delay();
     let drain = async {
+        serving.leave().await;
         // The store's leadership goes first, so that the other masters lose no time with it.
         tokio::join!(serving.shutdown(), member.shutdown());
         tasks.shutdown().await;
