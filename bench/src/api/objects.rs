@@ -17,7 +17,7 @@ pub(crate) fn kilobyte(name: &str) -> String {
 
 /// A pod of about 3.5 kB once it has its defaults.
 pub(crate) fn pod(name: &str) -> String {
-    let variables: Vec<String> = (0..12)
+    let variables: Vec<String> = (0..8)
         .map(|n| format!(r#"{{"name":"VARIABLE_{n}","value":"a value of usual length {n}"}}"#))
         .collect();
     let variables = variables.join(",");
@@ -27,8 +27,7 @@ pub(crate) fn pod(name: &str) -> String {
         )
     };
     format!(
-        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","labels":{{"app":"web","tier":"front","version":"v1"}},"annotations":{{"note":"made by the load generator"}}}},"spec":{{"containers":[{},{}],"nodeSelector":{{"disk":"ssd"}}}}}}"#,
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","labels":{{"app":"web","tier":"front","version":"v1"}},"annotations":{{"note":"made by the load generator"}}}},"spec":{{"containers":[{}],"nodeSelector":{{"disk":"ssd"}}}}}}"#,
         container("app"),
-        container("sidecar"),
     )
 }
