@@ -180,6 +180,9 @@ async fn reachable(api: &Arc<Api>) -> Outcome<()> {
     let now = crate::registry::call::text_of(api.moment());
     let (block, ready) = services::block(api, &now);
     make(api, block.group, block.resource, block.doc).await?;
+    // What was just made is to be seen.
+    let caught_up = api.storage.cache.catch_up(Instant::now() + PATIENCE).await;
+    caught_up.map_err(|error| crate::failure::of_read(&error))?;
     let live = api
         .objects()
         .get(block.group, block.resource, "", "kubernetes");

@@ -6,6 +6,7 @@
 )]
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,14 +28,25 @@ pub struct Cluster {
     tune: Box<dyn Fn(&mut Config) + Send + Sync>,
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now. It is below those that the system hands out, which any
+/// connection of a test beside this one may take before the member listens.
 #[allow(
     clippy::disallowed_methods,
     reason = "real sockets, outside of any simulation"
 )]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("its address").port()
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Each test is a process of its own: they begin at different places.
+    let start = std::process::id().wrapping_mul(61);
+    loop {
+        let at = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + at).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Cluster {
