@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use api::doc::{Doc, New};
-use api::schema;
 use api::status::{Qualified, Status};
 
 use super::{eviction, write};
 use crate::instance::Api;
-use crate::registry::object::Expected;
 use crate::registry::write::Change;
 use crate::registry::{Call, Outcome};
 use crate::respond::{self, Form, Reply, success};
@@ -34,15 +32,7 @@ pub async fn answer(_api: &Arc<Api>, call: &Call<'_>, body: Vec<u8>, form: Form)
 ///
 /// If the pod has one, or is not to have one.
 pub async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
-    let schema = schema::kind("", "v1", "Binding");
-    let schema = schema.ok_or_else(|| Status::internal("Binding has no schema"))?;
-    let expected = Expected {
-        api_version: "v1",
-        kind: "Binding",
-        schema,
-    };
-    let encoding = write::body_encoding(call.headers)?;
-    let binding = call.decode(body, encoding, &expected)?;
+    let (binding, schema) = write::read_as(call, body, ("", "v1", "Binding"))?;
     let errors = validate_binding(&binding);
     if !errors.is_empty() {
         let of = Qualified {
@@ -86,15 +76,8 @@ async fn token(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
     let api = call.api;
     let issuer = api.issuer.as_ref();
     let issuer = issuer.ok_or_else(|| Status::unavailable("this server issues no tokens"))?;
-    let schema = schema::kind("authentication.k8s.io", "v1", "TokenRequest");
-    let schema = schema.ok_or_else(|| Status::internal("TokenRequest has no schema"))?;
-    let expected = Expected {
-        api_version: "authentication.k8s.io/v1",
-        kind: "TokenRequest",
-        schema,
-    };
-    let encoding = write::body_encoding(call.headers)?;
-    let mut request = call.decode(body, encoding, &expected)?;
+    let kind = ("authentication.k8s.io", "v1", "TokenRequest");
+    let (mut request, schema) = write::read_as(call, body, kind)?;
     let account = call.current().await?.doc();
     let now = api.seams.clock.wall();
     issuer.prepare(&mut request, &account, now)?;

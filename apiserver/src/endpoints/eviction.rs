@@ -1,13 +1,11 @@
 //! Eviction: deletes a pod, if the disruption budgets that cover it allow that.
 
 use api::doc::{Doc, Node};
-use api::schema;
 use api::selector::LabelSelector;
 use api::status::{Cause, Qualified, Status};
 
 use super::write;
 use crate::registry::delete::DeleteOptions;
-use crate::registry::object::Expected;
 use crate::registry::write::Change;
 use crate::registry::{Call, Outcome};
 use crate::request::RequestInfo;
@@ -26,15 +24,7 @@ const BUDGETS: Qualified<'static> = Qualified {
 ///
 /// 429 if a budget does not allow it, or whatever stands against the deletion.
 pub async fn evict(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
-    let schema = schema::kind("policy", "v1", "Eviction");
-    let schema = schema.ok_or_else(|| Status::internal("Eviction has no schema"))?;
-    let expected = Expected {
-        api_version: "policy/v1",
-        kind: "Eviction",
-        schema,
-    };
-    let encoding = write::body_encoding(call.headers)?;
-    let eviction = call.decode(body, encoding, &expected)?;
+    let (eviction, schema) = write::read_as(call, body, ("policy", "v1", "Eviction"))?;
     let wanted = eviction.root().text(&["metadata", "name"]);
     if wanted != call.info.name {
         let message = format!(

@@ -2,7 +2,7 @@
 
 use api::codec::Encoding;
 use api::doc::Doc;
-use api::schema::Type;
+use api::schema::{self, Type};
 use api::status::Status;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,6 +16,8 @@ use super::table;
 use crate::catalog::returns_deleted;
 use crate::registry::change::{Apply, PATCH_TYPES, Patch, PatchKind, Replace, patch_kind};
 use crate::registry::delete::DeleteOptions;
+use crate::registry::object::Expected;
+use crate::registry::row::api_version;
 use crate::registry::write::{Change, Written};
 use crate::registry::{Call, Outcome};
 use crate::respond::{self, Form, Reply, success};
@@ -46,6 +48,27 @@ pub fn body_encoding(headers: &HeaderMap) -> Outcome<Encoding> {
     found
         .map(|known| known.1)
         .ok_or_else(|| Status::unsupported_media_type(&crate::negotiate::MEDIA_TYPE_NAMES).into())
+}
+
+/// A body of a kind that is not the resource's own, such as a Binding, with its type.
+///
+/// # Errors
+///
+/// In upstream's words if it is something else.
+pub fn read_as(
+    call: &Call<'_>,
+    body: Vec<u8>,
+    (group, version, kind): (&str, &str, &str),
+) -> Outcome<(Doc, &'static Type)> {
+    let schema = schema::kind(group, version, kind);
+    let schema = schema.ok_or_else(|| Status::internal(format!("{kind} has no schema")))?;
+    let expected = Expected {
+        api_version: &api_version(group, version),
+        kind,
+        schema,
+    };
+    let encoding = body_encoding(call.headers)?;
+    Ok((call.decode(body, encoding, &expected)?, schema))
 }
 
 /// POST of an object.

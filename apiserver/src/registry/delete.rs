@@ -1,7 +1,5 @@
 //! Delete: preconditions, finalizers, grace, and at last the end.
 
-use std::sync::Arc;
-
 use api::codec::Encoding;
 use api::doc::{Doc, New, Node};
 use api::field::FieldError;
@@ -196,15 +194,6 @@ impl Call<'_> {
                 return Err(Status::server_timeout(self.of(), "delete", 1).into());
             }
         }
-    }
-
-    async fn read(&self, key: &str) -> Outcome<Option<Arc<Object>>> {
-        let found = self.api.storage.writer.read(key, self.deadline).await;
-        let found = found.map_err(|error| failure::of_store(&error))?;
-        let Some(pair) = found else { return Ok(None) };
-        let revision = pair.mod_revision.unsigned_abs();
-        let object = Object::from_stored(revision, &pair.value, self.stored_schema());
-        Ok(Some(Arc::new(object.map_err(Status::internal)?)))
     }
 
     /// One attempt; no status means that somebody else was faster.

@@ -244,7 +244,7 @@ impl Call<'_> {
         let old_in_request = self.to_request(old.clone())?;
         let mut doc = change.next(self, Some(&old_in_request))?;
         self.check_identity(&mut doc, false)?;
-        self.check_preconditions(change, &mut doc, live)?;
+        self.check_preconditions(change, &mut doc, &old)?;
         if !change.tracks_itself() {
             self.with_field_manager(|owners| {
                 owners.update(&old_in_request, &mut doc, &self.manager);
@@ -396,8 +396,8 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn check_preconditions(&self, change: &dyn Change, doc: &mut Doc, live: &Live) -> Outcome<()> {
-        let current = live.object.revision.to_string();
+    fn check_preconditions(&self, change: &dyn Change, doc: &mut Doc, live: &Doc) -> Outcome<()> {
+        let current = text(live, "resourceVersion");
         let wanted = text(doc, "resourceVersion");
         if wanted.is_empty() || wanted == "0" {
             if change.expects_revision() && !self.row.strategy.updates_unconditionally() {
@@ -412,12 +412,11 @@ impl Call<'_> {
                 let of = self.row.qualified_kind();
                 return Err(Status::invalid(of, &self.info.name, &[error]).into());
             }
-            doc.set_path(&["metadata", "resourceVersion"], &current);
+            doc.set_path(&["metadata", "resourceVersion"], current);
         } else if wanted != current {
             return Err(Status::modified(self.of(), &self.info.name).into());
         }
-        let (wanted, live) = (text(doc, "uid").to_string(), live.object.doc());
-        let found = text(&live, "uid");
+        let (wanted, found) = (text(doc, "uid"), text(live, "uid"));
         if !wanted.is_empty() && wanted != found {
             let why = format!(
                 "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
@@ -462,19 +461,31 @@ impl Call<'_> {
 
     /// The object as the store has it.
     async fn verified(&self) -> Outcome<Option<Live>> {
-        let key = self.key(&self.info.name)?;
-        let found = self.api.storage.writer.read(&key, self.deadline).await;
-        let found = found.map_err(|error| failure::of_store(&error))?;
-        found.map(|pair| self.live(&pair)).transpose()
+        let found = self.read(&self.key(&self.info.name)?).await?;
+        Ok(found.map(|object| Live {
+            object,
+            is_verified: true,
+        }))
     }
 
     fn live(&self, pair: &KeyValue) -> Outcome<Live> {
-        let revision = pair.mod_revision.unsigned_abs();
-        let object = Object::from_stored(revision, &pair.value, self.stored_schema());
         Ok(Live {
-            object: Arc::new(object.map_err(Status::internal)?),
+            object: self.object_of(pair)?,
             is_verified: true,
         })
+    }
+
+    fn object_of(&self, pair: &KeyValue) -> Outcome<Arc<Object>> {
+        let revision = pair.mod_revision.unsigned_abs();
+        let object = Object::from_stored(revision, &pair.value, self.stored_schema());
+        Ok(Arc::new(object.map_err(Status::internal)?))
+    }
+
+    /// An object of the resource as the store has it under a key.
+    pub(super) async fn read(&self, key: &str) -> Outcome<Option<Arc<Object>>> {
+        let found = self.api.storage.writer.read(key, self.deadline).await;
+        let found = found.map_err(|error| failure::of_store(&error))?;
+        found.map(|pair| self.object_of(&pair)).transpose()
     }
 
     /// The object as the store has it, for those who judge it.
