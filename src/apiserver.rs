@@ -217,6 +217,7 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             ..Build::default()
         },
         goaway_chance: config.goaway_chance,
+        compaction_interval: config.etcd_compaction_interval.0,
         encryption: None,
         seats: config.max_requests_inflight + config.max_mutating_requests_inflight,
         audit: audit(config, seams)?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use api::fence::{self, Fence};
 use api::status::Status;
@@ -106,6 +106,8 @@ pub struct Parts {
     pub build: Build,
     /// How many requests in one make their client connect anew, perhaps to another server.
     pub goaway_chance: f64,
+    /// How far the past reaches; 0 leaves forgetting to others.
+    pub compaction_interval: Duration,
     /// What is encrypted at rest.
     pub encryption: Option<Arc<Encryption>>,
     /// How much may run at once, in seats of priority levels.
@@ -129,7 +131,13 @@ impl Api {
         let store = encrypted
             .clone()
             .map_or(store, |store| store as Arc<dyn Store>);
-        let storage = Storage::start(store.clone(), registry.sources(), seams, tasks);
+        let storage = Storage::start(
+            store.clone(),
+            registry.sources(),
+            parts.compaction_interval,
+            seams,
+            tasks,
+        );
         let lookup = Lookup {
             objects: storage.clone(),
             catch_up: Some(storage.clone()),

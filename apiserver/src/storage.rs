@@ -4,12 +4,14 @@
 //! - [`object`]: one stored object, as bytes that are ready to be sent
 //! - [`collection`]: the objects of one resource in memory, now and a while ago
 //! - [`cache`]: the watch cache, which keeps all of them
+//! - [`compaction`]: how far the past reaches
 //! - writes: [`transact`]
 //! - [`lookup`]: objects that another server may have written a moment ago
 //! - [`Objects`]: what the server itself reads of them
 
 pub mod cache;
 pub mod collection;
+pub mod compaction;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod keys;
@@ -19,6 +21,7 @@ pub mod transact;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_store::Store;
 use seams::{Seams, Tasks};
@@ -55,10 +58,12 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Storage of some resources, by group and name. It is filled as soon as the store answers.
+    /// Storage of some resources, by group and name, and of an interval of their past (0: of all). It is
+    /// filled as soon as the store answers.
     pub fn start(
         store: Arc<dyn Store>,
         sources: Vec<((String, String), Source)>,
+        past: Duration,
         seams: &Seams,
         tasks: &Tasks,
     ) -> Arc<Self> {
@@ -68,8 +73,9 @@ impl Storage {
             group.insert(resource.clone(), source.collection.clone());
         }
         let sources = sources.into_iter().map(|(_, source)| source).collect();
-        let cache = Cache::new(store.clone(), sources);
+        let cache = Cache::new(store.clone(), sources, past);
         cache.follow(seams, tasks);
+        compaction::keep(&cache, store.clone(), tasks);
         Arc::new(Self {
             cache,
             writer: Writer::new(store, seams.clone()),

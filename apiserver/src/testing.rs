@@ -286,6 +286,7 @@ fn parts(name: &str, address: &str) -> Parts {
         services: crate::allocation::Settings::default(),
         build: Build::default(),
         goaway_chance: 0.0,
+        compaction_interval: crate::storage::compaction::INTERVAL,
         encryption: None,
         seats: 600,
         audit: None,

@@ -120,6 +120,9 @@ struct ApiFlags {
     /// How many HTTP/2 requests in one make their client connect anew [default: 0]
     #[arg(long, value_name = "SHARE", help_heading = "API")]
     goaway_chance: Option<String>,
+    /// How far the past reaches that the store keeps for clients; 0 leaves that to others [default: 5m]
+    #[arg(long, value_name = "TIME", help_heading = "API")]
+    etcd_compaction_interval: Option<String>,
     /// How long the server goes on, not ready any more, when it is told to stop [default: 0]
     #[arg(long, value_name = "TIME", help_heading = "API")]
     shutdown_delay_duration: Option<String>,

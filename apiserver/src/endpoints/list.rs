@@ -176,6 +176,7 @@ impl Options {
             }) => {
                 wait_for(call, *revision).await?;
                 let tree = collection.tree_at(*revision, true);
+                let tree = tree.filter(|_| !cache.horizon.is_beyond(*revision));
                 let tree = tree.ok_or_else(|| {
                     let token = Continue {
                         resource_version: None,
@@ -206,6 +207,7 @@ impl Options {
         }
         if is_exact {
             let tree = collection.tree_at(wanted, self.limit < usize::MAX);
+            let tree = tree.filter(|_| !cache.horizon.is_beyond(wanted));
             let tree = tree.ok_or_else(|| {
                 Status::expired("The resourceVersion for the provided list is too old.")
             })?;

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::collection::Update;
+use super::compaction::Horizon;
 use super::keys::{self, ROOT};
 use super::{Collection, Object};
 use api::schema::Type;
@@ -56,6 +57,8 @@ pub struct Cache {
     position: AtomicU64,
     /// What the store had when the cache began to fill: readers see nothing older.
     floor: AtomicU64,
+    /// How much of the past is told.
+    pub horizon: Horizon,
     /// Somebody waits for a revision that the stream has not brought.
     impatient: Notify,
 }
@@ -70,8 +73,8 @@ pub enum Behind {
 }
 
 impl Cache {
-    /// A cache of some resources, empty until [`Self::follow`] has filled it.
-    pub fn new(store: Arc<dyn Store>, sources: Vec<Source>) -> Arc<Self> {
+    /// A cache of some resources and an interval of their past, empty until [`Self::follow`] has filled it.
+    pub fn new(store: Arc<dyn Store>, sources: Vec<Source>, past: Duration) -> Arc<Self> {
         let sources = sources
             .into_iter()
             .map(|source| (source.prefix.clone(), source));
@@ -81,6 +84,7 @@ impl Cache {
             applied: watch::Sender::new(0),
             position: AtomicU64::new(0),
             floor: AtomicU64::new(0),
+            horizon: Horizon::new(past),
             impatient: Notify::new(),
         })
     }

@@ -105,6 +105,7 @@ impl World {
             services: crate::allocation::Settings::default(),
             build: Build::default(),
             goaway_chance: 0.0,
+            compaction_interval: crate::storage::compaction::INTERVAL,
             encryption: None,
             seats: 600,
             audit: None,

@@ -52,6 +52,10 @@ pub struct ApiConfig {
     /// all servers; up to 0.02. Default: 0.
     #[serde(with = "text")]
     pub goaway_chance: f64,
+    /// How far the past reaches: the servers together have the store forget what is older. 0 leaves that to
+    /// others. Default: 5 min.
+    #[serde(with = "text")]
+    pub etcd_compaction_interval: Span,
     /// How long the server goes on, not ready any more, when it is told to stop. Default: 0.
     #[serde(with = "text")]
     pub shutdown_delay_duration: Span,
@@ -107,6 +111,7 @@ impl Default for ApiConfig {
             anonymous_auth: true,
             service_cluster_ip_range: "10.96.0.0/12".into(),
             goaway_chance: 0.0,
+            etcd_compaction_interval: Span::from_millis(300_000),
             shutdown_delay_duration: Span::from_millis(0),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
