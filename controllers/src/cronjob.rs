@@ -1,0 +1,2 @@
+//! cronjobs
+mod plan; mod timetable; mod view;

@@ -1,0 +1,2 @@
+//! gc
+mod graph; mod identity; mod plan;

@@ -1,0 +1,2 @@
+//! pod_gc
+mod plan;

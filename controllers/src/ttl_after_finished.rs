@@ -1,0 +1,2 @@
+//! ttl_after_finished
+mod plan;
