@@ -134,6 +134,7 @@ fn group_version(group: &str, version: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(dead_code, reason = "literals for the tests of others")]
 pub(crate) mod tests {
     use serde_json::json;
 

@@ -10,10 +10,31 @@
 //! It leaves reaching the API server, informers and leadership to `client`, placing pods to
 //! `scheduler`, and running them to `node`.
 
+pub mod adoption;
+pub mod apps;
+mod catalog;
+mod cluster_role_aggregation;
 pub mod context;
 pub mod controller;
+mod cronjob;
+pub mod expectations;
+mod garbage_collector;
+mod job;
 pub mod manager;
+mod merge;
+mod namespace;
+pub mod pod;
+pub mod pod_control;
+mod pod_gc;
+pub mod ranking;
+mod raw;
+mod root_ca;
+pub mod selector;
+mod service_account;
 pub mod settings;
+pub mod template;
+mod ttl_after_finished;
+mod view;
 #[cfg(test)]
 pub(crate) mod testing;
 

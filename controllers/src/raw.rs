@@ -5,11 +5,11 @@ use serde_json::Value;
 
 /// A value as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Raw(Box<str>);
+pub(crate) struct Raw(Box<str>);
 
 impl Raw {
     /// The tree; null if there is no value.
-    pub fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         serde_json::from_str(&self.0).unwrap_or_default()
     }
 }

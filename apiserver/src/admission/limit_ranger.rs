@@ -3,7 +3,7 @@
 use api::doc::{Doc, Id};
 use async_trait::async_trait;
 
-use super::amounts::{self, Amounts};
+use api::quota::amounts::{self, Amounts};
 use super::lookups::Lookups;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;

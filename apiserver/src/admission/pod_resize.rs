@@ -4,7 +4,7 @@ use api::doc::Doc;
 use api::status::{Cause, Status};
 use async_trait::async_trait;
 
-use super::amounts::{self, Amounts};
+use api::quota::amounts::{self, Amounts};
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;
 use crate::storage::Along;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::doc::Doc;
 use async_trait::async_trait;
 
-use super::amounts::Amounts;
+use api::quota::Amounts;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;
 use crate::storage::{Along, Object};

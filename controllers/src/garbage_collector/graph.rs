@@ -51,6 +51,8 @@ struct Node {
     /// As the last watch event showed it: both flags only while the object is being deleted.
     foreground: bool,
     orphan: bool,
+    /// How often it was looked at in vain since it last changed.
+    looks: u8,
 }
 
 impl Node {
@@ -161,6 +163,16 @@ impl Graph {
         Some(item)
     }
 
+    /// A node was looked at and nothing could be done: how often that was so before.
+    pub(crate) fn looked(&mut self, uid: &Uid) -> u8 {
+        let Some(node) = self.nodes.get_mut(uid) else {
+            return 0;
+        };
+        let before = node.looks;
+        node.looks = before.saturating_add(1);
+        before
+    }
+
     /// Whom to orphan when an owner goes.
     pub(crate) fn dependents(&self, uid: &Uid) -> Vec<Identity> {
         let dependents = self.nodes.get(uid).into_iter().flat_map(Node::dependents);
@@ -192,6 +204,7 @@ impl Graph {
                 deleting_dependents: false,
                 foreground: false,
                 orphan: false,
+                looks: 0,
             };
             let owners = node.owners.clone();
             self.nodes.insert(uid.clone(), node);
@@ -200,6 +213,7 @@ impl Graph {
         let Some(node) = self.nodes.get_mut(&uid) else {
             return wakes;
         };
+        node.looks = 0;
         node.being_deleted |= seen.being_deleted;
         let (foreground, orphan) = (seen.being_deleted && seen.foreground, seen.being_deleted && seen.orphan);
         let (was_foreground, was_orphan) = (node.foreground, node.orphan);
@@ -320,6 +334,7 @@ impl Graph {
                     deleting_dependents: false,
                     foreground: false,
                     orphan: false,
+                    looks: 0,
                 };
                 self.nodes.insert(owner.uid.clone(), node);
                 wakes.push(Wake::Delete(owner.uid.clone()));

@@ -35,16 +35,12 @@ const UNCOUNTED_MAX: usize = 500;
 /// So many pods are created or deleted in one sync at most.
 pub(crate) const CHANGES_MAX: usize = 500;
 
-/// What is known of a job when it is synced.
+/// What is known of a job when it is synced: all that was written for it before has been seen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observed<'a> {
     pub(crate) job: &'a Job,
     /// Its pods.
     pub(crate) pods: &'a [Arc<Pod>],
-    /// Pods whose finalizers are gone although the informer still shows them.
-    pub(crate) released: &'a HashSet<String>,
-    /// The informer shows all pods that were created and none that were deleted.
-    pub(crate) is_current: bool,
     pub(crate) backoff: Backoff,
     pub(crate) now: Timestamp,
 }
@@ -187,8 +183,7 @@ impl<'a> Sync<'a> {
         self.terminating += deleted;
         self.ready -= count(outcome.deleted_ready);
         if self.end.is_some() {
-            if outcome.deleted < changes.delete.len() || !self.observed.is_current {
-                // There may be finalizers on pods that the informer does not show yet.
+            if outcome.deleted < changes.delete.len() {
                 self.end = None;
             }
             self.active_count -= deleted;
@@ -219,7 +214,7 @@ impl<'a> Sync<'a> {
     /// that is needed.
     pub(crate) fn track(&mut self) -> (bool, Vec<Arc<Pod>>) {
         let job = self.observed.job;
-        let mut pods: Vec<Arc<Pod>> = self.observed.pods.iter().filter(|pod| self.holds(pod)).cloned().collect();
+        let mut pods: Vec<Arc<Pod>> = self.observed.pods.iter().filter(|pod| has_finalizer(pod)).cloned().collect();
         if job.is_indexed() {
             pods.sort_by_key(|pod| index(pod));
         }
@@ -346,7 +341,8 @@ impl<'a> Sync<'a> {
         let running = running.filter(|status| matches!(status.phase, Phase::Running | Phase::Pending));
         let containers = running.flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses));
         let restarts: i64 = containers.map(|found| i64::from(found.restart_count)).sum();
-        spec.template.restarts && restarts > 0 && restarts >= i64::from(spec.backoff_limit)
+        let is_too_often = restarts > 0 && restarts >= i64::from(spec.backoff_limit);
+        is_too_often && spec.template.value()["spec"]["restartPolicy"] == "OnFailure"
     }
 
     /// When it has been active for too long.
@@ -366,7 +362,7 @@ impl<'a> Sync<'a> {
                 ..Changes::default()
             };
         }
-        self.manages = self.observed.is_current && job.metadata.deletion_timestamp.is_none();
+        self.manages = job.metadata.deletion_timestamp.is_none();
         if !self.manages {
             return Changes::default();
         }
@@ -499,14 +495,10 @@ impl<'a> Sync<'a> {
 
     // --- what has ended is counted
 
-    fn holds(&self, pod: &Pod) -> bool {
-        has_finalizer(pod) && !self.observed.released.contains(pod.uid())
-    }
-
     /// Pods that have the finalizer and an index that counts.
     fn countable(&self, but: &HashSet<String>, is_meant: impl Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
         let job = self.observed.job;
-        let pods = self.observed.pods.iter().filter(|pod| self.holds(pod) && !but.contains(pod.uid()));
+        let pods = self.observed.pods.iter().filter(|pod| has_finalizer(pod) && !but.contains(pod.uid()));
         let pods = pods.filter(|pod| !job.is_indexed() || index(pod).is_some_and(|index| index < job.indexes()));
         pods.filter(|pod| is_meant(pod)).cloned().collect()
     }

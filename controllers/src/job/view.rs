@@ -3,25 +3,25 @@
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{JobCondition, JobStatus, PodFailurePolicy, SuccessPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde::Deserialize;
 
-use crate::raw::Raw;
+use crate::adoption::Selects;
 use crate::selector::Selector;
+use crate::template::Template;
 
 /// The controller that syncs jobs that name none.
-pub const CONTROLLER: &str = "kubernetes.io/job-controller";
+const CONTROLLER: &str = "kubernetes.io/job-controller";
 
 /// A Job.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Job {
+pub(crate) struct Job {
     /// Its metadata.
-    pub metadata: ObjectMeta,
+    pub(crate) metadata: ObjectMeta,
     /// What is wanted.
-    pub spec: JobSpec,
+    pub(crate) spec: JobSpec,
     /// What its controller says.
-    pub status: JobStatus,
+    pub(crate) status: JobStatus,
 }
 
 crate::view!(Job, "batch", "v1", "Job", "jobs", NamespaceResourceScope);
@@ -29,37 +29,43 @@ crate::view!(Job, "batch", "v1", "Job", "jobs", NamespaceResourceScope);
 /// What is wanted of a job.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct JobSpec {
+pub(crate) struct JobSpec {
     /// So many pods run at once, at most.
-    pub parallelism: i32,
+    pub(crate) parallelism: i32,
     /// So many are to succeed; none: any success is enough.
-    pub completions: Option<i32>,
+    pub(crate) completions: Option<i32>,
     /// `NonIndexed` or `Indexed`.
-    pub completion_mode: Option<Box<str>>,
+    pub(crate) completion_mode: Option<Box<str>>,
     /// So many may fail.
-    pub backoff_limit: i32,
+    pub(crate) backoff_limit: i32,
     /// So many may fail of one index.
-    pub backoff_limit_per_index: Option<i32>,
+    pub(crate) backoff_limit_per_index: Option<i32>,
     /// So many indexes may fail.
-    pub max_failed_indexes: Option<i32>,
+    pub(crate) max_failed_indexes: Option<i32>,
     /// Which failures count, and how.
-    pub pod_failure_policy: Option<PodFailurePolicy>,
+    pub(crate) pod_failure_policy: Option<PodFailurePolicy>,
     /// When indexes are enough.
-    pub success_policy: Option<SuccessPolicy>,
+    pub(crate) success_policy: Option<SuccessPolicy>,
     /// So long it may be active.
-    pub active_deadline_seconds: Option<i64>,
+    pub(crate) active_deadline_seconds: Option<i64>,
     /// So long it stays when it has ended.
-    pub ttl_seconds_after_finished: Option<i32>,
+    pub(crate) ttl_seconds_after_finished: Option<i32>,
     /// No pods are to run.
-    pub suspend: bool,
+    pub(crate) suspend: bool,
     /// Which pods are its own.
-    pub selector: Selector,
+    pub(crate) selector: Selector,
     /// When a pod is replaced: `TerminatingOrFailed` or `Failed`.
-    pub pod_replacement_policy: Option<Box<str>>,
+    pub(crate) pod_replacement_policy: Option<Box<str>>,
     /// Who syncs it, if not this controller.
-    pub managed_by: Option<Box<str>>,
+    pub(crate) managed_by: Option<Box<str>>,
     /// What its pods are made from.
-    pub template: Template,
+    pub(crate) template: Template,
+}
+
+impl Selects for Job {
+    fn selector(&self) -> &Selector {
+        &self.spec.selector
+    }
 }
 
 impl Default for JobSpec {
@@ -85,28 +91,9 @@ impl Default for JobSpec {
     }
 }
 
-/// What pods are made from.
-#[derive(Debug, Clone, Default)]
-pub struct Template {
-    /// All of it.
-    pub raw: Raw,
-    /// Whether failed containers start again in their pod.
-    pub restarts: bool,
-}
-
-impl<'de> Deserialize<'de> for Template {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(from)?;
-        Ok(Self {
-            restarts: value["spec"]["restartPolicy"] == "OnFailure",
-            raw: Raw::from(&value),
-        })
-    }
-}
-
 impl Job {
     /// Whether its pods have indexes.
-    pub fn is_indexed(&self) -> bool {
+    pub(crate) fn is_indexed(&self) -> bool {
         self.spec.completion_mode.as_deref() == Some("Indexed")
     }
 
@@ -116,7 +103,7 @@ impl Job {
     }
 
     /// Whether another controller syncs it.
-    pub fn is_foreign(&self) -> bool {
+    pub(crate) fn is_foreign(&self) -> bool {
         self.spec.managed_by.as_deref().is_some_and(|name| name != CONTROLLER)
     }
 
@@ -132,13 +119,13 @@ impl Job {
     }
 
     /// How it ended, if it has.
-    pub fn finished(&self) -> Option<&JobCondition> {
+    pub(crate) fn finished(&self) -> Option<&JobCondition> {
         let mut all = self.status.conditions.iter().flatten();
         all.find(|found| matches!(&*found.type_, "Complete" | "Failed") && found.status == "True")
     }
 
     /// Whether it ended well.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.finished().is_some_and(|found| found.type_ == "Complete")
     }
 

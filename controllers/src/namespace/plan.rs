@@ -69,8 +69,6 @@ pub(crate) struct Report {
     pub(crate) failures: Vec<String>,
     /// What is left, by `resource.group`.
     pub(crate) left: BTreeMap<String, Left>,
-    /// Pods are left: nothing else was looked at.
-    pub(crate) only_pods: bool,
 }
 
 impl Report {
