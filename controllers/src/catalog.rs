@@ -56,6 +56,28 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// What every cluster serves.
+    pub(crate) fn built_in() -> Self {
+        let mut catalog = Self::default();
+        for known in api::resources::resources() {
+            let resource = Resource {
+                group: known.group.to_string(),
+                version: known.version.to_string(),
+                name: known.name.to_string(),
+                kind: known.kind.to_string(),
+                namespaced: known.namespaced,
+                verbs: known.verbs.iter().map(ToString::to_string).collect(),
+            };
+            let is_same = |other: &Resource| other.group == resource.group && other.name == resource.name;
+            if !catalog.preferred.iter().any(is_same) {
+                catalog.preferred.push(resource.clone());
+            }
+            let key = (resource.api_version(), resource.kind.clone());
+            catalog.by_kind.entry(key).or_insert(resource);
+        }
+        catalog
+    }
+
     /// Asks the server.
     ///
     /// # Errors

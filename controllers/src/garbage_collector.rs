@@ -27,9 +27,10 @@ use self::identity::{Identity, Uid};
 use self::plan::{Action, ORPHAN, OwnerState};
 use self::remote::{Found, Remote};
 use self::watch::{Shared, Watches};
-use crate::catalog::{Catalog, Resource};
+use crate::catalog::Catalog;
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
+use crate::metadata::Meta;
 
 /// Kinds come and go; changes of definitions are looked at sooner.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -79,12 +80,13 @@ impl Controller for GarbageCollector {
         // Own handle: a group whose server does not answer must hold nothing up.
         let informers = context.informers.handle();
         let mut watches = Watches::new(informers.clone(), shared.clone());
-        let built_in = built_in();
-        watches.follow(built_in.iter(), |_| false);
+        // What every cluster serves is watched before it is asked, so that a new leader's graph is
+        // complete.
+        watches.follow(Catalog::built_in().allowing(&VERBS), |_| false);
         let stir = Arc::new(Notify::new());
         let on_change = |group, version, name| {
             let stir = stir.clone();
-            let informer = informers.of_resource::<watch::Meta>(group, version, name);
+            let informer = informers.of_resource::<Meta>(group, version, name);
             informer.on_change(move |_, _| stir.notify_one())
         };
         let subscriptions = [
@@ -127,26 +129,6 @@ impl Controller for GarbageCollector {
             }
         }
     }
-}
-
-/// What every cluster serves: watched before it is asked, so that a new leader's graph is complete.
-fn built_in() -> Vec<Resource> {
-    let mut found: Vec<Resource> = Vec::new();
-    for known in api::resources::resources() {
-        let is_known = |other: &Resource| other.group == known.group && other.name == known.name;
-        if !found.iter().any(is_known) {
-            found.push(Resource {
-                group: known.group.to_string(),
-                version: known.version.to_string(),
-                name: known.name.to_string(),
-                kind: known.kind.to_string(),
-                namespaced: known.namespaced,
-                verbs: known.verbs.iter().map(ToString::to_string).collect(),
-            });
-        }
-    }
-    found.retain(|resource| resource.allows(&VERBS));
-    found
 }
 
 impl GarbageCollector {

@@ -6,6 +6,16 @@
 //!
 //! - [`manager`]: the table of controllers, and what runs them; [`settings`]
 //! - [`controller`]: what a controller is; [`context`]: what it gets
+//! - Views, shared by all: [`pod`], [`node`], [`apps`], with [`selector`] and [`template`]
+//! - Owners and what they own: [`adoption`], [`expectations`], [`pod_control`], [`ranking`],
+//!   [`history`], [`status`]
+//! - Workloads: [`replicaset`] (and ReplicationController), [`deployment`], [`statefulset`],
+//!   [`daemonset`]
+//!
+//! - Work that ends: [`job`], [`cronjob`], [`ttl_after_finished`]
+//! - What goes: [`garbage_collector`], [`namespace`], [`pod_gc`]; [`catalog`] says what there is
+//! - What every namespace has: [`service_account`], [`root_ca`]; quotas: [`resource_quota`];
+//!   roles: [`cluster_role_aggregation`]
 //!
 //! It leaves reaching the API server, informers and leadership to `client`, placing pods to
 //! `scheduler`, and running them to `node`.
@@ -17,26 +27,35 @@ mod cluster_role_aggregation;
 pub mod context;
 pub mod controller;
 mod cronjob;
+pub mod daemonset;
+pub mod deployment;
 pub mod expectations;
 mod garbage_collector;
+pub mod history;
 mod job;
 pub mod manager;
 mod merge;
+mod metadata;
 mod namespace;
+pub mod node;
 pub mod pod;
 pub mod pod_control;
 mod pod_gc;
 pub mod ranking;
 mod raw;
+pub mod replicaset;
+mod resource_quota;
 mod root_ca;
 pub mod selector;
 mod service_account;
 pub mod settings;
+pub mod statefulset;
+pub mod status;
 pub mod template;
-mod ttl_after_finished;
-mod view;
 #[cfg(test)]
 pub(crate) mod testing;
+mod ttl_after_finished;
+mod view;
 
 pub use context::Context;
 pub use controller::{Again, Controller, Error, Row};

@@ -15,9 +15,10 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::sleep;
 
-use self::plan::{Node, Quarantine, Reason};
+use self::plan::{Quarantine, Reason};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
+use crate::node::Node;
 use crate::pod::{ConditionStatus, ConditionType, Pod};
 
 /// How often pods are looked at.

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{Informer, Informers, Queue, Subscription, View};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Deserialize, Deserializer};
 
 use super::Task;
 use super::graph::{Graph, Seen, Wake};
@@ -14,48 +13,11 @@ use super::plan::{FOREGROUND, ORPHAN};
 use crate::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use crate::catalog::Resource;
 use crate::job::Job;
+use crate::metadata::Meta;
 use crate::pod::Pod;
 
 /// Events own nothing, nobody deletes them with their owners, and there are many.
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
-
-/// An object of any kind: only what the graph needs.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Meta {
-    metadata: ObjectMeta,
-}
-
-impl<'de> Deserialize<'de> for Meta {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Object {
-            #[serde(default)]
-            metadata: ObjectMeta,
-        }
-        let all = Object::deserialize(from)?.metadata;
-        let metadata = ObjectMeta {
-            name: all.name,
-            namespace: all.namespace,
-            uid: all.uid,
-            resource_version: all.resource_version,
-            owner_references: all.owner_references,
-            finalizers: all.finalizers,
-            deletion_timestamp: all.deletion_timestamp,
-            ..ObjectMeta::default()
-        };
-        Ok(Self { metadata })
-    }
-}
-
-impl View for Meta {
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
 
 /// The graph, and who is woken by its changes.
 #[derive(Clone)]

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use client::View as _;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 
+use crate::node::Node;
 use crate::pod::{Phase, Pod};
 
 /// A node that is gone may come back for so long.
@@ -15,50 +14,11 @@ const QUARANTINE: SignedDuration = SignedDuration::from_secs(40);
 /// An operator says by this taint that a node is off.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
-/// A Node, as far as it matters here.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Node {
-    pub(crate) metadata: ObjectMeta,
-    spec: NodeSpec,
-    status: NodeStatus,
-}
-
-crate::view!(Node, "", "v1", "Node", "nodes", ClusterResourceScope);
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct NodeSpec {
-    taints: Vec<Taint>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Taint {
-    key: Box<str>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct NodeStatus {
-    conditions: Vec<Condition>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    type_: Box<str>,
-    status: Box<str>,
-}
-
-impl Node {
-    /// It is off, and an operator has said so.
-    fn is_out_of_service(&self) -> bool {
-        let mut conditions = self.status.conditions.iter();
-        let is_ready = conditions.any(|found| &*found.type_ == "Ready" && &*found.status == "True");
-        !is_ready && self.spec.taints.iter().any(|taint| &*taint.key == OUT_OF_SERVICE)
-    }
+/// A node is off, and an operator has said so.
+fn is_out_of_service(node: &Node) -> bool {
+    let mut conditions = node.status.conditions.iter();
+    let is_ready = conditions.any(|found| found.type_ == "Ready" && found.status == "True");
+    !is_ready && node.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
 }
 
 /// Why a pod goes; metrics have these words.
@@ -121,7 +81,7 @@ pub(crate) fn removals(
             Reason::Orphaned
         } else if pod.is_deleted() && node.is_empty() {
             Reason::Unscheduled
-        } else if pod.is_deleted() && nodes.get(node).is_some_and(|node| node.is_out_of_service()) {
+        } else if pod.is_deleted() && nodes.get(node).is_some_and(|node| is_out_of_service(node)) {
             Reason::OutOfService
         } else {
             continue;

@@ -67,8 +67,10 @@ impl Placement {
         let mut tolerations = spec.tolerations;
         tolerations.extend(borne(spec.host_network));
         let required = spec.affinity.node_affinity;
-        let required = required.and_then(|all| all.required_during_scheduling_ignored_during_execution);
-        let terms = required.map(|required| required.node_selector_terms.into_iter().map(Term::new));
+        let required =
+            required.and_then(|all| all.required_during_scheduling_ignored_during_execution);
+        let terms =
+            required.map(|required| required.node_selector_terms.into_iter().map(Term::new));
         Self {
             node_name: spec.node_name,
             node_selector: spec.node_selector,
@@ -101,11 +103,16 @@ impl Placement {
         let label = |key: &str| labels?.get(key).map(String::as_str);
         let mut wanted = self.node_selector.iter();
         wanted.all(|(key, value)| label(key) == Some(value))
-            && self.terms.as_ref().is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
+            && self
+                .terms
+                .as_ref()
+                .is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
     }
 
     fn bears(&self, taint: &Taint) -> bool {
-        self.tolerations.iter().any(|toleration| bears(toleration, taint))
+        self.tolerations
+            .iter()
+            .any(|toleration| bears(toleration, taint))
     }
 }
 
@@ -117,7 +124,12 @@ impl Term {
             return Self(None);
         }
         let parse = |one: &NodeSelectorRequirement| {
-            requirement(&one.key, &one.operator, one.values.as_deref().unwrap_or_default()).ok()
+            requirement(
+                &one.key,
+                &one.operator,
+                one.values.as_deref().unwrap_or_default(),
+            )
+            .ok()
         };
         let labels: Option<Vec<_>> = labels.iter().map(parse).collect();
         Self(labels.map(|labels| (labels, fields)))
@@ -130,7 +142,11 @@ impl Term {
         let known = node.meta().labels.as_ref();
         let label = |key: &str| known?.get(key).map(String::as_str);
         let is_named = |field: &NodeSelectorRequirement| {
-            let is_one = field.values.iter().flatten().any(|value| value == node.name());
+            let is_one = field
+                .values
+                .iter()
+                .flatten()
+                .any(|value| value == node.name());
             match (field.key.as_str(), field.operator.as_str()) {
                 ("metadata.name", "In") => is_one,
                 ("metadata.name", "NotIn") => !is_one,
@@ -144,7 +160,9 @@ impl Term {
 /// Whether a toleration bears a taint.
 pub fn bears(toleration: &Toleration, taint: &Taint) -> bool {
     let says = |field: &Option<String>, value: &str| {
-        field.as_deref().is_none_or(|text| text.is_empty() || text == value)
+        field
+            .as_deref()
+            .is_none_or(|text| text.is_empty() || text == value)
     };
     says(&toleration.effect, &taint.effect)
         && says(&toleration.key, &taint.key)
@@ -160,12 +178,15 @@ pub fn bears(toleration: &Toleration, taint: &Taint) -> bool {
 
 fn borne(host_network: bool) -> impl Iterator<Item = Toleration> {
     let network = host_network.then_some((NETWORK_UNAVAILABLE, "NoSchedule"));
-    BORNE.into_iter().chain(network).map(|(key, effect)| Toleration {
-        key: Some(key.into()),
-        operator: Some("Exists".into()),
-        effect: Some(effect.into()),
-        ..Toleration::default()
-    })
+    BORNE
+        .into_iter()
+        .chain(network)
+        .map(|(key, effect)| Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            effect: Some(effect.into()),
+            ..Toleration::default()
+        })
 }
 
 /// Makes a pod one for a node: it bears what daemons bear, and fits on no other node.
