@@ -124,12 +124,14 @@ impl Namespaces {
                 return report;
             }
         }
+        let others: Vec<Resource> = others.into_iter().cloned().collect();
         let outcomes = stream::iter(others).map(|resource| async move {
-            (resource, self.empty_of(resource, name, 0).await)
+            let outcome = self.empty_of(&resource, name, 0).await;
+            (resource, outcome)
         });
         let outcomes: Vec<_> = outcomes.buffer_unordered(REQUESTS).collect().await;
         for (resource, outcome) in outcomes {
-            report.add(resource, name, outcome);
+            report.add(&resource, name, outcome);
         }
         report
     }

@@ -185,7 +185,7 @@ impl ResourceQuotas {
         let now = self.context.now();
         let moment = Moment {
             seconds: now.as_second(),
-            ..Moment::default()
+            nanos: 0,
         };
         let mut sum = Sum::default();
         for resource in resources {

@@ -65,7 +65,6 @@ impl Node {
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) identity: Identity,
-    pub(crate) owners: Vec<Owner>,
     pub(crate) is_virtual: bool,
     pub(crate) being_deleted: bool,
     pub(crate) deleting_dependents: bool,
@@ -117,11 +116,6 @@ impl Graph {
         self.nodes.shrink_to_fit();
     }
 
-    /// Number of nodes.
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// An owner is known not to exist.
     pub(crate) fn is_absent(&mut self, identity: &Identity) -> bool {
         self.absent.has(identity)
@@ -137,7 +131,6 @@ impl Graph {
         let node = self.nodes.get(uid)?;
         let mut item = Item {
             identity: node.identity.clone(),
-            owners: node.owners.to_vec(),
             is_virtual: node.is_virtual,
             being_deleted: node.being_deleted,
             deleting_dependents: node.deleting_dependents,

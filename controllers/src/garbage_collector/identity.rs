@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-
 /// The version and kind of objects. Every node of a kind shares one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Kind {
@@ -127,17 +125,6 @@ impl Owner {
     /// Whether it names this object, wherever that is.
     pub(crate) fn names(&self, identity: &Identity) -> bool {
         self.uid == identity.uid && self.name == identity.name && self.kind == identity.kind
-    }
-}
-
-/// An owner reference as the API has it.
-pub(crate) fn reference(owner: &Owner) -> OwnerReference {
-    OwnerReference {
-        api_version: owner.kind.api_version.to_string(),
-        kind: owner.kind.kind.to_string(),
-        name: owner.name.to_string(),
-        uid: owner.uid.to_string(),
-        ..OwnerReference::default()
     }
 }
 

@@ -169,7 +169,6 @@ mod tests {
     fn item() -> Item {
         Item {
             identity: identity("p"),
-            owners: Vec::new(),
             is_virtual: false,
             being_deleted: false,
             deleting_dependents: false,

@@ -259,13 +259,6 @@ impl<'a> Sync<'a> {
         self.finish(released)
     }
 
-    /// Whether the job has ended.
-    pub(crate) fn is_finished(&self) -> bool {
-        ["Complete", "Failed"].into_iter().any(|which| {
-            view::find(&self.status, which).is_some_and(|found| found.status == "True")
-        })
-    }
-
     // --- what has become of it
 
     fn judge(&self) -> Option<JobCondition> {

@@ -124,11 +124,6 @@ impl Job {
         all.find(|found| matches!(&*found.type_, "Complete" | "Failed") && found.status == "True")
     }
 
-    /// Whether it ended well.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.finished().is_some_and(|found| found.type_ == "Complete")
-    }
-
     /// When it ended, if it has and says so.
     pub(crate) fn finished_at(&self) -> Option<Timestamp> {
         self.finished()?.last_transition_time.as_ref().map(|time| time.0)
