@@ -18,7 +18,10 @@ async fn add_node(nodes: &Api<core::Node>, name: &str) {
     nodes.create(&PostParams::default(), &node).await.unwrap();
     // A new node is tainted until it is ready.
     let patch = json!({"spec": {"taints": null}});
-    nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    nodes
+        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
 }
 
 async fn settle(sets: &Api<apps::DaemonSet>, pods: &Api<core::Pod>, count: i32) {
