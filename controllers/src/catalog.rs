@@ -68,7 +68,8 @@ impl Catalog {
                 namespaced: known.namespaced,
                 verbs: known.verbs.iter().map(ToString::to_string).collect(),
             };
-            let is_same = |other: &Resource| other.group == resource.group && other.name == resource.name;
+            let is_same =
+                |other: &Resource| other.group == resource.group && other.name == resource.name;
             if !catalog.preferred.iter().any(is_same) {
                 catalog.preferred.push(resource.clone());
             }
@@ -113,7 +114,10 @@ impl Catalog {
                         name: plural.clone(),
                     };
                     let key = (resource.api_version(), resource.kind.clone());
-                    catalog.by_kind.entry(key).or_insert_with(|| resource.clone());
+                    catalog
+                        .by_kind
+                        .entry(key)
+                        .or_insert_with(|| resource.clone());
                     if seen.insert(plural) {
                         catalog.preferred.push(resource);
                     }
@@ -125,12 +129,18 @@ impl Catalog {
 
     /// The resource whose objects are of a kind.
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Resource> {
-        self.by_kind.get(&(api_version.to_string(), kind.to_string()))
+        self.by_kind
+            .get(&(api_version.to_string(), kind.to_string()))
     }
 
     /// Preferred resources that allow what is asked.
-    pub(crate) fn allowing<'c>(&'c self, verbs: &'c [&'c str]) -> impl Iterator<Item = &'c Resource> {
-        self.preferred.iter().filter(move |found| found.allows(verbs))
+    pub(crate) fn allowing<'c>(
+        &'c self,
+        verbs: &'c [&'c str],
+    ) -> impl Iterator<Item = &'c Resource> {
+        self.preferred
+            .iter()
+            .filter(move |found| found.allows(verbs))
     }
 
     /// What is wrong with the groups that do not answer, in upstream's words.
@@ -138,7 +148,12 @@ impl Catalog {
         let failures: BTreeMap<&String, String> = self
             .stale
             .iter()
-            .map(|name| (name, format!("{name}: stale GroupVersion discovery: {name}")))
+            .map(|name| {
+                (
+                    name,
+                    format!("{name}: stale GroupVersion discovery: {name}"),
+                )
+            })
             .collect();
         let texts: Vec<&str> = failures.values().map(String::as_str).collect();
         (!texts.is_empty()).then(|| {
@@ -189,12 +204,33 @@ pub(crate) mod tests {
     #[test]
     fn the_first_version_that_has_a_resource_is_preferred() {
         let catalog = catalog(&[
-            ("", &[("v1", "Current", &["pods Pod Namespaced list,watch,delete", "bindings Binding Namespaced create"])]),
+            (
+                "",
+                &[(
+                    "v1",
+                    "Current",
+                    &[
+                        "pods Pod Namespaced list,watch,delete",
+                        "bindings Binding Namespaced create",
+                    ],
+                )],
+            ),
             (
                 "apps",
                 &[
-                    ("v2", "Current", &["deployments Deployment Namespaced list,watch,delete"]),
-                    ("v1", "Current", &["deployments Deployment Namespaced list", "old Old Cluster list,watch,delete"]),
+                    (
+                        "v2",
+                        "Current",
+                        &["deployments Deployment Namespaced list,watch,delete"],
+                    ),
+                    (
+                        "v1",
+                        "Current",
+                        &[
+                            "deployments Deployment Namespaced list",
+                            "old Old Cluster list,watch,delete",
+                        ],
+                    ),
                 ],
             ),
             ("metrics.k8s.io", &[("v1beta1", "Stale", &[])]),
@@ -203,9 +239,16 @@ pub(crate) mod tests {
         let paths: Vec<String> = deletable.map(|resource| resource.path("a")).collect();
         assert_eq!(
             paths,
-            ["/api/v1/namespaces/a/pods", "/apis/apps/v2/namespaces/a/deployments", "/apis/apps/v1/old"]
+            [
+                "/api/v1/namespaces/a/pods",
+                "/apis/apps/v2/namespaces/a/deployments",
+                "/apis/apps/v1/old"
+            ]
         );
-        assert_eq!(catalog.of_kind("apps/v1", "Deployment").unwrap().version, "v1");
+        assert_eq!(
+            catalog.of_kind("apps/v1", "Deployment").unwrap().version,
+            "v1"
+        );
         assert!(catalog.of_kind("apps/v3", "Deployment").is_none());
         assert_eq!(
             catalog.failure().unwrap(),

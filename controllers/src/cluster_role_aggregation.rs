@@ -32,7 +32,10 @@ impl Controller for ClusterRoleAggregation {
         let (queue, all) = (queue.clone(), roles.clone());
         let aggregates = roles.index("aggregates", |role| {
             let is_aggregate = role.aggregation_rule.is_some();
-            is_aggregate.then(|| "all".to_string()).into_iter().collect()
+            is_aggregate
+                .then(|| "all".to_string())
+                .into_iter()
+                .collect()
         });
         let subscription = all.on_change(move |_, _| {
             for role in aggregates.get("all") {
@@ -61,7 +64,8 @@ impl Controller for ClusterRoleAggregation {
         });
         let api = Api::<ClusterRole>::all(self.context.client.clone());
         let params = PatchParams::apply(MANAGER).force();
-        api.patch(role.name(), &params, &Patch::Apply(apply)).await?;
+        api.patch(role.name(), &params, &Patch::Apply(apply))
+            .await?;
         Ok(Again::Done)
     }
 }
@@ -93,7 +97,8 @@ mod tests {
     use crate::controller::Row;
     use crate::testing::{Cluster, eventually};
 
-    const ROW: Row = Row::of::<ClusterRoleAggregation>("clusterrole-aggregation-controller", MANAGER);
+    const ROW: Row =
+        Row::of::<ClusterRoleAggregation>("clusterrole-aggregation-controller", MANAGER);
 
     fn role(name: &str, label: &str, resources: &[&str]) -> Value {
         let rules: Vec<Value> = resources
@@ -105,7 +110,8 @@ mod tests {
 
     fn aggregate(resources: &[&str]) -> Value {
         let mut found = role("sum", "yes", resources);
-        let selectors = json!([{"matchLabels": {"aggregate": "yes"}}, {"matchLabels": {"aggregate": "also"}}]);
+        let selectors =
+            json!([{"matchLabels": {"aggregate": "yes"}}, {"matchLabels": {"aggregate": "also"}}]);
         found["aggregationRule"] = json!({"clusterRoleSelectors": selectors});
         found
     }
@@ -125,7 +131,10 @@ mod tests {
         .map(|value| Arc::new(read(value)));
         let wanted = read(role("x", "", &["pods", "secrets", "nodes"])).rules;
         assert_eq!(rules(&read(aggregate(&[])), &all), wanted);
-        assert_eq!(rules(&read(aggregate(&["pods", "secrets", "nodes"])), &all), None);
+        assert_eq!(
+            rules(&read(aggregate(&["pods", "secrets", "nodes"])), &all),
+            None
+        );
         assert_eq!(rules(&all[0], &all), None);
     }
 
@@ -135,14 +144,32 @@ mod tests {
         cluster.run(&[ROW]);
         let roles = Api::<ClusterRole>::all(cluster.admin.clone());
         for value in [aggregate(&[]), role("part", "yes", &["pods"])] {
-            roles.create(&PostParams::default(), &read(value)).await.unwrap();
+            roles
+                .create(&PostParams::default(), &read(value))
+                .await
+                .unwrap();
         }
         let resources = || async {
             let rules = roles.get("sum").await.unwrap().rules.unwrap_or_default();
-            rules.into_iter().flat_map(|rule| rule.resources.unwrap_or_default()).collect::<Vec<_>>()
+            rules
+                .into_iter()
+                .flat_map(|rule| rule.resources.unwrap_or_default())
+                .collect::<Vec<_>>()
         };
-        eventually("the part counts", || async { (resources().await == ["pods"]).then_some(()) }).await;
-        roles.create(&PostParams::default(), &read(role("more", "also", &["nodes"]))).await.unwrap();
-        eventually("more counts", || async { (resources().await == ["pods", "nodes"]).then_some(()) }).await;
+        eventually("the part counts", || async {
+            (resources().await == ["pods"]).then_some(())
+        })
+        .await;
+        roles
+            .create(
+                &PostParams::default(),
+                &read(role("more", "also", &["nodes"])),
+            )
+            .await
+            .unwrap();
+        eventually("more counts", || async {
+            (resources().await == ["pods", "nodes"]).then_some(())
+        })
+        .await;
     }
 }

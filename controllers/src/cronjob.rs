@@ -89,7 +89,12 @@ fn watch_jobs(jobs: &Informer<Job>, queue: &Queue<Key>) -> Subscription {
 
 impl CronJobs {
     /// Notes what has become of jobs, and starts one if it is time.
-    async fn run(&self, cron: &CronJob, status: &mut CronJobStatus, jobs: &[Arc<Job>]) -> Result<Again, Error> {
+    async fn run(
+        &self,
+        cron: &CronJob,
+        status: &mut CronJobStatus,
+        jobs: &[Arc<Job>],
+    ) -> Result<Again, Error> {
         let unexpected = plan::unexpected(status, jobs);
         if !unexpected.is_empty() {
             // Perhaps the informer has not seen yet what was written last.
@@ -97,7 +102,10 @@ impl CronJobs {
             if live.metadata.resource_version != cron.metadata.resource_version {
                 *status = live.status;
             }
-            for job in unexpected.into_iter().filter(|job| !plan::is_active(status, job.uid())) {
+            for job in unexpected
+                .into_iter()
+                .filter(|job| !plan::is_active(status, job.uid()))
+            {
                 self.record(cron, &plan::saw_unexpected(job));
             }
         }
@@ -105,7 +113,10 @@ impl CronJobs {
             self.record(cron, &event);
         }
         for missing in plan::missing(status, jobs) {
-            let (name, uid) = (missing.name.unwrap_or_default(), missing.uid.unwrap_or_default());
+            let (name, uid) = (
+                missing.name.unwrap_or_default(),
+                missing.uid.unwrap_or_default(),
+            );
             let live = self.jobs(cron).get_opt(&name).await?;
             if live.is_none_or(|live| live.uid() != uid) {
                 self.record(cron, &plan::went_missing(&name));
@@ -122,17 +133,25 @@ impl CronJobs {
         Ok(due.again.map_or(Again::Done, Again::After))
     }
 
-    async fn start_job(&self, cron: &CronJob, status: &mut CronJobStatus, time: Timestamp) -> Result<(), Error> {
+    async fn start_job(
+        &self,
+        cron: &CronJob,
+        status: &mut CronJobStatus,
+        time: Timestamp,
+    ) -> Result<(), Error> {
         if cron.spec.concurrency_policy == "Replace" {
             for active in status.active.clone().unwrap_or_default() {
                 let name = active.name.unwrap_or_default();
                 let job = self.jobs(cron).get(&name).await.inspect_err(|error| {
                     let message = format!("Get job: {}", errors::message(error));
-                    self.recorder.event(&object(cron), EventType::Warning, "FailedGet", message);
+                    self.recorder
+                        .event(&object(cron), EventType::Warning, "FailedGet", message);
                 })?;
                 if !self.delete(cron, status, &job).await {
                     let namespace = cron.namespace();
-                    return Err(Error::other(format!("could not replace job {namespace}/{name}")));
+                    return Err(Error::other(format!(
+                        "could not replace job {namespace}/{name}"
+                    )));
                 }
             }
         }
@@ -143,7 +162,12 @@ impl CronJobs {
         let job = match self.context.client.request::<Job>(request).await {
             Ok(job) => {
                 let message = format!("Created job {}", job.name());
-                self.recorder.event(&object(cron), EventType::Normal, "SuccessfulCreate", message);
+                self.recorder.event(
+                    &object(cron),
+                    EventType::Normal,
+                    "SuccessfulCreate",
+                    message,
+                );
                 job
             }
             Err(error) if errors::is_already_exists(&error) => {
@@ -157,7 +181,8 @@ impl CronJobs {
             Err(error) => {
                 if !errors::is_namespace_terminating(&error) {
                     let message = format!("Error creating job: {}", errors::message(&error));
-                    self.recorder.event(&object(cron), EventType::Warning, "FailedCreate", message);
+                    self.recorder
+                        .event(&object(cron), EventType::Warning, "FailedCreate", message);
                 }
                 return Err(error.into());
             }
@@ -179,9 +204,17 @@ impl CronJobs {
         let (kind, reason, message) = match &deleted {
             Ok(_) => {
                 plan::deactivate(status, job.uid());
-                (EventType::Normal, "SuccessfulDelete", format!("Deleted job {}", job.name()))
+                (
+                    EventType::Normal,
+                    "SuccessfulDelete",
+                    format!("Deleted job {}", job.name()),
+                )
             }
-            Err(error) => (EventType::Warning, "FailedDelete", format!("Deleted job: {}", errors::message(error))),
+            Err(error) => (
+                EventType::Warning,
+                "FailedDelete",
+                format!("Deleted job: {}", errors::message(error)),
+            ),
         };
         self.recorder.event(&object(cron), kind, reason, message);
         deleted.is_ok()
@@ -192,15 +225,23 @@ impl CronJobs {
         let Some(change) = merge::diff(&value(&cron.status)?, &value(status)?) else {
             return Ok(());
         };
-        let metadata = json!({"uid": cron.uid(), "resourceVersion": cron.metadata.resource_version});
+        let metadata =
+            json!({"uid": cron.uid(), "resourceVersion": cron.metadata.resource_version});
         let patch = Patch::Merge(json!({"metadata": metadata, "status": change}));
-        self.crons(cron).patch_status(cron.name(), &PatchParams::default(), &patch).await?;
+        self.crons(cron)
+            .patch_status(cron.name(), &PatchParams::default(), &patch)
+            .await?;
         Ok(())
     }
 
     fn record(&self, cron: &CronJob, event: &Event) {
-        let kind = if event.is_warning { EventType::Warning } else { EventType::Normal };
-        self.recorder.event(&object(cron), kind, event.reason, event.message.clone());
+        let kind = if event.is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        self.recorder
+            .event(&object(cron), kind, event.reason, event.message.clone());
     }
 
     fn jobs(&self, cron: &CronJob) -> Api<Job> {

@@ -138,7 +138,9 @@ impl GarbageCollector {
         let is_new = *self.catalog() != *catalog;
         if is_new {
             let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-            watches.follow(catalog.allowing(&VERBS), |version| catalog.stale.contains(version));
+            watches.follow(catalog.allowing(&VERBS), |version| {
+                catalog.stale.contains(version)
+            });
             drop(watches);
             *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
         }
@@ -146,7 +148,10 @@ impl GarbageCollector {
     }
 
     fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.catalog
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn remote(&self) -> Remote {
@@ -163,7 +168,9 @@ impl GarbageCollector {
         };
         let remote = self.remote();
         if let Some(action) = plan::at_once(&item) {
-            return self.apply(&remote, &item, &ObjectMeta::default(), action).await;
+            return self
+                .apply(&remote, &item, &ObjectMeta::default(), action)
+                .await;
         }
         let live = match remote.get(&item.identity).await? {
             Found::Live(live) => live,
@@ -206,7 +213,12 @@ impl GarbageCollector {
     }
 
     /// The state of an owner: none if its kind is not known, none of it if nobody can be meant.
-    async fn state(&self, remote: &Remote, item: &Item, reference: &OwnerReference) -> Result<Option<Option<OwnerState>>, Error> {
+    async fn state(
+        &self,
+        remote: &Remote,
+        item: &Item,
+        reference: &OwnerReference,
+    ) -> Result<Option<Option<OwnerState>>, Error> {
         let (of_cluster, mut owner) = {
             let mut graph = self.shared.graph();
             let mut owner = Identity {
@@ -239,16 +251,28 @@ impl GarbageCollector {
         })
     }
 
-    async fn apply(&self, remote: &Remote, item: &Item, live: &ObjectMeta, action: Action) -> Result<Again, Error> {
+    async fn apply(
+        &self,
+        remote: &Remote,
+        item: &Item,
+        live: &ObjectMeta,
+        action: Action,
+    ) -> Result<Again, Error> {
         let identity = &item.identity;
         match action {
             Action::Nothing => {}
-            Action::Wake(uids) => self.shared.wake(uids.into_iter().map(graph::Wake::Delete).collect()),
+            Action::Wake(uids) => self
+                .shared
+                .wake(uids.into_iter().map(graph::Wake::Delete).collect()),
             Action::RemoveFinalizer(finalizer) => {
-                remote.patch(identity, |live| plan::without_finalizer(live, finalizer)).await?;
+                remote
+                    .patch(identity, |live| plan::without_finalizer(live, finalizer))
+                    .await?;
             }
             Action::RemoveOwners(uids) => {
-                remote.patch(identity, |live| plan::without_owners(live, &uids)).await?;
+                remote
+                    .patch(identity, |live| plan::without_owners(live, &uids))
+                    .await?;
             }
             Action::Delete { policy, unblock } => {
                 let mut read = live.clone();
@@ -280,11 +304,17 @@ impl GarbageCollector {
         let gone = [uid.to_string()];
         let results = stream::iter(dependents).map(|dependent| {
             let (remote, gone) = (&remote, &gone);
-            async move { remote.patch(&dependent, |live| plan::without_owners(live, gone)).await }
+            async move {
+                remote
+                    .patch(&dependent, |live| plan::without_owners(live, gone))
+                    .await
+            }
         });
         let results: Vec<_> = results.buffer_unordered(REQUESTS).collect().await;
         results.into_iter().collect::<Result<Vec<_>, _>>()?;
-        remote.patch(&owner, |live| plan::without_finalizer(live, ORPHAN)).await?;
+        remote
+            .patch(&owner, |live| plan::without_finalizer(live, ORPHAN))
+            .await?;
         Ok(Again::Done)
     }
 
@@ -299,7 +329,12 @@ impl GarbageCollector {
         };
         let namespace = &dependent.namespace;
         let message = format!("ownerRef {owner} does not exist in namespace {namespace:?}");
-        self.recorder.event(&object, EventType::Warning, "OwnerRefInvalidNamespace", message);
+        self.recorder.event(
+            &object,
+            EventType::Warning,
+            "OwnerRefInvalidNamespace",
+            message,
+        );
     }
 }
 

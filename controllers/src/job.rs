@@ -25,7 +25,7 @@ use futures::StreamExt;
 use futures::stream;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(crate) use self::view::Job;
 
@@ -119,7 +119,12 @@ fn watch_jobs(
     pods: &Arc<Expectations>,
     backoffs: &Arc<Mutex<HashMap<String, Backoff>>>,
 ) -> Subscription {
-    let (queue, written, pods, backoffs) = (queue.clone(), written.clone(), pods.clone(), backoffs.clone());
+    let (queue, written, pods, backoffs) = (
+        queue.clone(),
+        written.clone(),
+        pods.clone(),
+        backoffs.clone(),
+    );
     jobs.on_change(move |old, new| {
         let Some(job) = new.or(old) else {
             return;
@@ -174,13 +179,24 @@ impl Jobs {
         if !self.is_current(job) {
             return Ok(Again::After(UNSEEN));
         }
-        if !matches!(job.spec.completion_mode.as_deref(), None | Some("NonIndexed" | "Indexed")) {
+        if !matches!(
+            job.spec.completion_mode.as_deref(),
+            None | Some("NonIndexed" | "Indexed")
+        ) {
             let message = "Skipped Job sync because completion mode is unknown";
-            self.control.event(job, EventType::Warning, "UnknownCompletionMode", message.to_string());
+            self.control.event(
+                job,
+                EventType::Warning,
+                "UnknownCompletionMode",
+                message.to_string(),
+            );
             return Ok(Again::Done);
         }
         let pods = self.claim(job).await?;
-        let backoff = lock(&self.backoffs).get(job.uid()).copied().unwrap_or_default();
+        let backoff = lock(&self.backoffs)
+            .get(job.uid())
+            .copied()
+            .unwrap_or_default();
         let observed = Observed {
             job,
             pods: &pods,
@@ -206,22 +222,12 @@ impl Jobs {
             && self.written.are_met(job.uid(), now, |_, _| false)
     }
 
-    /// The pods of a job, with those that it takes. A pod that is taken gets the finalizer first: if
-    /// nobody takes it after that, it is let go of.
+    /// The pods of a job, with those that it takes.
     async fn claim(&self, job: &Job) -> Result<Vec<Arc<Pod>>, Error> {
         let selects = |pod: &Pod| job.spec.selector.matches(pod.metadata.labels.as_ref());
-        let mut candidates = adoption::candidates(&self.by_controller, job);
-        for pod in &mut candidates {
-            let is_taken = adoption::claim(job, &**pod, selects(pod)) == adoption::Claim::Adopt;
-            if is_taken && !plan::has_finalizer(pod) {
-                let patch = json!({"metadata": {"uid": pod.uid(), "finalizers": [FINALIZER]}});
-                self.patch(job, pod, patch).await?;
-                let mut held = (**pod).clone();
-                held.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_string());
-                *pod = Arc::new(held);
-            }
-        }
-        Ok(adoption::claim_all(&self.context.client, job, candidates, selects).await?)
+        let candidates = adoption::candidates(&self.by_controller, job);
+        let client = &self.context.client;
+        Ok(adoption::claim_all_held(client, job, candidates, selects, Some(FINALIZER)).await?)
     }
 
     /// Deletes and creates pods.
@@ -230,7 +236,10 @@ impl Jobs {
             if changes.release {
                 self.release(job, &pod).await?;
             }
-            self.control.delete(job, &pod).await.map(|()| pod.is_ready())
+            self.control
+                .delete(job, &pod)
+                .await
+                .map(|()| pod.is_ready())
         });
         let deleted: Vec<Result<bool, Error>> = deleted.buffer_unordered(REQUESTS).collect().await;
         let create = |at: usize| async move {
@@ -266,8 +275,12 @@ impl Jobs {
             let result = self.release(job, &pod).await;
             result.map(|()| pod.uid().to_string())
         });
-        let results: Vec<Result<String, Error>> = results.buffer_unordered(REQUESTS).collect().await;
-        let released: Vec<String> = results.iter().filter_map(|one| one.as_ref().ok().cloned()).collect();
+        let results: Vec<Result<String, Error>> =
+            results.buffer_unordered(REQUESTS).collect().await;
+        let released: Vec<String> = results
+            .iter()
+            .filter_map(|one| one.as_ref().ok().cloned())
+            .collect();
         let failure = results.into_iter().find_map(Result::err);
         let is_changed = match failure {
             None => sync.finish(&released),
@@ -277,8 +290,13 @@ impl Jobs {
             self.write(job, &known, &sync).await?;
         }
         for event in &sync.events {
-            let kind = if event.is_warning { EventType::Warning } else { EventType::Normal };
-            self.control.event(job, kind, &event.reason, event.message.clone());
+            let kind = if event.is_warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            };
+            self.control
+                .event(job, kind, &event.reason, event.message.clone());
         }
         failure.map_or(Ok(()), Err)
     }
@@ -293,7 +311,9 @@ impl Jobs {
         let metadata = json!({"uid": job.uid(), "resourceVersion": known.1});
         let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
         let api = Api::<Job>::namespaced(self.context.client.clone(), job.namespace());
-        let written = api.patch_status(job.name(), &PatchParams::default(), &patch).await?;
+        let written = api
+            .patch_status(job.name(), &PatchParams::default(), &patch)
+            .await?;
         let version = written.metadata.resource_version;
         let now = self.context.seams.clock.now();
         self.written.wrote(job.uid(), version.as_deref(), now);
@@ -314,7 +334,9 @@ impl Jobs {
     async fn release(&self, job: &Job, pod: &Pod) -> Result<(), Error> {
         if let Some(version) = self.take_finalizer(pod).await? {
             let now = self.context.seams.clock.now();
-            self.control.expectations.wrote(job.uid(), Some(&version), now);
+            self.control
+                .expectations
+                .wrote(job.uid(), Some(&version), now);
         }
         Ok(())
     }
@@ -326,7 +348,14 @@ impl Jobs {
         }
         let patch = json!({"metadata": {"uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
         let api = Api::<Pod>::namespaced(self.context.client.clone(), pod.namespace());
-        match api.patch_metadata(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {
+        match api
+            .patch_metadata(
+                pod.name(),
+                &PatchParams::default(),
+                &Patch::Strategic(patch),
+            )
+            .await
+        {
             // With its last finalizer a pod that was deleted goes, and no watch shows this version.
             Ok(_) if pod.is_deleted() => Ok(None),
             Ok(written) => Ok(written.metadata.resource_version),
@@ -334,16 +363,6 @@ impl Jobs {
             Err(error) if errors::is_not_found(&error) || errors::is_conflict(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn patch(&self, job: &Job, pod: &Pod, patch: Value) -> Result<(), Error> {
-        let api = Api::<Pod>::namespaced(self.context.client.clone(), pod.namespace());
-        let patch = Patch::Strategic(patch);
-        let written = api.patch_metadata(pod.name(), &PatchParams::default(), &patch).await?;
-        let version = written.metadata.resource_version;
-        let now = self.context.seams.clock.now();
-        self.control.expectations.wrote(job.uid(), version.as_deref(), now);
-        Ok(())
     }
 }
 

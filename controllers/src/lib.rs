@@ -14,7 +14,8 @@
 //!
 //! - Work that ends: [`job`], [`cronjob`], [`ttl_after_finished`]
 //! - What goes: [`garbage_collector`], [`namespace`], [`pod_gc`]; [`catalog`] says what there is
-//! - What every namespace has: [`service_account`], [`root_ca`]; quotas: [`resource_quota`];
+//! - What every namespace has: [`service_account`] (with [`service_account_token`]
+//!   and [`legacy_token_cleaner`]), [`root_ca`]; quotas: [`resource_quota`];
 //!   roles: [`cluster_role_aggregation`]
 //!
 //! It leaves reaching the API server, informers and leadership to `client`, placing pods to
@@ -33,6 +34,7 @@ pub mod expectations;
 mod garbage_collector;
 pub mod history;
 mod job;
+mod legacy_token_cleaner;
 pub mod manager;
 mod merge;
 mod metadata;
@@ -48,6 +50,7 @@ mod resource_quota;
 mod root_ca;
 pub mod selector;
 mod service_account;
+mod service_account_token;
 pub mod settings;
 pub mod statefulset;
 pub mod status;

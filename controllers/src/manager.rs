@@ -16,12 +16,14 @@ use crate::daemonset::DaemonSets;
 use crate::deployment::Deployments;
 use crate::garbage_collector::GarbageCollector;
 use crate::job::Jobs;
+use crate::legacy_token_cleaner::LegacyTokenCleaner;
 use crate::namespace::Namespaces;
 use crate::pod_gc::PodGc;
 use crate::replicaset::Replication;
 use crate::resource_quota::ResourceQuotas;
 use crate::root_ca::RootCaPublisher;
 use crate::service_account::ServiceAccounts;
+use crate::service_account_token::ServiceAccountTokens;
 use crate::settings::Settings;
 use crate::statefulset::StatefulSets;
 use crate::ttl_after_finished::TtlAfterFinished;
@@ -37,6 +39,10 @@ pub const CONTROLLERS: &[Row] = &[
     Row::of::<Deployments>("deployment-controller", "deployment-controller"),
     Row::of::<GarbageCollector>("garbage-collector-controller", "generic-garbage-collector"),
     Row::of::<Jobs>("job-controller", "job-controller"),
+    Row::of::<LegacyTokenCleaner>(
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+    ),
     Row::of::<Namespaces>("namespace-controller", "namespace-controller"),
     Row::of::<PodGc>("pod-garbage-collector-controller", "pod-garbage-collector"),
     Row::of::<Replication<ReplicaSet>>("replicaset-controller", "replicaset-controller"),
@@ -50,8 +56,12 @@ pub const CONTROLLERS: &[Row] = &[
         "root-ca-cert-publisher",
     ),
     Row::of::<ServiceAccounts>("serviceaccount-controller", "service-account-controller"),
+    Row::of::<ServiceAccountTokens>("serviceaccount-token-controller", "tokens-controller"),
     Row::of::<StatefulSets>("statefulset-controller", "statefulset-controller"),
-    Row::of::<TtlAfterFinished>("ttl-after-finished-controller", "ttl-after-finished-controller"),
+    Row::of::<TtlAfterFinished>(
+        "ttl-after-finished-controller",
+        "ttl-after-finished-controller",
+    ),
 ];
 
 /// Runs controllers.

@@ -94,7 +94,10 @@ impl Controller for Namespaces {
                 return Ok(Again::After(Duration::from_secs(seconds)));
             }
         }
-        let rest: Vec<&String> = finalizers.iter().filter(|found| *found != FINALIZER).collect();
+        let rest: Vec<&String> = finalizers
+            .iter()
+            .filter(|found| *found != FINALIZER)
+            .collect();
         if rest.len() < finalizers.len() {
             self.finalize(&live, &rest).await?;
         }
@@ -114,8 +117,11 @@ impl Namespaces {
             }
         };
         report.discovery = catalog.failure().map(|why| (why, catalog.stale.len()));
-        let deletable = catalog.allowing(&["delete"]).filter(|resource| resource.namespaced);
-        let (pods, others): (Vec<&Resource>, Vec<&Resource>) = deletable.partition(|found| is_pods(found));
+        let deletable = catalog
+            .allowing(&["delete"])
+            .filter(|resource| resource.namespaced);
+        let (pods, others): (Vec<&Resource>, Vec<&Resource>) =
+            deletable.partition(|found| is_pods(found));
         let name = namespace.name();
         for pods in pods {
             let grace = self.grace(namespace);
@@ -140,8 +146,14 @@ impl Namespaces {
     fn grace(&self, namespace: &Namespace) -> i64 {
         let pods = self.pods.in_namespace(namespace.name());
         let running = pods.iter().filter(|pod| !pod.is_terminal());
-        let most = running.filter_map(|pod| pod.spec.termination_grace_period_seconds).max();
-        let since = namespace.metadata.deletion_timestamp.as_ref().map(|since| since.0);
+        let most = running
+            .filter_map(|pod| pod.spec.termination_grace_period_seconds)
+            .max();
+        let since = namespace
+            .metadata
+            .deletion_timestamp
+            .as_ref()
+            .map(|since| since.0);
         let passed = |since: Timestamp| self.context.now().duration_since(since).as_secs();
         match (most, since.map(passed)) {
             (Some(most), Some(passed)) if passed < most => most,
@@ -150,7 +162,12 @@ impl Namespaces {
     }
 
     /// Deletes all objects of a resource, and looks at what is left.
-    async fn empty_of(&self, resource: &Resource, namespace: &str, grace: i64) -> Result<Left, String> {
+    async fn empty_of(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        grace: i64,
+    ) -> Result<Left, String> {
         let is_listed = resource.allows(&["list"]);
         if is_listed && self.list(resource, namespace).await?.is_empty() {
             return Ok(Left::default());
@@ -166,14 +183,21 @@ impl Namespaces {
             return Ok(Left::default());
         }
         let left = self.list(resource, namespace).await?;
-        let finalizers = left.iter().map(|object| object.metadata.finalizers.as_deref().unwrap_or_default());
+        let finalizers = left
+            .iter()
+            .map(|object| object.metadata.finalizers.as_deref().unwrap_or_default());
         Ok(Left::new(finalizers, grace))
     }
 
     async fn list(&self, resource: &Resource, namespace: &str) -> Result<Vec<Partial>, String> {
         let request = Request::new(resource.path(namespace)).list_metadata(&ListParams::default());
         let request = request.map_err(|error| error.to_string())?;
-        match self.context.client.request::<ObjectList<Partial>>(request).await {
+        match self
+            .context
+            .client
+            .request::<ObjectList<Partial>>(request)
+            .await
+        {
             Ok(list) => Ok(list.items),
             Err(error) if is_unsupported(&error) => Ok(Vec::new()),
             Err(error) => Err(errors::message(&error)),
@@ -182,23 +206,38 @@ impl Namespaces {
 
     async fn delete_all(&self, resource: &Resource, namespace: &str) -> Result<(), String> {
         let request = Request::new(resource.path(namespace));
-        self.send(request.delete_collection(&background(), &ListParams::default())).await
+        self.send(request.delete_collection(&background(), &ListParams::default()))
+            .await
     }
 
     async fn delete(&self, resource: &Resource, namespace: &str, name: &str) -> Result<(), String> {
-        self.send(Request::new(resource.path(namespace)).delete(name, &background())).await
+        self.send(Request::new(resource.path(namespace)).delete(name, &background()))
+            .await
     }
 
-    async fn send(&self, request: Result<http::Request<Vec<u8>>, kube::core::request::Error>) -> Result<(), String> {
+    async fn send(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<(), String> {
         let request = request.map_err(|error| error.to_string())?;
-        match self.context.client.request::<serde::de::IgnoredAny>(request).await {
+        match self
+            .context
+            .client
+            .request::<serde::de::IgnoredAny>(request)
+            .await
+        {
             Err(error) if !is_unsupported(&error) => Err(errors::message(&error)),
             _ => Ok(()),
         }
     }
 
     /// Says in the status what became of it. Gives the namespace as it is then.
-    async fn tell(&self, api: &Api<Namespace>, live: Namespace, report: &Report) -> Result<Namespace, Error> {
+    async fn tell(
+        &self,
+        api: &Api<Namespace>,
+        live: Namespace,
+        report: &Report,
+    ) -> Result<Namespace, Error> {
         let known = live.status.clone().unwrap_or_default();
         let conditions = known.conditions.unwrap_or_default();
         let now = self.context.now();
@@ -208,7 +247,9 @@ impl Namespaces {
         let status = json!({"phase": "Terminating", "conditions": as_stored(&conditions)});
         let metadata = json!({"resourceVersion": live.metadata.resource_version});
         let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
-        Ok(api.patch_status(live.name(), &PatchParams::default(), &patch).await?)
+        Ok(api
+            .patch_status(live.name(), &PatchParams::default(), &patch)
+            .await?)
     }
 
     /// Takes the finalizer away that stands for what is in the namespace.
@@ -219,7 +260,12 @@ impl Namespaces {
         let request = request.header(http::header::CONTENT_TYPE, "application/json");
         let request = request.body(body.to_string().into_bytes());
         let request = request.map_err(|error| Error::other(error.to_string()))?;
-        match self.context.client.request::<serde::de::IgnoredAny>(request).await {
+        match self
+            .context
+            .client
+            .request::<serde::de::IgnoredAny>(request)
+            .await
+        {
             Err(error) if errors::is_not_found(&error) => Ok(()),
             result => result.map(drop).map_err(Into::into),
         }
@@ -227,7 +273,9 @@ impl Namespaces {
 
     fn complaint(&self, report: &Report) -> String {
         let discovery = report.discovery.iter().map(|(why, _)| why.as_str());
-        let all: Vec<&str> = discovery.chain(report.failures.iter().map(String::as_str)).collect();
+        let all: Vec<&str> = discovery
+            .chain(report.failures.iter().map(String::as_str))
+            .collect();
         all.join(", ")
     }
 }

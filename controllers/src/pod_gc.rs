@@ -63,7 +63,10 @@ impl Controller for PodGc {
         let (pods, nodes) = (self.pods.list(), self.nodes.list());
         let now = self.context.now();
         let ripe = {
-            let mut quarantine = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut quarantine = self
+                .quarantine
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             quarantine.look(&pods, &nodes, now)
         };
         let mut gone = BTreeSet::new();
@@ -76,7 +79,11 @@ impl Controller for PodGc {
         let threshold = self.context.settings.terminated_pod_threshold;
         let removals = plan::removals(&pods, &nodes, &gone, threshold);
         let removed = stream::iter(removals).map(|(pod, reason)| self.remove(pod, reason));
-        let failures: Vec<Error> = removed.buffer_unordered(REQUESTS).filter_map(async |one| one.err()).collect().await;
+        let failures: Vec<Error> = removed
+            .buffer_unordered(REQUESTS)
+            .filter_map(async |one| one.err())
+            .collect()
+            .await;
         failures.into_iter().next().map_or(Ok(Again::Done), Err)
     }
 }
@@ -85,19 +92,27 @@ impl PodGc {
     /// Says that a pod has failed, unless it has ended, and deletes it at once.
     async fn remove(&self, pod: Arc<Pod>, reason: Reason) -> Result<(), Error> {
         let (namespace, name) = (pod.namespace(), pod.name());
-        tracing::info!(namespace, name, reason = reason.as_str(), "a pod is removed");
+        tracing::info!(
+            namespace,
+            name,
+            reason = reason.as_str(),
+            "a pod is removed"
+        );
         let api = Api::<Pod>::namespaced(self.context.client.clone(), namespace);
         let result = async {
             if plan::is_to_fail(&pod) {
                 let patch = Patch::Strategic(self.failure(&pod, reason));
-                api.patch_status(name, &PatchParams::default(), &patch).await?;
+                api.patch_status(name, &PatchParams::default(), &patch)
+                    .await?;
             }
             let now = DeleteParams::default().grace_period(0);
             let preconditions = kube::api::Preconditions {
                 uid: Some(pod.uid().to_string()),
                 resource_version: None,
             };
-            api.delete(name, &now.preconditions(preconditions)).await.map(drop)
+            api.delete(name, &now.preconditions(preconditions))
+                .await
+                .map(drop)
         };
         match result.await {
             // It is gone, or another has its name.
@@ -119,7 +134,8 @@ impl PodGc {
             });
             if !holds {
                 let now = crate::context::now(&self.context.seams);
-                condition["lastTransitionTime"] = json!(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+                condition["lastTransitionTime"] =
+                    json!(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
             }
             status["conditions"] = json!([condition]);
         }

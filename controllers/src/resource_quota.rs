@@ -116,9 +116,13 @@ impl Controller for ResourceQuotas {
             let Some(change) = merge::diff(&old, &json!(status)) else {
                 break;
             };
-            let metadata = json!({"uid": quota.uid(), "resourceVersion": quota.metadata.resource_version});
+            let metadata =
+                json!({"uid": quota.uid(), "resourceVersion": quota.metadata.resource_version});
             let patch = Patch::Merge(json!({"metadata": metadata, "status": change}));
-            match api.patch_status(&key.name, &PatchParams::default(), &patch).await {
+            match api
+                .patch_status(&key.name, &PatchParams::default(), &patch)
+                .await
+            {
                 Err(error) if errors::is_conflict(&error) && attempt < TRIES => {}
                 Err(error) if errors::is_not_found(&error) => break,
                 Err(error) => return Err(error.into()),
@@ -132,7 +136,9 @@ impl Controller for ResourceQuotas {
 impl ResourceQuotas {
     /// Watches what the cluster serves: what is gone there is counted again here.
     fn follow(&self, catalog: Catalog, queue: &Queue<Key>) {
-        let resources = catalog.allowing(&VERBS).filter(|resource| resource.namespaced);
+        let resources = catalog
+            .allowing(&VERBS)
+            .filter(|resource| resource.namespaced);
         let resources: Vec<Resource> = resources.cloned().collect();
         *self.catalog.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,14 +168,17 @@ impl ResourceQuotas {
         if (&*resource.group, &*resource.name) == ("", "pods") {
             return informers.of::<Pod>().on_change(move |old, new| {
                 // One that has ended uses nothing.
-                let frees = |old: &Arc<Pod>| !new.is_some_and(|new| !new.is_terminal() || old.is_terminal());
+                let frees = |old: &Arc<Pod>| {
+                    !new.is_some_and(|new| !new.is_terminal() || old.is_terminal())
+                };
                 if let Some(old) = old.filter(|old| frees(old)) {
                     wake(old.namespace());
                 }
             });
         }
         let varies = VARYING.contains(&&*resource.name);
-        let informer = informers.of_resource::<Meta>(&resource.group, &resource.version, &resource.name);
+        let informer =
+            informers.of_resource::<Meta>(&resource.group, &resource.version, &resource.name);
         informer.on_change(move |old, new| {
             if let Some(old) = old.filter(|_| new.is_none() || varies) {
                 wake(old.namespace());
@@ -178,9 +187,18 @@ impl ResourceQuotas {
     }
 
     /// Counts what a quota limits. Gives the status that it is to have, unless it has it.
-    async fn recount(&self, quota: &ResourceQuota) -> Result<Option<k8s_openapi::api::core::v1::ResourceQuotaStatus>, Error> {
-        let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let resources = catalog.allowing(&VERBS).filter(|resource| resource.namespaced);
+    async fn recount(
+        &self,
+        quota: &ResourceQuota,
+    ) -> Result<Option<k8s_openapi::api::core::v1::ResourceQuotaStatus>, Error> {
+        let catalog = self
+            .catalog
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let resources = catalog
+            .allowing(&VERBS)
+            .filter(|resource| resource.namespaced);
         let doc = document(json!(quota).to_string().into_bytes())?;
         let now = self.context.now();
         let moment = Moment {
@@ -200,7 +218,8 @@ impl ResourceQuotas {
                 let count = self.count(resource, quota.namespace()).await?;
                 sum.add_plain(&kind, At::root(&doc), count, moment);
             } else {
-                self.add_all(&mut sum, resource, &kind, quota.namespace(), &doc, moment).await?;
+                self.add_all(&mut sum, resource, &kind, quota.namespace(), &doc, moment)
+                    .await?;
             }
         }
         Ok(sum.status(quota))
@@ -208,11 +227,15 @@ impl ResourceQuotas {
 
     /// How many objects there are.
     async fn count(&self, resource: &Resource, namespace: &str) -> Result<i64, Error> {
-        let request = Request::new(resource.path(namespace)).list_metadata(&ListParams::default().limit(1));
+        let request =
+            Request::new(resource.path(namespace)).list_metadata(&ListParams::default().limit(1));
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let list: ObjectList<PartialObjectMeta<DynamicObject>> = self.context.client.request(request).await?;
+        let list: ObjectList<PartialObjectMeta<DynamicObject>> =
+            self.context.client.request(request).await?;
         let rest = list.metadata.remaining_item_count.unwrap_or(0);
-        Ok(i64::try_from(list.items.len()).unwrap_or(i64::MAX).saturating_add(rest))
+        Ok(i64::try_from(list.items.len())
+            .unwrap_or(i64::MAX)
+            .saturating_add(rest))
     }
 
     /// Counts objects by what they say.

@@ -76,23 +76,33 @@ impl Controller for RootCaPublisher {
             let map = ConfigMap {
                 metadata: ObjectMeta {
                     name: Some(NAME.to_string()),
-                    annotations: Some(BTreeMap::from([(ANNOTATION.to_string(), DESCRIPTION.to_string())])),
+                    annotations: Some(BTreeMap::from([(
+                        ANNOTATION.to_string(),
+                        DESCRIPTION.to_string(),
+                    )])),
                     ..ObjectMeta::default()
                 },
                 data: Some(data),
                 ..ConfigMap::default()
             };
             return match api.create(&PostParams::default(), &map).await {
-                Err(error) if errors::is_already_exists(&error) || is_going(&error) => Ok(Again::Done),
+                Err(error) if errors::is_already_exists(&error) || is_going(&error) => {
+                    Ok(Again::Done)
+                }
                 result => result.map(|_| Again::Done).map_err(Into::into),
             };
         };
         let annotations = known.metadata.annotations.as_ref();
-        let is_described = annotations.is_some_and(|found| found.get(ANNOTATION).is_some_and(|text| !text.is_empty()));
+        let is_described = annotations
+            .is_some_and(|found| found.get(ANNOTATION).is_some_and(|text| !text.is_empty()));
         if is_described && known.data.as_ref() == Some(&data) {
             return Ok(Again::Done);
         }
-        let strays = known.data.iter().flatten().map(|(key, _)| (key.clone(), json!(null)));
+        let strays = known
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, _)| (key.clone(), json!(null)));
         let mut patched: serde_json::Map<String, serde_json::Value> = strays.collect();
         patched.insert(KEY.to_string(), json!(root_ca));
         let patch = Patch::Merge(json!({
@@ -114,7 +124,10 @@ mod tests {
     use crate::settings::Settings;
     use crate::testing::{Cluster, eventually};
 
-    const ROW: Row = Row::of::<RootCaPublisher>("root-ca-certificate-publisher-controller", "root-ca-cert-publisher");
+    const ROW: Row = Row::of::<RootCaPublisher>(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+    );
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_namespace_has_the_certificates_and_nothing_else() {
@@ -128,12 +141,22 @@ mod tests {
         let maps = Api::<ConfigMap>::namespaced(cluster.admin.clone(), "a");
         let is_right = |map: &ConfigMap| {
             let wanted = BTreeMap::from([(KEY.to_string(), "certificates".to_string())]);
-            map.data == Some(wanted) && map.metadata.annotations.as_ref().unwrap()[ANNOTATION] == DESCRIPTION
+            map.data == Some(wanted)
+                && map.metadata.annotations.as_ref().unwrap()[ANNOTATION] == DESCRIPTION
         };
-        let is_published = || async { maps.get_opt(NAME).await.unwrap().filter(|map| is_right(map)) };
+        let is_published = || async {
+            maps.get_opt(NAME)
+                .await
+                .unwrap()
+                .filter(|map| is_right(map))
+        };
         eventually("the certificates are there", is_published).await;
-        let meddled = Patch::Merge(json!({"data": {KEY: "x", "more": "y"}, "metadata": {"annotations": null}}));
-        maps.patch(NAME, &PatchParams::default(), &meddled).await.unwrap();
+        let meddled = Patch::Merge(
+            json!({"data": {KEY: "x", "more": "y"}, "metadata": {"annotations": null}}),
+        );
+        maps.patch(NAME, &PatchParams::default(), &meddled)
+            .await
+            .unwrap();
         eventually("they are put right", is_published).await;
         maps.delete(NAME, &Default::default()).await.unwrap();
         eventually("they are there again", is_published).await;

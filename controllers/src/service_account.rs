@@ -76,7 +76,10 @@ impl Controller for ServiceAccounts {
 
 /// Whether a namespace lives.
 pub(crate) fn is_active(namespace: &Namespace) -> bool {
-    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = namespace
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     phase == Some("Active")
 }
 
@@ -94,7 +97,8 @@ mod tests {
     use crate::controller::Row;
     use crate::testing::{Cluster, eventually};
 
-    const ROW: Row = Row::of::<ServiceAccounts>("serviceaccount-controller", "service-account-controller");
+    const ROW: Row =
+        Row::of::<ServiceAccounts>("serviceaccount-controller", "service-account-controller");
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_namespace_gets_its_account_again_and_again() {
@@ -102,10 +106,19 @@ mod tests {
         cluster.run(&[ROW]);
         let namespaces = Api::<Namespace>::all(cluster.admin.clone());
         let namespace = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
         let accounts = Api::<ServiceAccount>::namespaced(cluster.admin.clone(), "a");
-        let first = eventually("there is an account", || async { accounts.get_opt(DEFAULT).await.unwrap() }).await;
-        accounts.delete(DEFAULT, &DeleteParams::default()).await.unwrap();
+        let first = eventually("there is an account", || async {
+            accounts.get_opt(DEFAULT).await.unwrap()
+        })
+        .await;
+        accounts
+            .delete(DEFAULT, &DeleteParams::default())
+            .await
+            .unwrap();
         eventually("there is another", || async {
             let found = accounts.get_opt(DEFAULT).await.unwrap();
             found.filter(|found| found.metadata.uid != first.metadata.uid)

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::values::quantity::Quantity;
 
-use crate::at::At;
 use super::walk::{CPU_AND_MEMORY, is_sidecar, quantity};
+use crate::at::At;
 
 /// Amounts by the names of their resources.
 #[derive(Debug, Clone, Default, PartialEq)]

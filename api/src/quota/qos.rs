@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::values::quantity::Quantity;
 
-use crate::at::At;
 use super::walk::{CPU_AND_MEMORY, plain_containers, quantity};
+use crate::at::At;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(pod: At<'_>) -> &'static str {

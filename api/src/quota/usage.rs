@@ -5,8 +5,8 @@ use crate::values::time::{self, Moment, Precision};
 
 use super::amounts::{self, Amounts};
 use super::scopes;
-use crate::at::At;
 use super::walk::{plain_containers, quantity};
+use crate::at::At;
 
 /// What quotas counted before there were counts of all resources.
 const ALIASES: [&str; 4] = [

@@ -102,13 +102,18 @@ pub(crate) fn is_active(status: &CronJobStatus, uid: &str) -> bool {
 /// The jobs that run and that the status does not know.
 pub(crate) fn unexpected<'j>(status: &CronJobStatus, jobs: &'j [Arc<Job>]) -> Vec<&'j Arc<Job>> {
     let running = jobs.iter().filter(|job| job.finished().is_none());
-    running.filter(|job| !is_active(status, job.uid())).collect()
+    running
+        .filter(|job| !is_active(status, job.uid()))
+        .collect()
 }
 
 /// What is told of a job that runs although nobody knows it.
 pub(crate) fn saw_unexpected(job: &Job) -> Event {
     let name = job.name();
-    warning("UnexpectedJob", format!("Saw a job that the controller did not create or forgot: {name}"))
+    warning(
+        "UnexpectedJob",
+        format!("Saw a job that the controller did not create or forgot: {name}"),
+    )
 }
 
 /// Forgets jobs that have ended, and remembers the last success.
@@ -120,10 +125,18 @@ pub(crate) fn note_ended(status: &mut CronJobStatus, jobs: &[Arc<Job>]) -> Vec<E
         };
         if is_active(status, job.uid()) {
             deactivate(status, job.uid());
-            let message = format!("Saw completed job: {}, condition: {}", job.name(), end.type_);
+            let message = format!(
+                "Saw completed job: {}, condition: {}",
+                job.name(),
+                end.type_
+            );
             events.push(normal("SawCompletedJob", message));
         }
-        let completed = job.status.completion_time.as_ref().filter(|_| end.type_ == "Complete");
+        let completed = job
+            .status
+            .completion_time
+            .as_ref()
+            .filter(|_| end.type_ == "Complete");
         if completed > status.last_successful_time.as_ref() {
             status.last_successful_time = completed.cloned();
         }
@@ -134,7 +147,10 @@ pub(crate) fn note_ended(status: &mut CronJobStatus, jobs: &[Arc<Job>]) -> Vec<E
 /// The active jobs that are not among those that the informer knows.
 pub(crate) fn missing(status: &CronJobStatus, jobs: &[Arc<Job>]) -> Vec<ObjectReference> {
     let active = status.active.iter().flatten();
-    let is_known = |found: &&ObjectReference| jobs.iter().any(|job| found.uid.as_deref() == Some(job.uid()));
+    let is_known = |found: &&ObjectReference| {
+        jobs.iter()
+            .any(|job| found.uid.as_deref() == Some(job.uid()))
+    };
     active.filter(|found| !is_known(found)).cloned().collect()
 }
 
@@ -180,7 +196,13 @@ pub(crate) fn due(cron: &CronJob, status: &CronJobStatus, now: Timestamp) -> Due
     due
 }
 
-fn due_by(cron: &CronJob, status: &CronJobStatus, timetable: &Timetable, now: Timestamp, due: &mut Due) {
+fn due_by(
+    cron: &CronJob,
+    status: &CronJobStatus,
+    timetable: &Timetable,
+    now: Timestamp,
+    due: &mut Due,
+) {
     let spec = &cron.spec;
     let earliest = earliest(cron, status, now, true);
     let missed = match last_missed(timetable, earliest, now) {
@@ -199,20 +221,34 @@ fn due_by(cron: &CronJob, status: &CronJobStatus, timetable: &Timetable, now: Ti
         let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         due.events.push(warning("TooManyMissedTimes", message));
     }
-    let seconds = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
+    let seconds = spec
+        .starting_deadline_seconds
+        .map(SignedDuration::from_secs);
     if seconds.is_some_and(|seconds| now.duration_since(time) > seconds) {
-        let time = jiff::fmt::strtime::format("%a, %d %b %Y %H:%M:%S +0000", time).unwrap_or_default();
-        due.events.push(warning("MissSchedule", format!("Missed scheduled time to start a job: {time}")));
+        let time =
+            jiff::fmt::strtime::format("%a, %d %b %Y %H:%M:%S +0000", time).unwrap_or_default();
+        due.events.push(warning(
+            "MissSchedule",
+            format!("Missed scheduled time to start a job: {time}"),
+        ));
         return;
     }
     let name = job_name(cron, time);
     let active = status.active.as_deref().unwrap_or_default();
-    let is_begun = active.iter().any(|found| found.name.as_ref() == Some(&name));
-    if is_begun || status.last_schedule_time.as_ref().is_some_and(|last| last.0 == time) {
+    let is_begun = active
+        .iter()
+        .any(|found| found.name.as_ref() == Some(&name));
+    if is_begun
+        || status
+            .last_schedule_time
+            .as_ref()
+            .is_some_and(|last| last.0 == time)
+    {
         return;
     }
     if spec.concurrency_policy == "Forbid" && !active.is_empty() {
-        let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
+        let message =
+            "Not starting job because prior execution is running and concurrency policy is Forbid";
         due.events.push(normal("JobAlreadyActive", message));
         return;
     }
@@ -222,17 +258,23 @@ fn due_by(cron: &CronJob, status: &CronJobStatus, timetable: &Timetable, now: Ti
 fn timetable(cron: &CronJob) -> Result<Timetable, String> {
     let spec = &cron.spec;
     match &spec.time_zone {
-        Some(zone) if !spec.schedule.contains("TZ") => Timetable::parse(&format!("TZ={zone} {}", spec.schedule)),
+        Some(zone) if !spec.schedule.contains("TZ") => {
+            Timetable::parse(&format!("TZ={zone} {}", spec.schedule))
+        }
         _ => Timetable::parse(&spec.schedule),
     }
 }
 
 /// From when on times count.
 fn earliest(cron: &CronJob, status: &CronJobStatus, now: Timestamp, in_time: bool) -> Timestamp {
-    let last = status.last_schedule_time.as_ref().or(cron.metadata.creation_timestamp.as_ref());
+    let last = status
+        .last_schedule_time
+        .as_ref()
+        .or(cron.metadata.creation_timestamp.as_ref());
     let last = last.map_or(now, |last| last.0);
     let seconds = cron.spec.starting_deadline_seconds.filter(|_| in_time);
-    let deadline = seconds.and_then(|seconds| now.checked_sub(SignedDuration::from_secs(seconds)).ok());
+    let deadline =
+        seconds.and_then(|seconds| now.checked_sub(SignedDuration::from_secs(seconds)).ok());
     deadline.map_or(last, |deadline| deadline.max(last))
 }
 
@@ -243,10 +285,17 @@ struct Missed {
     count: i64,
 }
 
-fn last_missed(timetable: &Timetable, earliest: Timestamp, now: Timestamp) -> Result<Missed, &'static str> {
+fn last_missed(
+    timetable: &Timetable,
+    earliest: Timestamp,
+    now: Timestamp,
+) -> Result<Missed, &'static str> {
     let first = timetable.next(earliest).filter(|first| *first <= now);
     let Some(first) = first else {
-        return Ok(Missed { last: None, count: 0 });
+        return Ok(Missed {
+            last: None,
+            count: 0,
+        });
     };
     let second = timetable.next(first).filter(|second| *second <= now);
     let Some(second) = second else {
@@ -269,10 +318,17 @@ fn last_missed(timetable: &Timetable, earliest: Timestamp, now: Timestamp) -> Re
 }
 
 /// How long until the next time after the last that has come.
-fn again(cron: &CronJob, status: &CronJobStatus, timetable: &Timetable, now: Timestamp) -> Option<Duration> {
+fn again(
+    cron: &CronJob,
+    status: &CronJobStatus,
+    timetable: &Timetable,
+    now: Timestamp,
+) -> Option<Duration> {
     let earliest = earliest(cron, status, now, false);
     let from = match last_missed(timetable, earliest, now) {
-        Ok(Missed { last: Some(last), .. }) => last,
+        Ok(Missed {
+            last: Some(last), ..
+        }) => last,
         Ok(Missed { count: 0, .. }) => earliest,
         _ => now,
     };

@@ -3,7 +3,10 @@
 use std::str::FromStr;
 
 use api::values::schedule::{Clock, Schedule, Times};
-use chrono::{DateTime, Datelike, Duration, LocalResult, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike, Utc};
+use chrono::{
+    DateTime, Datelike, Duration, LocalResult, NaiveDate, NaiveDateTime, Offset, TimeZone,
+    Timelike, Utc,
+};
 use chrono_tz::Tz;
 use jiff::Timestamp;
 
@@ -99,9 +102,12 @@ impl Timetable {
         match self.zone.from_local_datetime(&clock) {
             LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => time,
             LocalResult::None => {
-                let before = self.zone.offset_from_utc_datetime(&(clock - Duration::days(1)));
+                let before = self
+                    .zone
+                    .offset_from_utc_datetime(&(clock - Duration::days(1)));
                 let offset = before.fix().local_minus_utc();
-                self.zone.from_utc_datetime(&(clock - Duration::seconds(offset.into())))
+                self.zone
+                    .from_utc_datetime(&(clock - Duration::seconds(offset.into())))
             }
         }
     }
@@ -160,19 +166,51 @@ mod tests {
     #[test]
     fn the_next_time_is_the_first_that_all_fields_allow() {
         for (schedule, time, want) in [
-            ("0/15 * * * *", "2012-07-09T14:45:00Z", "2012-07-09T15:00:00Z"),
-            ("0/15 * * * *", "2012-07-09T14:59:01Z", "2012-07-09T15:00:00Z"),
+            (
+                "0/15 * * * *",
+                "2012-07-09T14:45:00Z",
+                "2012-07-09T15:00:00Z",
+            ),
+            (
+                "0/15 * * * *",
+                "2012-07-09T14:59:01Z",
+                "2012-07-09T15:00:00Z",
+            ),
             ("* * * * *", "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"),
-            ("* * * * *", "2026-01-01T00:00:59.5Z", "2026-01-01T00:01:00Z"),
-            ("20-35/15 * * * *", "2012-07-09T15:45:00Z", "2012-07-09T16:20:00Z"),
-            ("20-35/15 * * * *", "2012-07-09T23:46:00Z", "2012-07-10T00:20:00Z"),
-            ("0 0 9 Apr-Oct ?", "2012-07-09T23:35:00Z", "2012-08-09T00:00:00Z"),
+            (
+                "* * * * *",
+                "2026-01-01T00:00:59.5Z",
+                "2026-01-01T00:01:00Z",
+            ),
+            (
+                "20-35/15 * * * *",
+                "2012-07-09T15:45:00Z",
+                "2012-07-09T16:20:00Z",
+            ),
+            (
+                "20-35/15 * * * *",
+                "2012-07-09T23:46:00Z",
+                "2012-07-10T00:20:00Z",
+            ),
+            (
+                "0 0 9 Apr-Oct ?",
+                "2012-07-09T23:35:00Z",
+                "2012-08-09T00:00:00Z",
+            ),
             ("0 0 * 2 1", "2012-07-09T23:35:00Z", "2013-02-04T00:00:00Z"),
             ("0 0 1 2 1", "2012-07-09T23:35:00Z", "2013-02-01T00:00:00Z"),
             ("0 0 29 2 ?", "2012-07-09T23:35:00Z", "2016-02-29T00:00:00Z"),
             ("0 0 30 2 ?", "2012-07-09T23:35:00Z", "never"),
-            ("0 0 31 12 *", "2012-12-31T00:00:00Z", "2013-12-31T00:00:00Z"),
-            ("@every 90s", "2012-07-09T23:35:00.7Z", "2012-07-09T23:36:30Z"),
+            (
+                "0 0 31 12 *",
+                "2012-12-31T00:00:00Z",
+                "2013-12-31T00:00:00Z",
+            ),
+            (
+                "@every 90s",
+                "2012-07-09T23:35:00.7Z",
+                "2012-07-09T23:36:30Z",
+            ),
             ("@daily", "2012-07-09T23:35:51Z", "2012-07-10T00:00:00Z"),
         ] {
             assert_eq!(after(schedule, time), want, "{schedule} {time}");
@@ -183,15 +221,51 @@ mod tests {
     #[test]
     fn clocks_that_change_skip_and_repeat() {
         for (schedule, time, want) in [
-            ("TZ=America/New_York 0 2 * * *", "2012-03-11T00:00:00-05:00", "2012-03-12T06:00:00Z"),
-            ("TZ=America/New_York 0 * * * ?", "2012-03-11T01:00:00-05:00", "2012-03-11T07:00:00Z"),
-            ("TZ=America/New_York 0 1 * * ?", "2012-03-11T00:00:00-05:00", "2012-03-11T06:00:00Z"),
-            ("TZ=America/New_York 30 2 11 Mar ?", "2012-03-11T00:00:00-05:00", "2013-03-11T06:30:00Z"),
-            ("TZ=America/New_York 0 2 4 Nov ?", "2012-11-04T00:00:00-04:00", "2012-11-04T07:00:00Z"),
-            ("TZ=America/New_York 45 1 4 Nov ?", "2012-11-04T01:45:00-04:00", "2012-11-04T06:45:00Z"),
-            ("TZ=America/New_York 0 0 * * ?", "2012-11-04T00:00:00-04:00", "2012-11-05T05:00:00Z"),
-            ("TZ=America/Sao_Paulo 0 9 10 * ?", "2018-10-17T05:00:00-04:00", "2018-11-10T11:00:00Z"),
-            ("TZ=Asia/Kolkata 0 14 14 * *", "2016-01-03T13:09:03+05:30", "2016-01-14T08:30:00Z"),
+            (
+                "TZ=America/New_York 0 2 * * *",
+                "2012-03-11T00:00:00-05:00",
+                "2012-03-12T06:00:00Z",
+            ),
+            (
+                "TZ=America/New_York 0 * * * ?",
+                "2012-03-11T01:00:00-05:00",
+                "2012-03-11T07:00:00Z",
+            ),
+            (
+                "TZ=America/New_York 0 1 * * ?",
+                "2012-03-11T00:00:00-05:00",
+                "2012-03-11T06:00:00Z",
+            ),
+            (
+                "TZ=America/New_York 30 2 11 Mar ?",
+                "2012-03-11T00:00:00-05:00",
+                "2013-03-11T06:30:00Z",
+            ),
+            (
+                "TZ=America/New_York 0 2 4 Nov ?",
+                "2012-11-04T00:00:00-04:00",
+                "2012-11-04T07:00:00Z",
+            ),
+            (
+                "TZ=America/New_York 45 1 4 Nov ?",
+                "2012-11-04T01:45:00-04:00",
+                "2012-11-04T06:45:00Z",
+            ),
+            (
+                "TZ=America/New_York 0 0 * * ?",
+                "2012-11-04T00:00:00-04:00",
+                "2012-11-05T05:00:00Z",
+            ),
+            (
+                "TZ=America/Sao_Paulo 0 9 10 * ?",
+                "2018-10-17T05:00:00-04:00",
+                "2018-11-10T11:00:00Z",
+            ),
+            (
+                "TZ=Asia/Kolkata 0 14 14 * *",
+                "2016-01-03T13:09:03+05:30",
+                "2016-01-14T08:30:00Z",
+            ),
         ] {
             assert_eq!(after(schedule, time), want, "{schedule} {time}");
         }
@@ -201,7 +275,10 @@ mod tests {
     fn times_are_told_in_their_zone() {
         let time: Timestamp = "2026-07-01T10:00:00Z".parse().unwrap();
         assert_eq!(rfc3339(time, Tz::UTC), "2026-07-01T10:00:00Z");
-        assert_eq!(rfc3339(time, zone("Europe/Berlin").unwrap()), "2026-07-01T12:00:00+02:00");
+        assert_eq!(
+            rfc3339(time, zone("Europe/Berlin").unwrap()),
+            "2026-07-01T12:00:00+02:00"
+        );
         assert!(zone("Mars/Base").is_none());
     }
 }

@@ -15,7 +15,14 @@ pub(crate) struct CronJob {
     pub(crate) status: CronJobStatus,
 }
 
-crate::view!(CronJob, "batch", "v1", "CronJob", "cronjobs", NamespaceResourceScope);
+crate::view!(
+    CronJob,
+    "batch",
+    "v1",
+    "CronJob",
+    "cronjobs",
+    NamespaceResourceScope
+);
 
 /// What is wanted.
 #[derive(Debug, Clone, Default, Deserialize)]

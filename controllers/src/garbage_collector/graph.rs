@@ -35,7 +35,10 @@ pub(crate) enum Wake {
     /// Its dependents are to lose it as owner.
     Orphan(Uid),
     /// It names an owner that is in another namespace.
-    Report { dependent: Identity, owner: Identity },
+    Report {
+        dependent: Identity,
+        owner: Identity,
+    },
 }
 
 #[derive(Debug)]
@@ -146,7 +149,11 @@ impl Graph {
             if found.deleting_dependents {
                 item.waiting_dependent = Some(found.identity.clone());
             }
-            if found.owners.iter().any(|owner| owner.uid == *uid && owner.blocks) {
+            if found
+                .owners
+                .iter()
+                .any(|owner| owner.uid == *uid && owner.blocks)
+            {
                 item.is_blocked = true;
                 if !found.being_deleted {
                     item.to_delete.push(dependent.clone());
@@ -208,7 +215,10 @@ impl Graph {
         };
         node.looks = 0;
         node.being_deleted |= seen.being_deleted;
-        let (foreground, orphan) = (seen.being_deleted && seen.foreground, seen.being_deleted && seen.orphan);
+        let (foreground, orphan) = (
+            seen.being_deleted && seen.foreground,
+            seen.being_deleted && seen.orphan,
+        );
         let (was_foreground, was_orphan) = (node.foreground, node.orphan);
         (node.foreground, node.orphan) = (foreground, orphan);
         if orphan && !was_orphan {
@@ -305,14 +315,20 @@ impl Graph {
                 self.unlink(uid, &before.uid);
             }
         }
-        let added = new.iter().filter(|owner| old.iter().all(|before| before.uid != owner.uid));
+        let added = new
+            .iter()
+            .filter(|owner| old.iter().all(|before| before.uid != owner.uid));
         let added: Vec<Owner> = added.cloned().collect();
         self.link(uid, &added, wakes);
     }
 
     /// Enters an object as dependent of its owners.
     fn link(&mut self, uid: &Uid, owners: &[Owner], wakes: &mut Vec<Wake>) {
-        let Some(namespace) = self.nodes.get(uid).map(|node| node.identity.namespace.clone()) else {
+        let Some(namespace) = self
+            .nodes
+            .get(uid)
+            .map(|node| node.identity.namespace.clone())
+        else {
             return;
         };
         let mut is_doubtful = false;
@@ -373,7 +389,11 @@ impl Graph {
         wakes.extend(node.dependents().cloned().map(Wake::Delete));
         for owner in &node.owners {
             // Perhaps this was the last that the owner waited for.
-            if self.nodes.get(&owner.uid).is_some_and(|owner| owner.deleting_dependents) {
+            if self
+                .nodes
+                .get(&owner.uid)
+                .is_some_and(|owner| owner.deleting_dependents)
+            {
                 wakes.push(Wake::Delete(owner.uid.clone()));
             }
         }
@@ -390,8 +410,13 @@ impl Graph {
             let Some(found) = self.nodes.get(dependent) else {
                 continue;
             };
-            let is_reachable = identity.namespace.is_empty() || identity.namespace == found.identity.namespace;
-            let mut references = found.owners.iter().filter(|owner| owner.uid == *uid).peekable();
+            let is_reachable =
+                identity.namespace.is_empty() || identity.namespace == found.identity.namespace;
+            let mut references = found
+                .owners
+                .iter()
+                .filter(|owner| owner.uid == *uid)
+                .peekable();
             let is_named = references.peek().is_some();
             let (mut is_match, mut is_other) = (false, is_named && !is_reachable);
             if is_reachable {
@@ -417,17 +442,20 @@ impl Graph {
     fn alternate(&self, dependents: &[Uid], absent: &Identity) -> Option<Identity> {
         let nobody: Arc<str> = "".into();
         let is_of_cluster = absent.namespace.is_empty();
-        let found = dependents.iter().filter_map(|uid| self.nodes.get(uid)).flat_map(|node| {
-            let owners = node.owners.iter().filter(|owner| owner.uid == absent.uid);
-            owners.map(|owner| {
-                // The kind of what is absent is known to have no namespaces.
-                let namespace = match is_of_cluster && owner.kind == absent.kind {
-                    true => &nobody,
-                    false => &node.identity.namespace,
-                };
-                owner.identity(namespace)
-            })
-        });
+        let found = dependents
+            .iter()
+            .filter_map(|uid| self.nodes.get(uid))
+            .flat_map(|node| {
+                let owners = node.owners.iter().filter(|owner| owner.uid == absent.uid);
+                owners.map(|owner| {
+                    // The kind of what is absent is known to have no namespaces.
+                    let namespace = match is_of_cluster && owner.kind == absent.kind {
+                        true => &nobody,
+                        false => &node.identity.namespace,
+                    };
+                    owner.identity(namespace)
+                })
+            });
         let found: Vec<Identity> = found.filter(|found| found != absent).collect();
         let next = found.iter().filter(|found| *found > absent).min();
         next.or_else(|| found.iter().min()).cloned()
@@ -464,7 +492,10 @@ impl Absent {
     fn has(&mut self, identity: &Identity) -> bool {
         self.tick += 1;
         let tick = self.tick;
-        self.entries.get_mut(identity).map(|entry| *entry = tick).is_some()
+        self.entries
+            .get_mut(identity)
+            .map(|entry| *entry = tick)
+            .is_some()
     }
 }
 

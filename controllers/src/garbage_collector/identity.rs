@@ -30,11 +30,14 @@ pub(crate) enum Uid {
 impl Uid {
     pub(crate) fn new(text: &str) -> Self {
         let mut bytes = [0; 16];
-        let digits = text.bytes().filter(|byte| *byte != b'-').map(|byte| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        });
+        let digits = text
+            .bytes()
+            .filter(|byte| *byte != b'-')
+            .map(|byte| match byte {
+                b'0'..=b'9' => Some(byte - b'0'),
+                b'a'..=b'f' => Some(byte - b'a' + 10),
+                _ => None,
+            });
         let mut count = 0;
         for digit in digits {
             let Some(digit) = digit.filter(|_| count < 32) else {

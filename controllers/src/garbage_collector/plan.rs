@@ -75,7 +75,11 @@ pub(crate) fn at_once(item: &Item) -> Option<Action> {
 }
 
 /// What to do with an object, as it is stored, whose owners are in these states.
-pub(crate) fn decide(item: &Item, live: &ObjectMeta, owners: &[(&OwnerReference, OwnerState)]) -> Action {
+pub(crate) fn decide(
+    item: &Item,
+    live: &ObjectMeta,
+    owners: &[(&OwnerReference, OwnerState)],
+) -> Action {
     if item.deleting_dependents {
         return match item.is_blocked {
             true => Action::Wake(item.to_delete.clone()),
@@ -88,7 +92,9 @@ pub(crate) fn decide(item: &Item, live: &ObjectMeta, owners: &[(&OwnerReference,
     let any = |state| owners.iter().any(|(_, found)| *found == state);
     if any(OwnerState::Solid) {
         // What waits for its dependents would wait for ever if the reference stayed.
-        let gone = owners.iter().filter(|(_, state)| *state != OwnerState::Solid);
+        let gone = owners
+            .iter()
+            .filter(|(_, state)| *state != OwnerState::Solid);
         let gone: Vec<String> = gone.map(|(owner, _)| owner.uid.clone()).collect();
         return match gone.is_empty() {
             true => Action::Nothing,
@@ -128,7 +134,9 @@ pub(crate) fn without_owners(live: &ObjectMeta, uids: &[String]) -> Option<Value
 /// A merge patch after which no owner waits for an object; none if none does.
 pub(crate) fn unblocked(live: &ObjectMeta) -> Option<Value> {
     let mut owners = live.owner_references.clone().unwrap_or_default();
-    let blocking = owners.iter_mut().filter(|owner| owner.block_owner_deletion == Some(true));
+    let blocking = owners
+        .iter_mut()
+        .filter(|owner| owner.block_owner_deletion == Some(true));
     let changed = blocking.map(|owner| owner.block_owner_deletion = Some(false));
     (changed.count() > 0).then(|| patch(live, "ownerReferences", json!(owners)))
 }
@@ -136,7 +144,11 @@ pub(crate) fn unblocked(live: &ObjectMeta) -> Option<Value> {
 /// A merge patch that takes a finalizer away from an object as it was read; none if it has not got
 /// it.
 pub(crate) fn without_finalizer(live: &ObjectMeta, finalizer: &str) -> Option<Value> {
-    let rest = live.finalizers.iter().flatten().filter(|found| *found != finalizer);
+    let rest = live
+        .finalizers
+        .iter()
+        .flatten()
+        .filter(|found| *found != finalizer);
     let rest: Vec<&String> = rest.collect();
     has(live, finalizer).then(|| patch(live, "finalizers", json!(rest)))
 }
@@ -211,7 +223,11 @@ mod tests {
         for (finalizers, states, want) in [
             (&[][..], &[][..], Action::Nothing),
             (&[], &[Solid], Action::Nothing),
-            (&[], &[Solid, Dangling, Waiting], Action::RemoveOwners(vec!["o1".into(), "o2".into()])),
+            (
+                &[],
+                &[Solid, Dangling, Waiting],
+                Action::RemoveOwners(vec!["o1".into(), "o2".into()]),
+            ),
             (&[], &[Dangling, Dangling], delete(Policy::Background)),
             (&[], &[Dangling, Waiting], delete(Policy::Background)),
             (&[ORPHAN, FOREGROUND], &[Dangling], delete(Policy::Orphan)),
@@ -225,7 +241,10 @@ mod tests {
     fn what_has_dependents_goes_in_the_foreground_with_its_owner() {
         let mut parent = item();
         parent.has_dependents = true;
-        assert_eq!(decided(&parent, &[], &[OwnerState::Waiting]), delete(Policy::Foreground));
+        assert_eq!(
+            decided(&parent, &[], &[OwnerState::Waiting]),
+            delete(Policy::Foreground)
+        );
         parent.waiting_dependent = Some(identity("child"));
         let want = Action::Delete {
             policy: Policy::Foreground,
@@ -239,12 +258,19 @@ mod tests {
         let mut owner = item();
         (owner.being_deleted, owner.deleting_dependents) = (true, true);
         assert_eq!(at_once(&owner), None);
-        assert_eq!(decided(&owner, &[], &[]), Action::RemoveFinalizer(FOREGROUND));
+        assert_eq!(
+            decided(&owner, &[], &[]),
+            Action::RemoveFinalizer(FOREGROUND)
+        );
         owner.is_blocked = true;
         owner.to_delete = vec![Uid::new("child")];
         assert_eq!(at_once(&owner), Some(Action::Wake(vec![Uid::new("child")])));
         owner.deleting_dependents = false;
-        assert_eq!(at_once(&owner), Some(Action::Nothing), "its own finalizers are others' business");
+        assert_eq!(
+            at_once(&owner),
+            Some(Action::Nothing),
+            "its own finalizers are others' business"
+        );
     }
 
     #[test]
@@ -263,10 +289,19 @@ mod tests {
         };
         let patch = without_owners(&live, &["a".into()]).unwrap();
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
-        assert_eq!(patch["metadata"]["ownerReferences"].as_array().unwrap().len(), 1);
+        assert_eq!(
+            patch["metadata"]["ownerReferences"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
         assert!(without_owners(&live, &["c".into()]).is_none());
         let patch = unblocked(&live).unwrap();
-        assert_eq!(patch["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], false);
+        assert_eq!(
+            patch["metadata"]["ownerReferences"][0]["blockOwnerDeletion"],
+            false
+        );
         let patch = without_finalizer(&live, FOREGROUND).unwrap();
         assert_eq!(patch["metadata"]["finalizers"], json!(["x"]));
         assert!(without_finalizer(&live, ORPHAN).is_none());

@@ -38,7 +38,9 @@ pub(super) struct Remote {
 impl Remote {
     /// The path of an object's collection; none if its kind is not known.
     fn path(&self, identity: &Identity) -> Option<Result<String, Found>> {
-        let resource = self.catalog.of_kind(&identity.kind.api_version, &identity.kind.kind)?;
+        let resource = self
+            .catalog
+            .of_kind(&identity.kind.api_version, &identity.kind.kind)?;
         let is_nowhere = resource.namespaced && identity.namespace.is_empty();
         Some(match is_nowhere {
             true => Err(Found::Nowhere),
@@ -48,7 +50,9 @@ impl Remote {
 
     /// Whether the objects of a kind are in namespaces.
     pub(super) fn is_namespaced(&self, identity: &Identity) -> Option<bool> {
-        let resource = self.catalog.of_kind(&identity.kind.api_version, &identity.kind.kind)?;
+        let resource = self
+            .catalog
+            .of_kind(&identity.kind.api_version, &identity.kind.kind)?;
         Some(resource.namespaced)
     }
 
@@ -61,7 +65,9 @@ impl Remote {
         };
         let request = Request::new(path).get_metadata(&identity.name, &GetParams::default());
         match self.send(request).await {
-            Ok(live) if live.uid.as_deref() == Some(&*identity.uid.to_string()) => Ok(Found::Live(Box::new(live))),
+            Ok(live) if live.uid.as_deref() == Some(&*identity.uid.to_string()) => {
+                Ok(Found::Live(Box::new(live)))
+            }
             Ok(_) => Ok(Found::Absent),
             Err(error) if errors::is_not_found(&error) => Ok(Found::Absent),
             Err(error) => Err(error.into()),
@@ -70,7 +76,11 @@ impl Remote {
 
     /// Changes an object by a merge patch that is made from it as it is. One that is gone, or needs no
     /// patch, is left alone.
-    pub(super) async fn patch(&self, identity: &Identity, patch: impl Fn(&ObjectMeta) -> Option<Value>) -> Result<(), Error> {
+    pub(super) async fn patch(
+        &self,
+        identity: &Identity,
+        patch: impl Fn(&ObjectMeta) -> Option<Value>,
+    ) -> Result<(), Error> {
         let mut tries = 0;
         loop {
             let Found::Live(live) = self.get(identity).await? else {
@@ -79,7 +89,11 @@ impl Remote {
             let (Some(patch), Some(Ok(path))) = (patch(&live), self.path(identity)) else {
                 return Ok(());
             };
-            let request = Request::new(path).patch_metadata(&identity.name, &PatchParams::default(), &Patch::Merge(patch));
+            let request = Request::new(path).patch_metadata(
+                &identity.name,
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            );
             tries += 1;
             match self.send(request).await {
                 Err(error) if errors::is_conflict(&error) && tries < TRIES => {}
@@ -90,7 +104,12 @@ impl Remote {
     }
 
     /// Deletes an object if its owners are as they were read. Says whether it was there.
-    pub(super) async fn delete(&self, identity: &Identity, read: &ObjectMeta, policy: Policy) -> Result<bool, Error> {
+    pub(super) async fn delete(
+        &self,
+        identity: &Identity,
+        read: &ObjectMeta,
+        policy: Policy,
+    ) -> Result<bool, Error> {
         let version = read.resource_version.clone();
         match self.delete_version(identity, version, policy).await {
             Err(error) if errors::is_conflict(&error) => {}
@@ -102,12 +121,19 @@ impl Remote {
             Found::Live(live) if owners(&live) == owners(read) => {
                 gone_or(self.delete_version(identity, None, policy).await)
             }
-            Found::Live(_) => Err(Error::other(format!("the owners of {identity} have changed"))),
+            Found::Live(_) => Err(Error::other(format!(
+                "the owners of {identity} have changed"
+            ))),
             _ => Ok(false),
         }
     }
 
-    async fn delete_version(&self, identity: &Identity, version: Option<String>, policy: Policy) -> kube::Result<()> {
+    async fn delete_version(
+        &self,
+        identity: &Identity,
+        version: Option<String>,
+        policy: Policy,
+    ) -> kube::Result<()> {
         let Some(Ok(path)) = self.path(identity) else {
             return Ok(());
         };
@@ -125,10 +151,16 @@ impl Remote {
         };
         let request = Request::new(path).delete(&identity.name, &params);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        self.client.request::<serde::de::IgnoredAny>(request).await.map(drop)
+        self.client
+            .request::<serde::de::IgnoredAny>(request)
+            .await
+            .map(drop)
     }
 
-    async fn send(&self, request: Result<HttpRequest<Vec<u8>>, kube::core::request::Error>) -> kube::Result<ObjectMeta> {
+    async fn send(
+        &self,
+        request: Result<HttpRequest<Vec<u8>>, kube::core::request::Error>,
+    ) -> kube::Result<ObjectMeta> {
         let request = request.map_err(kube::Error::BuildRequest)?;
         let object: PartialObjectMeta<DynamicObject> = self.client.request(request).await?;
         Ok(object.metadata)

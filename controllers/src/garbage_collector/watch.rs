@@ -100,7 +100,12 @@ fn seen(graph: &mut Graph, kind: &Arc<Kind>, meta: &ObjectMeta) -> Seen {
         blocks: owner.block_owner_deletion == Some(true),
     });
     let owners = owners.collect();
-    let has = |finalizer| meta.finalizers.iter().flatten().any(|found| found == finalizer);
+    let has = |finalizer| {
+        meta.finalizers
+            .iter()
+            .flatten()
+            .any(|found| found == finalizer)
+    };
     Seen {
         identity: identity(graph, kind, meta),
         owners,
@@ -135,10 +140,18 @@ impl Watches {
 
     /// Watches these resources and no others. What is no longer served is forgotten, unless its
     /// server only does not answer.
-    pub(super) fn follow<'r>(&mut self, resources: impl Iterator<Item = &'r Resource>, is_stale: impl Fn(&str) -> bool) {
+    pub(super) fn follow<'r>(
+        &mut self,
+        resources: impl Iterator<Item = &'r Resource>,
+        is_stale: impl Fn(&str) -> bool,
+    ) {
         let resources = resources.filter(|found| !IGNORED.contains(&(&found.group, &found.name)));
-        let mut wanted: HashMap<_, &Resource> = resources.map(|found| (key(found), found)).collect();
-        let gone = self.by_resource.keys().filter(|key| !wanted.contains_key(key) && !is_stale(&group_version(key)));
+        let mut wanted: HashMap<_, &Resource> =
+            resources.map(|found| (key(found), found)).collect();
+        let gone = self
+            .by_resource
+            .keys()
+            .filter(|key| !wanted.contains_key(key) && !is_stale(&group_version(key)));
         for key in gone.cloned().collect::<Vec<_>>() {
             self.forget(&key);
         }
@@ -151,15 +164,26 @@ impl Watches {
     }
 
     fn watch(&self, resource: &Resource) -> Watch {
-        let kind = self.shared.graph().kind(&resource.api_version(), &resource.kind);
+        let kind = self
+            .shared
+            .graph()
+            .kind(&resource.api_version(), &resource.kind);
         let mut stop = None;
         // What others watch anyway is not held twice.
         let subscription = match (&*resource.group, &*resource.version, &*resource.name) {
             ("", "v1", "pods") => self.subscribe(&self.informers.of::<Pod>(), &kind),
-            ("apps", "v1", "replicasets") => self.subscribe(&self.informers.of::<ReplicaSet>(), &kind),
-            ("apps", "v1", "deployments") => self.subscribe(&self.informers.of::<Deployment>(), &kind),
-            ("apps", "v1", "statefulsets") => self.subscribe(&self.informers.of::<StatefulSet>(), &kind),
-            ("apps", "v1", "daemonsets") => self.subscribe(&self.informers.of::<DaemonSet>(), &kind),
+            ("apps", "v1", "replicasets") => {
+                self.subscribe(&self.informers.of::<ReplicaSet>(), &kind)
+            }
+            ("apps", "v1", "deployments") => {
+                self.subscribe(&self.informers.of::<Deployment>(), &kind)
+            }
+            ("apps", "v1", "statefulsets") => {
+                self.subscribe(&self.informers.of::<StatefulSet>(), &kind)
+            }
+            ("apps", "v1", "daemonsets") => {
+                self.subscribe(&self.informers.of::<DaemonSet>(), &kind)
+            }
             ("batch", "v1", "jobs") => self.subscribe(&self.informers.of::<Job>(), &kind),
             (group, version, name) => {
                 let informer = self.informers.of_resource::<Meta>(group, version, name);
@@ -192,7 +216,10 @@ impl Watches {
         }
         let mut graph = self.shared.graph();
         let gone = graph.seen_of_kind(&watch.kind);
-        let wakes = gone.iter().flat_map(|identity| graph.gone(identity)).collect();
+        let wakes = gone
+            .iter()
+            .flat_map(|identity| graph.gone(identity))
+            .collect();
         drop(graph);
         self.shared.wake(wakes);
     }

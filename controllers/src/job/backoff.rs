@@ -21,13 +21,21 @@ impl Backoff {
     /// What it is after pods have ended that were not counted before.
     pub(crate) fn after(self, succeeded: &[Arc<Pod>], failed: &[Arc<Pod>]) -> Self {
         let success = succeeded.iter().map(|pod| ended_at(pod)).max();
-        let before = if success.is_some() { Self::default() } else { self };
+        let before = if success.is_some() {
+            Self::default()
+        } else {
+            self
+        };
         let failed = failed.iter().map(|pod| ended_at(pod));
         let failed = failed.filter(|at| success.is_none_or(|success| *at > success));
         failed.fold(before, |sum, at| Self {
             failures: sum.failures + 1,
             // What failed this time counts even if it ended before what was known.
-            last: if sum.failures == before.failures { Some(at) } else { sum.last.max(Some(at)) },
+            last: if sum.failures == before.failures {
+                Some(at)
+            } else {
+                sum.last.max(Some(at))
+            },
         })
     }
 
@@ -58,7 +66,11 @@ pub(crate) fn ended_at(pod: &Pod) -> Timestamp {
     let unready = || {
         let ready = pod.condition(&ConditionType::Ready)?;
         let is_unready = ready.status == ConditionStatus::False;
-        ready.last_transition_time.as_ref().filter(|_| is_unready).map(|at| at.0)
+        ready
+            .last_transition_time
+            .as_ref()
+            .filter(|_| is_unready)
+            .map(|at| at.0)
     };
     let deleted = || {
         let at = meta.deletion_timestamp.as_ref()?.0;
@@ -66,7 +78,10 @@ pub(crate) fn ended_at(pod: &Pod) -> Timestamp {
         at.checked_sub(grace).ok()
     };
     let created = || meta.creation_timestamp.as_ref().map(|at| at.0);
-    let ended = containers_ended_at(pod).or_else(unready).or_else(deleted).or_else(created);
+    let ended = containers_ended_at(pod)
+        .or_else(unready)
+        .or_else(deleted)
+        .or_else(created);
     ended.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -78,11 +93,17 @@ fn containers_ended_at(pod: &Pod) -> Option<Timestamp> {
     };
     let is_sidecar = |found: &&ContainerStatus| {
         let mut inits = pod.spec.init_containers.iter();
-        inits.any(|init| init.name == found.name && init.restart_policy.as_deref() == Some("Always"))
+        inits
+            .any(|init| init.name == found.name && init.restart_policy.as_deref() == Some("Always"))
     };
     let status = &pod.status;
     let sidecars = status.init_container_statuses.iter().filter(is_sidecar);
-    let all: Option<Vec<_>> = status.container_statuses.iter().chain(sidecars).map(ended).collect();
+    let all: Option<Vec<_>> = status
+        .container_statuses
+        .iter()
+        .chain(sidecars)
+        .map(ended)
+        .collect();
     all?.into_iter().max()
 }
 
@@ -121,7 +142,11 @@ mod tests {
             (known(2, -30), &[-10], &[-55], none),
         ] {
             let pods = |ends: &[i64]| ends.iter().map(|end| pod(*end)).collect::<Vec<_>>();
-            assert_eq!(before.after(&pods(succeeded), &pods(failed)), want, "{succeeded:?} {failed:?}");
+            assert_eq!(
+                before.after(&pods(succeeded), &pods(failed)),
+                want,
+                "{succeeded:?} {failed:?}"
+            );
         }
     }
 
@@ -148,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_pod_ends_with_the_last_container_or_sidecar() {
-        let state = |end: i64| json!({"terminated": {"exitCode": 0, "finishedAt": at(end).to_string()}});
+        let state =
+            |end: i64| json!({"terminated": {"exitCode": 0, "finishedAt": at(end).to_string()}});
         let base = json!({"creationTimestamp": at(1).to_string()});
         for (name, meta, spec, status, want) in [
             ("created", base.clone(), json!({}), json!({}), 1),

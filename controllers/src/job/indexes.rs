@@ -127,7 +127,11 @@ mod tests {
             ("0,-4,6,1-2-3,x", 9, 2, "0,6"),
         ] {
             let set = Indexes::parse(text, below);
-            assert_eq!((set.count(), set.to_string()), (count, written.to_string()), "{text}");
+            assert_eq!(
+                (set.count(), set.to_string()),
+                (count, written.to_string()),
+                "{text}"
+            );
         }
     }
 

@@ -134,11 +134,22 @@ impl<'a> Sync<'a> {
             succeeded: set(&uncounted.succeeded),
             failed: set(&uncounted.failed),
         };
-        let active: Vec<Arc<Pod>> = observed.pods.iter().filter(|pod| pod.is_active()).cloned().collect();
+        let active: Vec<Arc<Pod>> = observed
+            .pods
+            .iter()
+            .filter(|pod| pod.is_active())
+            .cloned()
+            .collect();
         let mut sync = Self {
             active_count: count(active.len()),
             ready: count(active.iter().filter(|pod| pod.is_ready()).count()),
-            terminating: count(observed.pods.iter().filter(|pod| pod.is_terminating()).count()),
+            terminating: count(
+                observed
+                    .pods
+                    .iter()
+                    .filter(|pod| pod.is_terminating())
+                    .count(),
+            ),
             failed: 0,
             succeeded: 0,
             events: Vec::new(),
@@ -154,11 +165,19 @@ impl<'a> Sync<'a> {
             active,
             noted,
         };
-        let succeeded = sync.countable(&sync.noted.succeeded, |pod| pod.status.phase == Phase::Succeeded);
+        let succeeded = sync.countable(&sync.noted.succeeded, |pod| {
+            pod.status.phase == Phase::Succeeded
+        });
         let failed = sync.countable(&sync.noted.failed, |pod| has_failed(job, pod));
-        let counted = failed.iter().filter(|pod| policy::judge(job, pod) != Verdict::Ignored);
-        sync.failed = job.status.failed.unwrap_or(0) + count(counted.count()) + count(sync.noted.failed.len());
-        sync.succeeded = job.status.succeeded.unwrap_or(0) + count(succeeded.len()) + count(sync.noted.succeeded.len());
+        let counted = failed
+            .iter()
+            .filter(|pod| policy::judge(job, pod) != Verdict::Ignored);
+        sync.failed = job.status.failed.unwrap_or(0)
+            + count(counted.count())
+            + count(sync.noted.failed.len());
+        sync.succeeded = job.status.succeeded.unwrap_or(0)
+            + count(succeeded.len())
+            + count(sync.noted.succeeded.len());
         sync.backoff = observed.backoff.after(&succeeded, &failed);
         if sync.status.start_time.is_none() && !job.spec.suspend {
             sync.status.start_time = Some(Time(now));
@@ -195,7 +214,8 @@ impl<'a> Sync<'a> {
             };
             if is_complete && self.active_count == 0 {
                 let message = "Reached expected number of succeeded pods";
-                self.end = Some(self.condition("SuccessCriteriaMet", "CompletionsReached", message));
+                self.end =
+                    Some(self.condition("SuccessCriteriaMet", "CompletionsReached", message));
             } else if self.manages {
                 self.suspend_or_resume();
             }
@@ -214,7 +234,13 @@ impl<'a> Sync<'a> {
     /// that is needed.
     pub(crate) fn track(&mut self) -> (bool, Vec<Arc<Pod>>) {
         let job = self.observed.job;
-        let mut pods: Vec<Arc<Pod>> = self.observed.pods.iter().filter(|pod| has_finalizer(pod)).cloned().collect();
+        let mut pods: Vec<Arc<Pod>> = self
+            .observed
+            .pods
+            .iter()
+            .filter(|pod| has_finalizer(pod))
+            .cloned()
+            .collect();
         if job.is_indexed() {
             pods.sort_by_key(|pod| index(pod));
         }
@@ -228,8 +254,12 @@ impl<'a> Sync<'a> {
             }
             self.note(&pod, &mut new_indexes);
             release.push(pod);
-            let uncounted = self.status.uncounted_terminated_pods.get_or_insert_default();
-            let noted = [&uncounted.succeeded, &uncounted.failed].map(|uids| uids.as_ref().map_or(0, Vec::len));
+            let uncounted = self
+                .status
+                .uncounted_terminated_pods
+                .get_or_insert_default();
+            let noted = [&uncounted.succeeded, &uncounted.failed]
+                .map(|uids| uids.as_ref().map_or(0, Vec::len));
             if new_indexes.len() + noted[0] + noted[1] >= UNCOUNTED_MAX {
                 self.reached_max = true;
                 break;
@@ -282,7 +312,9 @@ impl<'a> Sync<'a> {
             let message = "Job has reached the specified backoff limit";
             return Some(self.condition("FailureTarget", "BackoffLimitExceeded", message));
         }
-        let is_late = self.deadline().is_some_and(|deadline| deadline <= self.observed.now);
+        let is_late = self
+            .deadline()
+            .is_some_and(|deadline| deadline <= self.observed.now);
         (is_late && !job.spec.suspend).then(|| {
             let message = "Job was active longer than specified deadline";
             self.condition("FailureTarget", "DeadlineExceeded", message)
@@ -292,15 +324,22 @@ impl<'a> Sync<'a> {
     fn judge_indexes(&mut self) {
         let job = self.observed.job;
         let below = job.indexes();
-        self.indexes.counted = Indexes::parse(job.status.completed_indexes.as_deref().unwrap_or_default(), below);
+        self.indexes.counted = Indexes::parse(
+            job.status.completed_indexes.as_deref().unwrap_or_default(),
+            below,
+        );
         let held = || self.observed.pods.iter().filter(|pod| has_finalizer(pod));
         let valid = |pod: &Pod| index(pod).filter(|index| *index < below);
-        let succeeded = held().filter(|pod| pod.status.phase == Phase::Succeeded).filter_map(|pod| valid(pod));
+        let succeeded = held()
+            .filter(|pod| pod.status.phase == Phase::Succeeded)
+            .filter_map(|pod| valid(pod));
         self.indexes.succeeded = self.indexes.counted.with(&succeeded.collect());
         self.succeeded = i32::try_from(self.indexes.succeeded.count()).unwrap_or(i32::MAX);
         if let Some(limit) = job.spec.backoff_limit_per_index {
             let known = job.status.failed_indexes.as_deref().unwrap_or_default();
-            let failed = held().filter(|pod| fails_index(job, pod, limit)).filter_map(|pod| valid(pod));
+            let failed = held()
+                .filter(|pod| fails_index(job, pod, limit))
+                .filter_map(|pod| valid(pod));
             let failed = Indexes::parse(known, below).with(&failed.collect());
             if self.end.is_none() {
                 self.end = self.judge_failed_indexes(&failed);
@@ -311,13 +350,17 @@ impl<'a> Sync<'a> {
         if self.end.is_none() {
             let policy = job.spec.success_policy.as_ref();
             let met = policy::is_enough(policy, below, &self.indexes.succeeded);
-            self.end = met.map(|message| self.condition("SuccessCriteriaMet", "SuccessPolicy", &message));
+            self.end =
+                met.map(|message| self.condition("SuccessCriteriaMet", "SuccessPolicy", &message));
         }
     }
 
     fn judge_failed_indexes(&self, failed: &Indexes) -> Option<JobCondition> {
         let job = self.observed.job;
-        let most = job.spec.max_failed_indexes.and_then(|most| u32::try_from(most).ok());
+        let most = job
+            .spec
+            .max_failed_indexes
+            .and_then(|most| u32::try_from(most).ok());
         if most.is_some_and(|most| failed.count() > most) {
             let message = "Job has exceeded the specified maximal number of failed indexes";
             return Some(self.condition("FailureTarget", "MaxFailedIndexesExceeded", message));
@@ -331,8 +374,14 @@ impl<'a> Sync<'a> {
     fn restarted_too_often(&self) -> bool {
         let spec = &self.observed.job.spec;
         let running = self.observed.pods.iter().map(|pod| &pod.status);
-        let running = running.filter(|status| matches!(status.phase, Phase::Running | Phase::Pending));
-        let containers = running.flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses));
+        let running =
+            running.filter(|status| matches!(status.phase, Phase::Running | Phase::Pending));
+        let containers = running.flat_map(|status| {
+            status
+                .init_container_statuses
+                .iter()
+                .chain(&status.container_statuses)
+        });
         let restarts: i64 = containers.map(|found| i64::from(found.restart_count)).sum();
         let is_too_often = restarts > 0 && restarts >= i64::from(spec.backoff_limit);
         is_too_often && spec.template.value()["spec"]["restartPolicy"] == "OnFailure"
@@ -367,13 +416,19 @@ impl<'a> Sync<'a> {
             // One success is enough; the others may end as they like.
             None if self.succeeded > 0 => active,
             None => job.spec.parallelism,
-            Some(completions) => (completions - self.succeeded).min(job.spec.parallelism).max(0),
+            Some(completions) => (completions - self.succeeded)
+                .min(job.spec.parallelism)
+                .max(0),
         };
         let deletion = self.deletion(usize::try_from(active - wanted).unwrap_or(0), CHANGES_MAX);
         if !deletion.delete.is_empty() {
             return deletion;
         }
-        let leaving = if job.replaces_only_failed() { self.terminating } else { 0 };
+        let leaving = if job.replaces_only_failed() {
+            self.terminating
+        } else {
+            0
+        };
         let missing = usize::try_from(wanted - leaving - active).unwrap_or(0);
         self.creation(missing.min(CHANGES_MAX))
     }
@@ -413,7 +468,8 @@ impl<'a> Sync<'a> {
         let mut rests = Vec::new();
         for index in self.pending().missing(job.indexes(), missing) {
             let delayed = self.indexes.delayed.get(&index);
-            let rest = delayed.map(|pod| backoff::rest_of_index(all_failures(pod), pod, self.observed.now));
+            let rest = delayed
+                .map(|pod| backoff::rest_of_index(all_failures(pod), pod, self.observed.now));
             match rest.filter(|rest| is_per_index && !rest.is_zero()) {
                 Some(rest) => rests.push(rest),
                 None => changes.create.push(Creation {
@@ -430,7 +486,10 @@ impl<'a> Sync<'a> {
 
     /// The indexes that need no pod.
     fn pending(&self) -> Indexes {
-        let mut taken = self.indexes.succeeded.with(&self.active.iter().filter_map(|pod| index(pod)).collect());
+        let mut taken = self
+            .indexes
+            .succeeded
+            .with(&self.active.iter().filter_map(|pod| index(pod)).collect());
         if self.observed.job.replaces_only_failed() {
             let leaving = self.observed.pods.iter().filter(|pod| pod.is_terminating());
             taken = taken.with(&leaving.filter_map(|pod| index(pod)).collect());
@@ -452,9 +511,11 @@ impl<'a> Sync<'a> {
                 continue;
             };
             let sets = &self.indexes;
-            let is_done = sets.succeeded.has(index) || sets.failed.as_ref().is_some_and(|failed| failed.has(index));
+            let is_done = sets.succeeded.has(index)
+                || sets.failed.as_ref().is_some_and(|failed| failed.has(index));
             let is_newer = last.get(&index).is_none_or(|known| {
-                all_failures(known) <= all_failures(&pod) && backoff::ended_at(&pod) >= backoff::ended_at(known)
+                all_failures(known) <= all_failures(&pod)
+                    && backoff::ended_at(&pod) >= backoff::ended_at(known)
             });
             if !is_done && !active.contains(&index) && is_newer {
                 last.insert(index, pod);
@@ -491,8 +552,14 @@ impl<'a> Sync<'a> {
     /// Pods that have the finalizer and an index that counts.
     fn countable(&self, but: &HashSet<String>, is_meant: impl Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
         let job = self.observed.job;
-        let pods = self.observed.pods.iter().filter(|pod| has_finalizer(pod) && !but.contains(pod.uid()));
-        let pods = pods.filter(|pod| !job.is_indexed() || index(pod).is_some_and(|index| index < job.indexes()));
+        let pods = self
+            .observed
+            .pods
+            .iter()
+            .filter(|pod| has_finalizer(pod) && !but.contains(pod.uid()));
+        let pods = pods.filter(|pod| {
+            !job.is_indexed() || index(pod).is_some_and(|index| index < job.indexes())
+        });
         pods.filter(|pod| is_meant(pod)).cloned().collect()
     }
 
@@ -511,10 +578,16 @@ impl<'a> Sync<'a> {
         let job = self.observed.job;
         let uid = pod.uid().to_string();
         let index = index(pod).filter(|index| *index < job.indexes());
-        let uncounted = self.status.uncounted_terminated_pods.get_or_insert_default();
+        let uncounted = self
+            .status
+            .uncounted_terminated_pods
+            .get_or_insert_default();
         let has_succeeded = pod.status.phase == Phase::Succeeded;
         let was_failed = self.noted.failed.contains(&uid);
-        let is_stopped = self.end.as_ref().is_some_and(|end| end.type_ != "SuccessCriteriaMet");
+        let is_stopped = self
+            .end
+            .as_ref()
+            .is_some_and(|end| end.type_ != "SuccessCriteriaMet");
         if has_succeeded && !was_failed {
             match index.filter(|index| !self.indexes.counted.has(*index)) {
                 Some(index) if job.is_indexed() => {
@@ -544,7 +617,8 @@ impl<'a> Sync<'a> {
         // Failed indexes are there as soon as they can be, even if there are none.
         let failed = sets.failed.as_ref().map(ToString::to_string);
         let status = &mut self.status;
-        self.flush |= status.completed_indexes.as_deref().unwrap_or_default() != completed.as_deref().unwrap_or_default();
+        self.flush |= status.completed_indexes.as_deref().unwrap_or_default()
+            != completed.as_deref().unwrap_or_default();
         self.flush |= status.failed_indexes != failed;
         let succeeded = i32::try_from(sets.succeeded.count()).unwrap_or(i32::MAX);
         status.succeeded = (succeeded != 0).then_some(succeeded);
@@ -565,7 +639,9 @@ impl<'a> Sync<'a> {
             }
             "SuccessCriteriaMet" => {
                 let (reason, message) = (end.reason.clone(), end.message.clone());
-                if view::find(&self.status, "SuccessCriteriaMet").is_none_or(|found| found.status != "True") {
+                if view::find(&self.status, "SuccessCriteriaMet")
+                    .is_none_or(|found| found.status != "True")
+                {
                     self.status.conditions.get_or_insert_default().push(end);
                     self.flush = true;
                 }
@@ -579,11 +655,16 @@ impl<'a> Sync<'a> {
     /// Moves noted pods that have no finalizer any more into the counters.
     fn count_released(&mut self) -> bool {
         let status = &mut self.status;
-        let Some(UncountedTerminatedPods { failed, succeeded }) = &mut status.uncounted_terminated_pods else {
+        let Some(UncountedTerminatedPods { failed, succeeded }) =
+            &mut status.uncounted_terminated_pods
+        else {
             return false;
         };
         let mut is_changed = false;
-        for (uids, counter) in [(succeeded, &mut status.succeeded), (failed, &mut status.failed)] {
+        for (uids, counter) in [
+            (succeeded, &mut status.succeeded),
+            (failed, &mut status.failed),
+        ] {
             let before = uids.as_ref().map_or(0, Vec::len);
             if let Some(uids) = uids {
                 uids.retain(|uid| self.held.contains(uid));
@@ -600,17 +681,28 @@ impl<'a> Sync<'a> {
 
     fn enact(&mut self) -> bool {
         let uncounted = self.status.uncounted_terminated_pods.as_ref();
-        let is_counted = uncounted.is_none_or(|found| found.failed.is_none() && found.succeeded.is_none());
-        let Some(end) = self.end.clone().filter(|_| is_counted && self.terminating == 0) else {
+        let is_counted =
+            uncounted.is_none_or(|found| found.failed.is_none() && found.succeeded.is_none());
+        let Some(end) = self
+            .end
+            .clone()
+            .filter(|_| is_counted && self.terminating == 0)
+        else {
             return false;
         };
-        let (reason, message) = (end.reason.clone().unwrap_or_default(), end.message.clone().unwrap_or_default());
+        let (reason, message) = (
+            end.reason.clone().unwrap_or_default(),
+            end.message.clone().unwrap_or_default(),
+        );
         if end.type_ == "Complete" {
             self.status.completion_time = end.last_transition_time.clone();
             let completions = self.observed.job.spec.completions;
-            if completions.is_some_and(|completions| self.status.succeeded.unwrap_or(0) > completions) {
+            if completions
+                .is_some_and(|completions| self.status.succeeded.unwrap_or(0) > completions)
+            {
                 let message = "Too many succeeded pods running after completion count reached";
-                self.events.push(event(true, "TooManySucceededPods", message));
+                self.events
+                    .push(event(true, "TooManySucceededPods", message));
             }
             self.events.push(event(false, "Completed", "Job completed"));
         } else {
@@ -642,7 +734,10 @@ impl<'a> Sync<'a> {
 /// anything changes.
 fn ensure(status: &mut JobStatus, condition: JobCondition) -> bool {
     let conditions = status.conditions.get_or_insert_default();
-    match conditions.iter_mut().find(|found| found.type_ == condition.type_) {
+    match conditions
+        .iter_mut()
+        .find(|found| found.type_ == condition.type_)
+    {
         Some(found) => {
             let is_same = found.status == condition.status
                 && found.reason == condition.reason
@@ -670,13 +765,18 @@ fn event(is_warning: bool, reason: &str, message: &str) -> Event {
 
 /// Whether a pod is held until it is counted.
 pub(crate) fn has_finalizer(pod: &Pod) -> bool {
-    pod.metadata.finalizers.iter().flatten().any(|found| found == FINALIZER)
+    pod.metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|found| found == FINALIZER)
 }
 
 /// Whether a pod counts as failed.
 fn has_failed(job: &Job, pod: &Pod) -> bool {
     let phase = pod.status.phase;
-    phase == Phase::Failed || (!job.replaces_only_failed() && pod.is_deleted() && phase != Phase::Succeeded)
+    phase == Phase::Failed
+        || (!job.replaces_only_failed() && pod.is_deleted() && phase != Phase::Succeeded)
 }
 
 fn fails_index(job: &Job, pod: &Pod, limit: i32) -> bool {
@@ -695,7 +795,10 @@ pub(crate) fn index(pod: &Pod) -> Option<u32> {
 
 fn number(pod: &Pod, annotation: &str) -> u32 {
     let text = pod.annotation(annotation).unwrap_or_default();
-    text.parse::<i32>().ok().and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+    text.parse::<i32>()
+        .ok()
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(0)
 }
 
 /// The failures of an index before a pod, whether they count or not.

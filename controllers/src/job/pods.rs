@@ -16,7 +16,10 @@ const PREFIX_MAX: usize = 58;
 pub(super) fn body(job: &Job, creation: &Creation) -> Value {
     let mut pod = pod_of(&job.spec.template, job);
     let metadata = &mut pod["metadata"];
-    let mut finalizers = metadata["finalizers"].as_array().cloned().unwrap_or_default();
+    let mut finalizers = metadata["finalizers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     if finalizers.iter().all(|found| found != FINALIZER) {
         finalizers.push(FINALIZER.into());
     }
@@ -81,7 +84,13 @@ mod tests {
         let pod = body(&job("j"), &plain);
         assert_eq!(pod["metadata"]["finalizers"], json!(["x", FINALIZER]));
         assert_eq!(pod["metadata"]["generateName"], "j-");
-        assert_eq!(pod["spec"]["containers"][0]["env"].as_array().unwrap().len(), 1);
+        assert_eq!(
+            pod["spec"]["containers"][0]["env"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
     }
 
     #[test]
@@ -94,13 +103,19 @@ mod tests {
         let metadata = &pod["metadata"];
         assert_eq!(metadata["annotations"], json!({INDEX: "7", FAILURES: "2"}));
         assert_eq!(metadata["labels"], json!({"a": "b", INDEX: "7"}));
-        assert_eq!((&metadata["generateName"], &pod["spec"]["hostname"]), (&json!("j-7-"), &json!("j-7")));
+        assert_eq!(
+            (&metadata["generateName"], &pod["spec"]["hostname"]),
+            (&json!("j-7-"), &json!("j-7"))
+        );
         let containers = &pod["spec"]["containers"];
         assert_eq!(
             containers[0]["env"][1]["valueFrom"]["fieldRef"]["fieldPath"],
             "metadata.labels['batch.kubernetes.io/job-completion-index']"
         );
-        assert_eq!(containers[1]["env"], json!([{"name": VARIABLE, "value": "mine"}]));
+        assert_eq!(
+            containers[1]["env"],
+            json!([{"name": VARIABLE, "value": "mine"}])
+        );
         let long = "x".repeat(63);
         assert_eq!(prefix(&long, 12), format!("{}-12-", "x".repeat(54)));
     }

@@ -25,7 +25,11 @@ pub(crate) enum Verdict {
 
 /// The verdict of the first rule that matches.
 pub(crate) fn judge(job: &Job, pod: &Pod) -> Verdict {
-    let rules = job.spec.pod_failure_policy.iter().flat_map(|policy| &policy.rules);
+    let rules = job
+        .spec
+        .pod_failure_policy
+        .iter()
+        .flat_map(|policy| &policy.rules);
     for (at, rule) in rules.enumerate() {
         let Some(why) = cause(rule, pod) else {
             continue;
@@ -47,7 +51,10 @@ fn cause(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     let (namespace, name) = (pod.namespace(), pod.name());
     if let Some(codes) = &rule.on_exit_codes {
         let status = &pod.status;
-        let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+        let all = status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses);
         let (container, code) = all.filter_map(|found| ended_badly(found, codes)).next()?;
         return Some(format!(
             "Container {container} for pod {namespace}/{name} failed with exit code {code}"
@@ -63,11 +70,15 @@ fn cause(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
                 ConditionStatus::Unknown => "Unknown",
             };
             // The status defaults to True on the server.
-            pattern.type_ == found.type_.as_str() && pattern.status.as_deref().unwrap_or("True") == status
+            pattern.type_ == found.type_.as_str()
+                && pattern.status.as_deref().unwrap_or("True") == status
         };
         patterns.iter().any(is_it)
     })?;
-    Some(format!("Pod {namespace}/{name} has condition {}", found.type_.as_str()))
+    Some(format!(
+        "Pod {namespace}/{name} has condition {}",
+        found.type_.as_str()
+    ))
 }
 
 fn ended_badly<'p>(
@@ -75,7 +86,10 @@ fn ended_badly<'p>(
     codes: &PodFailurePolicyOnExitCodesRequirement,
 ) -> Option<(&'p str, i32)> {
     let code = container.state.terminated.as_ref()?.exit_code;
-    let is_meant = codes.container_name.as_deref().is_none_or(|name| *name == *container.name);
+    let is_meant = codes
+        .container_name
+        .as_deref()
+        .is_none_or(|name| *name == *container.name);
     let is_listed = codes.values.contains(&code);
     let matches = match &*codes.operator {
         "In" => is_listed,
@@ -86,16 +100,23 @@ fn ended_badly<'p>(
 }
 
 /// Whether what succeeded is enough, in words.
-pub(crate) fn is_enough(policy: Option<&SuccessPolicy>, indexes: u32, succeeded: &Indexes) -> Option<String> {
+pub(crate) fn is_enough(
+    policy: Option<&SuccessPolicy>,
+    indexes: u32,
+    succeeded: &Indexes,
+) -> Option<String> {
     let rules = policy.filter(|_| !succeeded.is_empty())?.rules.iter();
     let at = rules.into_iter().position(|rule| {
-        let count = rule.succeeded_count.and_then(|count| u32::try_from(count).ok());
+        let count = rule
+            .succeeded_count
+            .and_then(|count| u32::try_from(count).ok());
         let Some(text) = &rule.succeeded_indexes else {
             return count.is_some_and(|count| succeeded.count() >= count);
         };
         let wanted = Indexes::parse(text, indexes);
         let common = wanted.common(succeeded);
-        !wanted.is_empty() && (common == wanted.count() || count.is_some_and(|count| common >= count))
+        !wanted.is_empty()
+            && (common == wanted.count() || count.is_some_and(|count| common >= count))
     })?;
     Some(format!("Matched rules at index {at}"))
 }
@@ -121,9 +142,7 @@ mod tests {
 
     #[test]
     fn the_first_matching_rule_decides() {
-        let codes = |action: &str, operator: &str, values: &[i32]| {
-            json!({"action": action, "onExitCodes": {"operator": operator, "values": values}})
-        };
+        let codes = |action: &str, operator: &str, values: &[i32]| json!({"action": action, "onExitCodes": {"operator": operator, "values": values}});
         let five = json!({"containerStatuses": [ended("main", 5)]});
         let fails = "Container main for pod default/mypod failed with exit code 5 matching FailJob rule at index";
         for (name, rules, status, want) in [
@@ -183,9 +202,21 @@ mod tests {
             (json!([{"succeededCount": 2}]), "0,3", Some(0)),
             (json!([{"succeededIndexes": "0-2"}]), "0,1", None),
             (json!([{"succeededIndexes": "0-2"}]), "0-2", Some(0)),
-            (json!([{"succeededIndexes": "0-2", "succeededCount": 2}]), "1-2,7", Some(0)),
-            (json!([{"succeededIndexes": "0-2", "succeededCount": 2}]), "2,7-9", None),
-            (json!([{"succeededIndexes": "20"}, {"succeededCount": 1}]), "2", Some(1)),
+            (
+                json!([{"succeededIndexes": "0-2", "succeededCount": 2}]),
+                "1-2,7",
+                Some(0),
+            ),
+            (
+                json!([{"succeededIndexes": "0-2", "succeededCount": 2}]),
+                "2,7-9",
+                None,
+            ),
+            (
+                json!([{"succeededIndexes": "20"}, {"succeededCount": 1}]),
+                "2",
+                Some(1),
+            ),
             (json!([{"succeededCount": 0}]), "", None),
         ] {
             let policy: SuccessPolicy = serde_json::from_value(json!({"rules": rules})).unwrap();

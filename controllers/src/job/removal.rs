@@ -29,7 +29,10 @@ pub(crate) fn choose(
         left.clear();
         for (_, same) in by_index {
             let surplus = ranking::to_delete(same.clone(), &[], same.len() - 1, now);
-            left.extend(same.into_iter().filter(|pod| surplus.iter().all(|gone| gone.uid() != pod.uid())));
+            left.extend(
+                same.into_iter()
+                    .filter(|pod| surplus.iter().all(|gone| gone.uid() != pod.uid())),
+            );
             going.extend(surplus);
         }
     }
@@ -62,17 +65,34 @@ mod tests {
     #[test]
     fn duplicates_and_strays_go_first() {
         for (texts, at_least, want) in [
-            (&["a 0 Running", "b 0 Running", "c 0 Pending"][..], 0, &["a", "c"][..]),
-            (&["a - Running", "b 7 Pending", "c 1 Running"], 0, &["a", "b"]),
+            (
+                &["a 0 Running", "b 0 Running", "c 0 Pending"][..],
+                0,
+                &["a", "c"][..],
+            ),
+            (
+                &["a - Running", "b 7 Pending", "c 1 Running"],
+                0,
+                &["a", "b"],
+            ),
             (&["a 0 Running", "b 1 Pending", "c 2 Running"], 1, &["b"]),
-            (&["a 0 Running", "b 0 Running", "c 2 Running"], 3, &["a", "b", "c"]),
+            (
+                &["a 0 Running", "b 0 Running", "c 2 Running"],
+                3,
+                &["a", "b", "c"],
+            ),
         ] {
             let gone = choose(&pods(texts), at_least, Some(3), Timestamp::UNIX_EPOCH);
             let mut names: Vec<&str> = gone.iter().map(|pod| pod.name()).collect();
             names.sort_unstable();
             assert_eq!(names, want, "{texts:?}");
         }
-        let gone = choose(&pods(&["a - Running", "b - Pending"]), 1, None, Timestamp::UNIX_EPOCH);
+        let gone = choose(
+            &pods(&["a - Running", "b - Pending"]),
+            1,
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
         assert_eq!(gone[0].name(), "b");
     }
 }

@@ -104,7 +104,10 @@ impl Job {
 
     /// Whether another controller syncs it.
     pub(crate) fn is_foreign(&self) -> bool {
-        self.spec.managed_by.as_deref().is_some_and(|name| name != CONTROLLER)
+        self.spec
+            .managed_by
+            .as_deref()
+            .is_some_and(|name| name != CONTROLLER)
     }
 
     /// A pod is replaced only once it has ended.
@@ -126,11 +129,18 @@ impl Job {
 
     /// When it ended, if it has and says so.
     pub(crate) fn finished_at(&self) -> Option<Timestamp> {
-        self.finished()?.last_transition_time.as_ref().map(|time| time.0)
+        self.finished()?
+            .last_transition_time
+            .as_ref()
+            .map(|time| time.0)
     }
 }
 
 /// The condition of a type, whatever its status.
 pub(crate) fn find<'s>(status: &'s JobStatus, which: &str) -> Option<&'s JobCondition> {
-    status.conditions.iter().flatten().find(|found| found.type_ == which)
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|found| found.type_ == which)
 }

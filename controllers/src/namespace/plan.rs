@@ -73,12 +73,18 @@ pub(crate) struct Report {
 
 impl Report {
     /// Takes in what came of one resource.
-    pub(crate) fn add(&mut self, resource: &Resource, namespace: &str, outcome: Result<Left, String>) {
+    pub(crate) fn add(
+        &mut self,
+        resource: &Resource,
+        namespace: &str,
+        outcome: Result<Left, String>,
+    ) {
         match outcome {
             Ok(left) => {
                 self.failures.extend(left.failure(resource, namespace));
                 if left.count > 0 {
-                    self.left.insert(format!("{}.{}", resource.name, resource.group), left);
+                    self.left
+                        .insert(format!("{}.{}", resource.name, resource.group), left);
                 }
             }
             Err(failure) => self.failures.push(failure),
@@ -97,7 +103,11 @@ impl Report {
     }
 
     /// What the status is to say; none if it says so.
-    pub(crate) fn conditions(&self, known: &[NamespaceCondition], now: Timestamp) -> Option<Vec<NamespaceCondition>> {
+    pub(crate) fn conditions(
+        &self,
+        known: &[NamespaceCondition],
+        now: Timestamp,
+    ) -> Option<Vec<NamespaceCondition>> {
         let mut conditions = known.to_vec();
         let mut is_changed = false;
         for (which, holds, reason, message) in self.findings() {
@@ -124,10 +134,11 @@ impl Report {
     }
 
     fn findings(&self) -> [(&'static str, bool, &'static str, String); 5] {
-        let finding = |which, bad: Option<(&'static str, String)>, good: (&'static str, &str)| match bad {
-            Some((reason, message)) => (which, true, reason, message),
-            None => (which, false, good.0, good.1.to_string()),
-        };
+        let finding =
+            |which, bad: Option<(&'static str, String)>, good: (&'static str, &str)| match bad {
+                Some((reason, message)) => (which, true, reason, message),
+                None => (which, false, good.0, good.1.to_string()),
+            };
         let discovery = self.discovery.as_ref().map(|(why, groups)| {
             let message = match groups {
                 0 => why.clone(),
@@ -139,18 +150,27 @@ impl Report {
             finding(
                 "NamespaceDeletionDiscoveryFailure",
                 discovery,
-                ("ResourcesDiscovered", "All resources successfully discovered"),
+                (
+                    "ResourcesDiscovered",
+                    "All resources successfully discovered",
+                ),
             ),
             // Group versions cannot but be parsed: discovery gives them in parts.
             finding(
                 "NamespaceDeletionGroupVersionParsingFailure",
                 None,
-                ("ParsedGroupVersions", "All legacy kube types successfully parsed"),
+                (
+                    "ParsedGroupVersions",
+                    "All legacy kube types successfully parsed",
+                ),
             ),
             finding(
                 "NamespaceDeletionContentFailure",
                 self.content_failure(),
-                ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+                (
+                    "ContentDeleted",
+                    "All content successfully deleted, may be waiting on finalization",
+                ),
             ),
             finding(
                 "NamespaceContentRemaining",
@@ -160,7 +180,10 @@ impl Report {
             finding(
                 "NamespaceFinalizersRemaining",
                 self.finalizers_left(),
-                ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+                (
+                    "ContentHasNoFinalizers",
+                    "All content-preserving finalizers finished",
+                ),
             ),
         ]
     }
@@ -170,13 +193,17 @@ impl Report {
         failures.sort_unstable();
         let (count, failures) = (failures.len(), failures.join(", "));
         (count > 0).then(|| {
-            let message = format!("Failed to delete all resource types, {count} remaining: {failures}");
+            let message =
+                format!("Failed to delete all resource types, {count} remaining: {failures}");
             ("ContentDeletionFailed", message)
         })
     }
 
     fn content_left(&self) -> Option<(&'static str, String)> {
-        let left = self.left.iter().map(|(name, left)| format!("{name} has {} resource instances", left.count));
+        let left = self
+            .left
+            .iter()
+            .map(|(name, left)| format!("{name} has {} resource instances", left.count));
         let left: Vec<String> = left.collect();
         (!left.is_empty()).then(|| {
             let message = format!("Some resources are remaining: {}", left.join(", "));
@@ -189,7 +216,9 @@ impl Report {
         for (finalizer, count) in self.left.values().flat_map(|left| &left.finalizers) {
             *sums.entry(finalizer).or_default() += count;
         }
-        let sums = sums.iter().map(|(name, count)| format!("{name} in {count} resource instances"));
+        let sums = sums
+            .iter()
+            .map(|(name, count)| format!("{name} in {count} resource instances"));
         let sums: Vec<String> = sums.collect();
         (!sums.is_empty()).then(|| {
             let message = format!(
@@ -230,15 +259,30 @@ mod tests {
     fn holding(report: &Report) -> Vec<String> {
         let conditions = report.conditions(&[], at(0)).unwrap();
         assert_eq!(conditions.len(), 5);
-        let holding = conditions.into_iter().filter(|found| found.status == "True");
-        holding.map(|found| format!("{} {} {}", found.type_, found.reason.unwrap(), found.message.unwrap())).collect()
+        let holding = conditions
+            .into_iter()
+            .filter(|found| found.status == "True");
+        holding
+            .map(|found| {
+                format!(
+                    "{} {} {}",
+                    found.type_,
+                    found.reason.unwrap(),
+                    found.message.unwrap()
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn what_is_left_is_told_in_upstreams_words() {
         let mut report = Report::default();
         report.add(&resource("", "pods"), "ns", Ok(left(&[&[], &["a/b"]], 30)));
-        report.add(&resource("apps", "deployments"), "ns", Ok(left(&[&["a/b", "c/d"]], 0)));
+        report.add(
+            &resource("apps", "deployments"),
+            "ns",
+            Ok(left(&[&["a/b", "c/d"]], 0)),
+        );
         report.add(&resource("", "secrets"), "ns", Ok(left(&[], 30)));
         assert_eq!(
             holding(&report),
@@ -256,7 +300,10 @@ mod tests {
     #[test]
     fn failures_are_told_in_upstreams_words() {
         let mut report = Report {
-            discovery: Some(("unable to retrieve the complete list of server APIs: x".to_string(), 1)),
+            discovery: Some((
+                "unable to retrieve the complete list of server APIs: x".to_string(),
+                1,
+            )),
             ..Report::default()
         };
         report.add(&resource("", "secrets"), "ns", Ok(left(&[&[]], 0)));

@@ -18,7 +18,12 @@ const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 fn is_out_of_service(node: &Node) -> bool {
     let mut conditions = node.status.conditions.iter();
     let is_ready = conditions.any(|found| found.type_ == "Ready" && found.status == "True");
-    !is_ready && node.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
+    !is_ready
+        && node
+            .spec
+            .taints
+            .iter()
+            .any(|taint| taint.key == OUT_OF_SERVICE)
 }
 
 /// Why a pod goes; metrics have these words.
@@ -52,15 +57,25 @@ pub(crate) struct Quarantine(BTreeMap<String, Timestamp>);
 impl Quarantine {
     /// Takes in which nodes pods name and which there are. Gives those that have been missing for
     /// long enough to ask the server about them.
-    pub(crate) fn look(&mut self, pods: &[Arc<Pod>], nodes: &[Arc<Node>], now: Timestamp) -> BTreeSet<String> {
+    pub(crate) fn look(
+        &mut self,
+        pods: &[Arc<Pod>],
+        nodes: &[Arc<Node>],
+        now: Timestamp,
+    ) -> BTreeSet<String> {
         let there: BTreeSet<&str> = nodes.iter().map(|node| node.name()).collect();
         let named = pods.iter().map(|pod| pod.spec.node_name.as_str());
-        let missing: BTreeSet<&str> = named.filter(|name| !name.is_empty() && !there.contains(name)).collect();
+        let missing: BTreeSet<&str> = named
+            .filter(|name| !name.is_empty() && !there.contains(name))
+            .collect();
         self.0.retain(|name, _| missing.contains(name.as_str()));
         for name in missing {
             self.0.entry(name.to_string()).or_insert(now);
         }
-        let ripe = self.0.iter().filter(|(_, since)| now.duration_since(**since) >= QUARANTINE);
+        let ripe = self
+            .0
+            .iter()
+            .filter(|(_, since)| now.duration_since(**since) >= QUARANTINE);
         ripe.map(|(name, _)| name.clone()).collect()
     }
 }
@@ -104,9 +119,16 @@ fn too_many(pods: &[Arc<Pod>], threshold: usize) -> Vec<(Arc<Pod>, Reason)> {
     if surplus == 0 {
         return Vec::new();
     }
-    ended.sort_by(|one, two| is_evicted(two).cmp(&is_evicted(one)).then_with(|| one.by_age(two)));
+    ended.sort_by(|one, two| {
+        is_evicted(two)
+            .cmp(&is_evicted(one))
+            .then_with(|| one.by_age(two))
+    });
     ended.truncate(surplus);
-    ended.into_iter().map(|pod| (pod, Reason::Terminated)).collect()
+    ended
+        .into_iter()
+        .map(|pod| (pod, Reason::Terminated))
+        .collect()
 }
 
 fn is_evicted(pod: &Pod) -> bool {
@@ -149,24 +171,40 @@ mod tests {
     fn nodes(texts: &[&str]) -> Vec<Arc<Node>> {
         let nodes = texts.iter().map(|text| {
             let parts: Vec<&str> = text.split(' ').collect();
-            Arc::new(serde_json::from_value(json!({
-                "metadata": {"name": parts[0]},
-                "spec": {"taints": [{"key": parts[2], "effect": "NoExecute"}]},
-                "status": {"conditions": [{"type": "Ready", "status": parts[1]}]},
-            })).unwrap())
+            Arc::new(
+                serde_json::from_value(json!({
+                    "metadata": {"name": parts[0]},
+                    "spec": {"taints": [{"key": parts[2], "effect": "NoExecute"}]},
+                    "status": {"conditions": [{"type": "Ready", "status": parts[1]}]},
+                }))
+                .unwrap(),
+            )
         });
         nodes.collect()
     }
 
-    fn removed(pod_texts: &[&str], node_texts: &[&str], gone: &[&str], threshold: usize) -> Vec<String> {
+    fn removed(
+        pod_texts: &[&str],
+        node_texts: &[&str],
+        gone: &[&str],
+        threshold: usize,
+    ) -> Vec<String> {
         let gone = gone.iter().map(ToString::to_string).collect();
         let removed = removals(&pods(pod_texts), &nodes(node_texts), &gone, threshold);
-        removed.iter().map(|(pod, reason)| format!("{} {}", pod.name(), reason.as_str())).collect()
+        removed
+            .iter()
+            .map(|(pod, reason)| format!("{} {}", pod.name(), reason.as_str()))
+            .collect()
     }
 
     #[test]
     fn ended_pods_go_beyond_a_threshold() {
-        let texts = ["a n Succeeded", "b n Failed", "c n Running", "d n Failed/Evicted"];
+        let texts = [
+            "a n Succeeded",
+            "b n Failed",
+            "c n Running",
+            "d n Failed/Evicted",
+        ];
         for (threshold, want) in [
             (0, &[][..]),
             (1, &["d terminated", "a terminated"]),
@@ -174,13 +212,25 @@ mod tests {
             (3, &[]),
             (5, &[]),
         ] {
-            assert_eq!(removed(&texts, &["n True -"], &[], threshold), want, "{threshold}");
+            assert_eq!(
+                removed(&texts, &["n True -"], &[], threshold),
+                want,
+                "{threshold}"
+            );
         }
     }
 
     #[test]
     fn pods_that_nobody_ends_are_removed() {
-        let texts = ["a gone Running", "b! - Pending", "c - Pending", "d! off Running", "e off Running", "f! sick Running", "g! on Running"];
+        let texts = [
+            "a gone Running",
+            "b! - Pending",
+            "c - Pending",
+            "d! off Running",
+            "e off Running",
+            "f! sick Running",
+            "g! on Running",
+        ];
         let node_texts = [
             "off False node.kubernetes.io/out-of-service",
             "on True node.kubernetes.io/out-of-service",
@@ -199,8 +249,14 @@ mod tests {
         let mut quarantine = Quarantine::default();
         assert!(quarantine.look(&pods, &both[..1], at(0)).is_empty());
         assert!(quarantine.look(&pods, &both[..1], at(39)).is_empty());
-        assert_eq!(quarantine.look(&pods, &both[..1], at(40)), BTreeSet::from(["two".to_string()]));
+        assert_eq!(
+            quarantine.look(&pods, &both[..1], at(40)),
+            BTreeSet::from(["two".to_string()])
+        );
         assert!(quarantine.look(&pods, &both, at(60)).is_empty());
-        assert!(quarantine.look(&pods, &both[..1], at(61)).is_empty(), "it starts anew");
+        assert!(
+            quarantine.look(&pods, &both[..1], at(61)).is_empty(),
+            "it starts anew"
+        );
     }
 }

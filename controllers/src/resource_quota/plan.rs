@@ -80,7 +80,8 @@ impl Sum {
         });
         let used: BTreeMap<String, Quantity> = used.collect();
         let is_known = known.hard.is_some() && known.used.is_some();
-        let is_right = is_known && is_same(&known.hard.unwrap_or_default(), &hard) && is_same(&before, &used);
+        let is_right =
+            is_known && is_same(&known.hard.unwrap_or_default(), &hard) && is_same(&before, &used);
         (!is_right).then_some(ResourceQuotaStatus {
             hard: Some(hard),
             used: Some(used),
@@ -112,7 +113,10 @@ mod tests {
 
     fn quota(spec: Value, status: Value) -> (ResourceQuota, Doc) {
         let value = json!({"spec": spec, "status": status});
-        (serde_json::from_value(value.clone()).unwrap(), Doc::literal(&value.to_string()))
+        (
+            serde_json::from_value(value.clone()).unwrap(),
+            Doc::literal(&value.to_string()),
+        )
     }
 
     fn used(status: &ResourceQuotaStatus) -> Value {
@@ -122,7 +126,10 @@ mod tests {
     #[test]
     fn everything_that_is_limited_is_counted() {
         let hard = json!({"pods": "5", "requests.cpu": "2", "count/configmaps": "3", "services": "1", "other.io/x": "1"});
-        let (quota, doc) = quota(json!({"hard": hard}), json!({"used": {"other.io/x": "7", "gone": "1"}}));
+        let (quota, doc) = quota(
+            json!({"hard": hard}),
+            json!({"used": {"other.io/x": "7", "gone": "1"}}),
+        );
         assert!(!is_complete(&quota));
         let pod = |cpu: &str, phase: &str| {
             let pod = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": cpu}}}]}, "status": {"phase": phase}});
@@ -131,7 +138,11 @@ mod tests {
         let mut sum = Sum::default();
         let pods = Kind::of("", "pods").unwrap();
         sum.begin(&pods, &quota);
-        for object in [pod("300m", "Running"), pod("1", "Pending"), pod("9", "Succeeded")] {
+        for object in [
+            pod("300m", "Running"),
+            pod("1", "Pending"),
+            pod("9", "Succeeded"),
+        ] {
             sum.add(&pods, At::root(&doc), At::root(&object), NOW);
         }
         let maps = Kind::of("", "configmaps").unwrap();
@@ -149,17 +160,27 @@ mod tests {
 
     #[test]
     fn scopes_say_what_counts() {
-        let spec = json!({"hard": {"pods": "5", "count/configmaps": "1"}, "scopes": ["BestEffort"]});
+        let spec =
+            json!({"hard": {"pods": "5", "count/configmaps": "1"}, "scopes": ["BestEffort"]});
         let (quota, doc) = quota(spec, json!({}));
         let mut sum = Sum::default();
-        let (pods, maps) = (Kind::of("", "pods").unwrap(), Kind::of("", "configmaps").unwrap());
+        let (pods, maps) = (
+            Kind::of("", "pods").unwrap(),
+            Kind::of("", "configmaps").unwrap(),
+        );
         sum.begin(&pods, &quota);
         sum.begin(&maps, &quota);
-        for text in [r#"{"spec":{"containers":[{}]}}"#, r#"{"spec":{"containers":[{"resources":{"requests":{"cpu":"1"}}}]}}"#] {
+        for text in [
+            r#"{"spec":{"containers":[{}]}}"#,
+            r#"{"spec":{"containers":[{"resources":{"requests":{"cpu":"1"}}}]}}"#,
+        ] {
             sum.add(&pods, At::root(&doc), At::root(&Doc::literal(text)), NOW);
         }
         sum.add_plain(&maps, At::root(&doc), 3, NOW);
-        assert_eq!(used(&sum.status(&quota).unwrap()), json!({"pods": "1", "count/configmaps": "0"}));
+        assert_eq!(
+            used(&sum.status(&quota).unwrap()),
+            json!({"pods": "1", "count/configmaps": "0"})
+        );
     }
 
     #[test]

@@ -22,10 +22,16 @@ async fn a_quota_learns_what_is_used_and_what_is_gone() {
         maps.create(&PostParams::default(), &map).await.unwrap();
     }
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "300m"}}}]}});
-    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    pods.create(
+        &PostParams::default(),
+        &serde_json::from_value(pod).unwrap(),
+    )
+    .await
+    .unwrap();
     cluster.run(&[ROW]);
     let hard = json!({"configmaps": "5", "count/configmaps": "5", "pods": "5", "requests.cpu": "1", "services": "1"});
-    let quota = serde_json::from_value(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).unwrap();
+    let quota =
+        serde_json::from_value(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).unwrap();
     quotas.create(&PostParams::default(), &quota).await.unwrap();
     let until_used = async |want: Value| {
         eventually(&format!("{want} is used"), || async {
@@ -37,6 +43,8 @@ async fn a_quota_learns_what_is_used_and_what_is_gone() {
     until_used(json!({"configmaps": "2", "count/configmaps": "2", "pods": "1", "requests.cpu": "300m", "services": "0"})).await;
     maps.delete("m", &DeleteParams::default()).await.unwrap();
     let ended = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
-    pods.patch_status("p", &PatchParams::default(), &ended).await.unwrap();
+    pods.patch_status("p", &PatchParams::default(), &ended)
+        .await
+        .unwrap();
     until_used(json!({"configmaps": "1", "count/configmaps": "1", "pods": "0", "requests.cpu": "0", "services": "0"})).await;
 }

@@ -12,7 +12,10 @@ pub(crate) fn rest(job: &Job, now: Timestamp) -> Option<Duration> {
         return None;
     }
     let seconds = job.spec.ttl_seconds_after_finished?;
-    let end = job.finished_at()?.checked_add(SignedDuration::from_secs(seconds.into())).ok()?;
+    let end = job
+        .finished_at()?
+        .checked_add(SignedDuration::from_secs(seconds.into()))
+        .ok()?;
     Some(Duration::try_from(end.duration_since(now)).unwrap_or_default())
 }
 
@@ -27,12 +30,47 @@ mod tests {
         let complete = json!([{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         let running = json!([{"type": "Suspended", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         for (name, ttl, conditions, deleted, second, want) in [
-            ("no time is set", json!(null), complete.clone(), json!(null), 0, None),
+            (
+                "no time is set",
+                json!(null),
+                complete.clone(),
+                json!(null),
+                0,
+                None,
+            ),
             ("it runs", json!(10), running, json!(null), 0, None),
-            ("it stays", json!(10), complete.clone(), json!(null), 4, Some(6)),
-            ("its time is over", json!(10), complete.clone(), json!(null), 10, Some(0)),
-            ("it goes at once", json!(0), complete.clone(), json!(null), 0, Some(0)),
-            ("it goes already", json!(0), complete, json!("2026-01-01T00:00:00Z"), 0, None),
+            (
+                "it stays",
+                json!(10),
+                complete.clone(),
+                json!(null),
+                4,
+                Some(6),
+            ),
+            (
+                "its time is over",
+                json!(10),
+                complete.clone(),
+                json!(null),
+                10,
+                Some(0),
+            ),
+            (
+                "it goes at once",
+                json!(0),
+                complete.clone(),
+                json!(null),
+                0,
+                Some(0),
+            ),
+            (
+                "it goes already",
+                json!(0),
+                complete,
+                json!("2026-01-01T00:00:00Z"),
+                0,
+                None,
+            ),
         ] {
             let job: Value = json!({"metadata": {"deletionTimestamp": deleted},
                 "spec": {"ttlSecondsAfterFinished": ttl}, "status": {"conditions": conditions}});

@@ -121,7 +121,9 @@ fn owners_that_nobody_has_seen_are_verified() {
 #[test]
 fn an_absent_owner_takes_its_dependents_along() {
     let mut story = Story::default();
-    story.see("Pod a/p p", &["ReplicaSet/r r"]).see("Pod a/q q", &["ReplicaSet/r r"]);
+    story
+        .see("Pod a/p p", &["ReplicaSet/r r"])
+        .see("Pod a/q q", &["ReplicaSet/r r"]);
     story.woke(&["r"]);
     story.absent("ReplicaSet a/r r").woke(&["p", "q"]);
     assert_eq!(story.graph.nodes.len(), 2);
@@ -130,7 +132,10 @@ fn an_absent_owner_takes_its_dependents_along() {
 #[test]
 fn deletion_in_the_foreground_looks_at_all_dependents_once() {
     let mut story = Story::default();
-    story.see("ReplicaSet a/r r", &[]).see("Pod a/p p", &["ReplicaSet/r r!"]).woke(&[]);
+    story
+        .see("ReplicaSet a/r r", &[])
+        .see("Pod a/p p", &["ReplicaSet/r r!"])
+        .woke(&[]);
     let mut deleted = story.seen("ReplicaSet a/r r", &[]);
     (deleted.being_deleted, deleted.foreground) = (true, true);
     let wakes = story.graph.see(deleted.clone());
@@ -153,7 +158,10 @@ fn an_owner_goes_on_as_soon_as_nobody_blocks_it() {
         (&["ReplicaSet/r r!"], &[]),
     ] {
         let mut story = Story::default();
-        story.see("ReplicaSet a/r r", &[]).see("Pod a/p p", &["ReplicaSet/r r!"]).woke(&[]);
+        story
+            .see("ReplicaSet a/r r", &[])
+            .see("Pod a/p p", &["ReplicaSet/r r!"])
+            .woke(&[]);
         story.see("Pod a/p p", owners).woke(woken);
     }
 }
@@ -175,7 +183,9 @@ fn orphaning_comes_before_everything_else() {
 fn a_bad_child_before_its_good_parent() {
     let mut story = Story::default();
     story.see("Pod b/bad bad", &["Node/n n"]).woke(&["n"]);
-    story.see("Pod a/good good", &["ReplicaSet/n n"]).woke(&["good"]);
+    story
+        .see("Pod a/good good", &["ReplicaSet/n n"])
+        .woke(&["good"]);
     // The watch shows whom they mean: the good one is right, the bad one names another kind.
     story.see("ReplicaSet a/n n", &[]);
     story.woke(&["bad", "report bad [v1/Node, namespace: b, name: n, uid: n]"]);
@@ -189,9 +199,14 @@ fn a_bad_child_before_its_good_parent() {
 fn a_bad_child_after_its_good_parent() {
     let mut story = Story::default();
     story.see("ReplicaSet a/r r", &[]).woke(&[]);
-    story.see("Pod a/wrong wrong", &["Deployment/r r"]).woke(&["wrong"]);
+    story
+        .see("Pod a/wrong wrong", &["Deployment/r r"])
+        .woke(&["wrong"]);
     story.see("Pod b/far far", &["ReplicaSet/r r"]);
-    story.woke(&["far", "report far [v1/ReplicaSet, namespace: b, name: r, uid: r]"]);
+    story.woke(&[
+        "far",
+        "report far [v1/ReplicaSet, namespace: b, name: r, uid: r]",
+    ]);
     story.absent("Deployment a/r r").woke(&["wrong"]);
     story.is("r", false, "ReplicaSet a/r r");
     let deployment = story.identity("Deployment a/r r");
@@ -203,14 +218,19 @@ fn children_that_disagree_are_asked_in_turn() {
     let mut story = Story::default();
     story.see("Pod a/one one", &["Alpha/o o"]).woke(&["o"]);
     story.see("Pod a/two two", &["Beta/o o"]).woke(&["two"]);
-    story.see("Pod b/three three", &["Alpha/o o"]).woke(&["three"]);
+    story
+        .see("Pod b/three three", &["Alpha/o o"])
+        .woke(&["three"]);
     story.is("o", true, "Alpha a/o o");
     story.absent("Alpha a/o o").woke(&["later o", "one"]);
     story.is("o", true, "Alpha b/o o");
     story.absent("Alpha b/o o").woke(&["later o", "three"]);
     story.is("o", true, "Beta a/o o");
     // Once all that disagree are gone, so is the owner that nobody has.
-    story.gone("Pod a/one one").gone("Pod b/three three").woke(&[]);
+    story
+        .gone("Pod a/one one")
+        .gone("Pod b/three three")
+        .woke(&[]);
     story.absent("Beta a/o o").woke(&["two"]);
     assert!(story.graph.item(&Uid::new("o")).is_none());
 }
@@ -229,7 +249,10 @@ fn a_namespaced_owner_of_an_object_of_the_cluster_is_doubtful() {
 #[test]
 fn an_object_of_the_cluster_may_own_what_is_in_a_namespace() {
     let mut story = Story::default();
-    story.see("Node /n n", &[]).see("Lease a/l l", &["Node/n n"]).woke(&[]);
+    story
+        .see("Node /n n", &[])
+        .see("Lease a/l l", &["Node/n n"])
+        .woke(&[]);
     story.gone("Node /n n").woke(&["l"]);
     let absent = story.identity("Node /n n");
     assert!(story.graph.is_absent(&absent));
@@ -238,7 +261,9 @@ fn an_object_of_the_cluster_may_own_what_is_in_a_namespace() {
 #[test]
 fn what_was_used_longest_ago_is_forgotten_first() {
     let mut story = Story::default();
-    let ids: Vec<Identity> = (0..=ABSENT_MAX).map(|at| story.identity(&format!("Pod a/p {at}"))).collect();
+    let ids: Vec<Identity> = (0..=ABSENT_MAX)
+        .map(|at| story.identity(&format!("Pod a/p {at}")))
+        .collect();
     for id in &ids[..ABSENT_MAX] {
         story.graph.note_absent(id.clone());
     }

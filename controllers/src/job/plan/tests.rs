@@ -34,7 +34,11 @@ fn pod(text: &str) -> Arc<Pod> {
     if let Some(failures) = value("f=") {
         annotations[FAILURES] = failures.into();
     }
-    let finalizers: &[&str] = if words.contains(&"free") { &[] } else { &[FINALIZER] };
+    let finalizers: &[&str] = if words.contains(&"free") {
+        &[]
+    } else {
+        &[FINALIZER]
+    };
     let end: i64 = value("end=").map_or(-500, |end| end.parse().unwrap());
     let conditions = match words.contains(&"ready") {
         true => json!([{"type": "Ready", "status": "True"}]),
@@ -126,18 +130,34 @@ impl Story {
     }
 
     fn created(&self) -> Vec<u32> {
-        self.changes.create.iter().filter_map(|one| one.index).collect()
+        self.changes
+            .create
+            .iter()
+            .filter_map(|one| one.index)
+            .collect()
     }
 
     /// active, ready, terminating, succeeded, failed.
     fn counts(&self) -> [i32; 5] {
         let status = &self.status;
-        [status.active, status.ready, status.terminating, status.succeeded, status.failed].map(|count| count.unwrap_or(0))
+        [
+            status.active,
+            status.ready,
+            status.terminating,
+            status.succeeded,
+            status.failed,
+        ]
+        .map(|count| count.unwrap_or(0))
     }
 
     /// `type reason: message` of the conditions that hold.
     fn conditions(&self) -> Vec<String> {
-        let holding = self.status.conditions.iter().flatten().filter(|found| found.status == "True");
+        let holding = self
+            .status
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|found| found.status == "True");
         let texts = holding.map(|found| {
             let (reason, message) = (found.reason.as_deref(), found.message.as_deref());
             format!("{} {}: {}", found.type_, reason.unwrap(), message.unwrap())
@@ -146,26 +166,133 @@ impl Story {
     }
 
     fn reasons(&self) -> Vec<&str> {
-        self.events.iter().map(|event| event.reason.as_str()).collect()
+        self.events
+            .iter()
+            .map(|event| event.reason.as_str())
+            .collect()
     }
 }
 
 #[test]
 fn as_many_pods_run_as_may_and_must() {
     for (name, spec, status, pods, create, deleted, counts) in [
-        ("starts", json!({}), json!({}), &[][..], 2, &[][..], [2, 0, 0, 0, 0]),
-        ("starts, any success will do", json!({"completions": null}), json!({}), &[], 2, &[], [2, 0, 0, 0, 0]),
-        ("runs", json!({}), json!({}), &["a Running ready", "b Pending"], 0, &[], [2, 1, 0, 0, 0]),
-        ("too few", json!({}), json!({}), &["a Running"], 1, &[], [2, 0, 0, 0, 0]),
-        ("too many", json!({}), json!({}), &["a Running ready", "b Running ready", "c Pending"], 0, &["c"], [2, 2, 1, 0, 0]),
-        ("the last ones", json!({}), json!({"succeeded": 4}), &[], 1, &[], [1, 0, 0, 4, 0]),
-        ("one has ended", json!({}), json!({}), &["a Succeeded", "b Running"], 1, &[], [2, 0, 0, 1, 0]),
-        ("a failed one is replaced", json!({}), json!({}), &["a Failed", "b Running"], 1, &[], [2, 0, 0, 0, 1]),
-        ("one that goes is replaced", json!({}), json!({}), &["a! Running", "b Running"], 1, &[], [2, 0, 1, 0, 1]),
-        ("but not if only failed ones are", json!({"podReplacementPolicy": "Failed"}), json!({}), &["a! Running", "b Running"], 0, &[], [1, 0, 1, 0, 0]),
-        ("a success is enough", json!({"completions": null}), json!({}), &["a Succeeded", "b Running"], 0, &[], [1, 0, 0, 1, 0]),
-        ("parallelism 0", json!({"parallelism": 0}), json!({}), &["a Running"], 0, &["a"], [0, 0, 1, 0, 0]),
-        ("suspended", json!({"suspend": true}), json!({}), &["a Running ready", "b Running"], 0, &["a", "b"], [0, 0, 2, 0, 0]),
+        (
+            "starts",
+            json!({}),
+            json!({}),
+            &[][..],
+            2,
+            &[][..],
+            [2, 0, 0, 0, 0],
+        ),
+        (
+            "starts, any success will do",
+            json!({"completions": null}),
+            json!({}),
+            &[],
+            2,
+            &[],
+            [2, 0, 0, 0, 0],
+        ),
+        (
+            "runs",
+            json!({}),
+            json!({}),
+            &["a Running ready", "b Pending"],
+            0,
+            &[],
+            [2, 1, 0, 0, 0],
+        ),
+        (
+            "too few",
+            json!({}),
+            json!({}),
+            &["a Running"],
+            1,
+            &[],
+            [2, 0, 0, 0, 0],
+        ),
+        (
+            "too many",
+            json!({}),
+            json!({}),
+            &["a Running ready", "b Running ready", "c Pending"],
+            0,
+            &["c"],
+            [2, 2, 1, 0, 0],
+        ),
+        (
+            "the last ones",
+            json!({}),
+            json!({"succeeded": 4}),
+            &[],
+            1,
+            &[],
+            [1, 0, 0, 4, 0],
+        ),
+        (
+            "one has ended",
+            json!({}),
+            json!({}),
+            &["a Succeeded", "b Running"],
+            1,
+            &[],
+            [2, 0, 0, 1, 0],
+        ),
+        (
+            "a failed one is replaced",
+            json!({}),
+            json!({}),
+            &["a Failed", "b Running"],
+            1,
+            &[],
+            [2, 0, 0, 0, 1],
+        ),
+        (
+            "one that goes is replaced",
+            json!({}),
+            json!({}),
+            &["a! Running", "b Running"],
+            1,
+            &[],
+            [2, 0, 1, 0, 1],
+        ),
+        (
+            "but not if only failed ones are",
+            json!({"podReplacementPolicy": "Failed"}),
+            json!({}),
+            &["a! Running", "b Running"],
+            0,
+            &[],
+            [1, 0, 1, 0, 0],
+        ),
+        (
+            "a success is enough",
+            json!({"completions": null}),
+            json!({}),
+            &["a Succeeded", "b Running"],
+            0,
+            &[],
+            [1, 0, 0, 1, 0],
+        ),
+        (
+            "parallelism 0",
+            json!({"parallelism": 0}),
+            json!({}),
+            &["a Running"],
+            0,
+            &["a"],
+            [0, 0, 1, 0, 0],
+        ),
+        (
+            "suspended",
+            json!({"suspend": true}),
+            json!({}),
+            &["a Running ready", "b Running"],
+            0,
+            &["a", "b"],
+            [0, 0, 2, 0, 0],
+        ),
     ] {
         let story = Story::new(job(spec, status), pods).sync();
         assert_eq!(story.changes.create.len(), create, "{name}");
@@ -176,7 +303,11 @@ fn as_many_pods_run_as_may_and_must() {
 
 #[test]
 fn a_job_completes_when_enough_pods_have_succeeded() {
-    let story = Story::new(job(json!({}), json!({"succeeded": 3})), &["a Succeeded", "b Succeeded"]).sync();
+    let story = Story::new(
+        job(json!({}), json!({"succeeded": 3})),
+        &["a Succeeded", "b Succeeded"],
+    )
+    .sync();
     assert_eq!(
         story.conditions(),
         [
@@ -205,7 +336,11 @@ fn pods_that_still_go_delay_the_end() {
 
 #[test]
 fn too_many_successes_are_told() {
-    let story = Story::new(job(json!({"completions": 1}), json!({})), &["a Succeeded", "b Succeeded"]).sync();
+    let story = Story::new(
+        job(json!({"completions": 1}), json!({})),
+        &["a Succeeded", "b Succeeded"],
+    )
+    .sync();
     assert_eq!(story.reasons(), ["TooManySucceededPods", "Completed"]);
 }
 
@@ -213,29 +348,75 @@ fn too_many_successes_are_told() {
 fn a_job_fails_in_upstreams_words() {
     let late = json!({"startTime": at(-20).to_string()});
     for (name, spec, status, pods, reason, message) in [
-        ("backoff limit", json!({"backoffLimit": 1}), json!({"failed": 1}), &["a Failed", "b Running"][..],
-         "BackoffLimitExceeded", "Job has reached the specified backoff limit"),
-        ("no backoff", json!({"backoffLimit": 0}), json!({}), &["a Failed"],
-         "BackoffLimitExceeded", "Job has reached the specified backoff limit"),
-        ("restarts", json!({"backoffLimit": 3, "template": {"spec": {"restartPolicy": "OnFailure"}}}), json!({}), &["a Running r=2", "b Running r=1"],
-         "BackoffLimitExceeded", "Job has reached the specified backoff limit"),
-        ("deadline", json!({"activeDeadlineSeconds": 10}), late, &["a Running ready"],
-         "DeadlineExceeded", "Job was active longer than specified deadline"),
-        ("policy", json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [3]}}]}}),
-         json!({}), &["a Failed code=3", "b Running"],
-         "PodFailurePolicy", "Container main for pod ns/a failed with exit code 3 matching FailJob rule at index 0"),
+        (
+            "backoff limit",
+            json!({"backoffLimit": 1}),
+            json!({"failed": 1}),
+            &["a Failed", "b Running"][..],
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        ),
+        (
+            "no backoff",
+            json!({"backoffLimit": 0}),
+            json!({}),
+            &["a Failed"],
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        ),
+        (
+            "restarts",
+            json!({"backoffLimit": 3, "template": {"spec": {"restartPolicy": "OnFailure"}}}),
+            json!({}),
+            &["a Running r=2", "b Running r=1"],
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        ),
+        (
+            "deadline",
+            json!({"activeDeadlineSeconds": 10}),
+            late,
+            &["a Running ready"],
+            "DeadlineExceeded",
+            "Job was active longer than specified deadline",
+        ),
+        (
+            "policy",
+            json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [3]}}]}}),
+            json!({}),
+            &["a Failed code=3", "b Running"],
+            "PodFailurePolicy",
+            "Container main for pod ns/a failed with exit code 3 matching FailJob rule at index 0",
+        ),
     ] {
         let story = Story::new(job(spec, status), pods).sync();
-        let running: Vec<&str> = pods.iter().filter(|pod| pod.contains("Running")).map(|pod| &pod[..1]).collect();
+        let running: Vec<&str> = pods
+            .iter()
+            .filter(|pod| pod.contains("Running"))
+            .map(|pod| &pod[..1])
+            .collect();
         assert_eq!(story.deleted(), running, "{name}");
         assert!(!story.changes.release, "{name}: they count as failed");
-        assert_eq!(story.conditions(), [format!("FailureTarget {reason}: {message}")], "{name}");
-        let ended: Vec<String> = running.iter().map(|name| format!("{name} Failed")).collect();
+        assert_eq!(
+            story.conditions(),
+            [format!("FailureTarget {reason}: {message}")],
+            "{name}"
+        );
+        let ended: Vec<String> = running
+            .iter()
+            .map(|name| format!("{name} Failed"))
+            .collect();
         let story = match running.is_empty() {
             true => story,
             false => story.then(&ended.iter().map(String::as_str).collect::<Vec<_>>()),
         };
-        assert!(story.conditions().contains(&format!("Failed {reason}: {message}")) || running.is_empty(), "{name}");
+        assert!(
+            story
+                .conditions()
+                .contains(&format!("Failed {reason}: {message}"))
+                || running.is_empty(),
+            "{name}"
+        );
     }
 }
 
@@ -245,7 +426,8 @@ fn ignored_failures_do_not_count() {
         "backoffLimit": 0});
     let mut story = Story::new(job(policy, json!({})), &["a Failed"]);
     let mut disrupted = (*story.pods[0]).clone();
-    disrupted.status.conditions = serde_json::from_value(json!([{"type": "DisruptionTarget", "status": "True"}])).unwrap();
+    disrupted.status.conditions =
+        serde_json::from_value(json!([{"type": "DisruptionTarget", "status": "True"}])).unwrap();
     story.pods = vec![Arc::new(disrupted)];
     let story = story.sync();
     assert_eq!((story.counts()[4], story.changes.create.len()), (0, 2));
@@ -258,7 +440,13 @@ fn failures_delay_the_next_pods() {
     let story = Story::new(job(json!({}), json!({})), &["a Failed end=-3", "b Running"]).sync();
     assert!(story.changes.create.is_empty());
     assert_eq!(story.changes.again, Some(Duration::from_secs(7)));
-    assert_eq!(story.backoff, Backoff { failures: 1, last: Some(at(-3)) });
+    assert_eq!(
+        story.backoff,
+        Backoff {
+            failures: 1,
+            last: Some(at(-3))
+        }
+    );
     assert_eq!(story.counts(), [1, 0, 0, 0, 1]);
 }
 
@@ -273,9 +461,18 @@ fn a_deadline_wakes_the_job() {
 #[test]
 fn suspending_and_resuming_move_the_start() {
     let story = Story::new(job(json!({"suspend": true}), json!({})), &["a Running"]).sync();
-    assert!(story.changes.release, "what is deleted does not count as failed");
-    assert_eq!(story.conditions(), ["Suspended JobSuspended: Job suspended"]);
-    assert_eq!((story.reasons(), story.status.start_time.clone()), (vec!["Suspended"], None));
+    assert!(
+        story.changes.release,
+        "what is deleted does not count as failed"
+    );
+    assert_eq!(
+        story.conditions(),
+        ["Suspended JobSuspended: Job suspended"]
+    );
+    assert_eq!(
+        (story.reasons(), story.status.start_time.clone()),
+        (vec!["Suspended"], None)
+    );
     let mut story = story;
     story.job.spec.suspend = false;
     let story = story.then(&[]);
@@ -283,7 +480,10 @@ fn suspending_and_resuming_move_the_start() {
     assert_eq!(story.status.start_time, Some(Time(at(0))));
     assert_eq!(story.changes.create.len(), 2);
     let condition = view::find(&story.status, "Suspended").unwrap();
-    assert_eq!((&*condition.status, condition.reason.as_deref()), ("False", Some("JobResumed")));
+    assert_eq!(
+        (&*condition.status, condition.reason.as_deref()),
+        ("False", Some("JobResumed"))
+    );
 }
 
 #[test]
@@ -303,7 +503,13 @@ fn every_index_succeeds_once() {
     let story = story.then(&["a Succeeded i=0", "b Running i=1", "c Running i=2"]);
     assert_eq!(story.created(), [3]);
     assert_eq!(story.status.completed_indexes.as_deref(), Some("0"));
-    let story = story.then(&["b Failed i=1", "c Succeeded i=2", "d Succeeded i=3", "e Running", "f Running i=9"]);
+    let story = story.then(&[
+        "b Failed i=1",
+        "c Succeeded i=2",
+        "d Succeeded i=3",
+        "e Running",
+        "f Running i=9",
+    ]);
     assert_eq!(story.deleted(), ["e", "f"], "no index, or one too high");
     let story = story.then(&["b2 Succeeded i=1"]);
     assert_eq!(story.status.completed_indexes.as_deref(), Some("0-3"));
@@ -314,7 +520,11 @@ fn every_index_succeeds_once() {
 #[test]
 fn one_of_two_pods_of_an_index_goes() {
     let spec = json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2});
-    let story = Story::new(job(spec, json!({})), &["a Running i=0 ready", "b Pending i=0", "c Running i=1"]).sync();
+    let story = Story::new(
+        job(spec, json!({})),
+        &["a Running i=0 ready", "b Pending i=0", "c Running i=1"],
+    )
+    .sync();
     assert_eq!(story.deleted(), ["b"]);
     assert!(story.changes.release);
 }
@@ -323,11 +533,21 @@ fn one_of_two_pods_of_an_index_goes() {
 fn enough_indexes_end_a_job_by_its_policy() {
     let spec = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3,
         "successPolicy": {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}});
-    let story = Story::new(job(spec, json!({})), &["a Succeeded i=0", "b Running i=1", "c Running i=2"]).sync();
+    let story = Story::new(
+        job(spec, json!({})),
+        &["a Succeeded i=0", "b Running i=1", "c Running i=2"],
+    )
+    .sync();
     assert_eq!(story.deleted(), ["b", "c"]);
-    assert_eq!(story.conditions(), ["SuccessCriteriaMet SuccessPolicy: Matched rules at index 0"]);
+    assert_eq!(
+        story.conditions(),
+        ["SuccessCriteriaMet SuccessPolicy: Matched rules at index 0"]
+    );
     let story = story.then(&["b Failed i=1", "c Failed i=2"]);
-    assert_eq!(story.conditions()[1], "Complete SuccessPolicy: Matched rules at index 0");
+    assert_eq!(
+        story.conditions()[1],
+        "Complete SuccessPolicy: Matched rules at index 0"
+    );
     assert_eq!(story.status.completed_indexes.as_deref(), Some("0"));
     assert_eq!(story.reasons(), ["Completed"]);
 }
@@ -343,7 +563,11 @@ fn per_index(more: Value) -> Job {
 
 #[test]
 fn indexes_fail_one_by_one() {
-    let story = Story::new(per_index(json!({})), &["a Failed i=0 f=0", "b Running i=1", "c Running i=2"]).sync();
+    let story = Story::new(
+        per_index(json!({})),
+        &["a Failed i=0 f=0", "b Running i=1", "c Running i=2"],
+    )
+    .sync();
     let want = Creation {
         index: Some(0),
         failures: Some((1, 0)),
@@ -352,7 +576,12 @@ fn indexes_fail_one_by_one() {
     assert!(story.released.is_empty(), "its successor must see it");
     assert_eq!(story.status.failed_indexes.as_deref(), Some(""));
 
-    let story = story.then(&["a Failed i=0 f=0", "a2 Running i=0 f=1", "b Running i=1", "c Running i=2"]);
+    let story = story.then(&[
+        "a Failed i=0 f=0",
+        "a2 Running i=0 f=1",
+        "b Running i=1",
+        "c Running i=2",
+    ]);
     assert_eq!(story.released, ["a"]);
     let story = story.then(&["a2 Failed i=0 f=1", "b Succeeded i=1", "c Running i=2"]);
     assert!(story.changes.create.is_empty());
@@ -361,14 +590,21 @@ fn indexes_fail_one_by_one() {
     let story = story.then(&["c Succeeded i=2"]);
     assert_eq!(
         story.conditions(),
-        ["FailureTarget FailedIndexes: Job has failed indexes", "Failed FailedIndexes: Job has failed indexes"]
+        [
+            "FailureTarget FailedIndexes: Job has failed indexes",
+            "Failed FailedIndexes: Job has failed indexes"
+        ]
     );
     assert_eq!(story.reasons(), ["FailedIndexes"]);
 }
 
 #[test]
 fn an_index_waits_for_its_own_failures() {
-    let story = Story::new(per_index(json!({"backoffLimitPerIndex": 5})), &["a Failed i=0 f=1 end=-5", "b Running i=1", "c Running i=2"]).sync();
+    let story = Story::new(
+        per_index(json!({"backoffLimitPerIndex": 5})),
+        &["a Failed i=0 f=1 end=-5", "b Running i=1", "c Running i=2"],
+    )
+    .sync();
     assert!(story.changes.create.is_empty());
     assert_eq!(story.changes.again, Some(Duration::from_secs(15)));
 }
@@ -380,7 +616,9 @@ fn too_many_failed_indexes_end_a_job() {
     assert_eq!(story.deleted(), ["c"]);
     assert_eq!(
         story.conditions(),
-        ["FailureTarget MaxFailedIndexesExceeded: Job has exceeded the specified maximal number of failed indexes"]
+        [
+            "FailureTarget MaxFailedIndexesExceeded: Job has exceeded the specified maximal number of failed indexes"
+        ]
     );
 }
 
@@ -388,7 +626,11 @@ fn too_many_failed_indexes_end_a_job() {
 fn a_rule_fails_an_index_at_once() {
     let job = per_index(json!({"podFailurePolicy": {"rules": [
         {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}]}}));
-    let story = Story::new(job, &["a Failed i=0 f=0 code=42", "b Running i=1", "c Running i=2"]).sync();
+    let story = Story::new(
+        job,
+        &["a Failed i=0 f=0 code=42", "b Running i=1", "c Running i=2"],
+    )
+    .sync();
     assert_eq!(story.status.failed_indexes.as_deref(), Some("0"));
     assert!(story.changes.create.is_empty());
     assert_eq!(story.released, ["a"]);
@@ -411,7 +653,10 @@ fn pods_are_counted_once_whatever_dies_in_between() {
     assert!(flush && release.len() == 2);
     let noted = sync.status.clone();
     let uids = noted.uncounted_terminated_pods.clone().unwrap();
-    assert_eq!((uids.succeeded, uids.failed), (Some(vec!["a".into()]), Some(vec!["b".into()])));
+    assert_eq!(
+        (uids.succeeded, uids.failed),
+        (Some(vec!["a".into()]), Some(vec!["b".into()]))
+    );
 
     // It died when the status was written and one finalizer was gone.
     let mut job = job;
@@ -424,17 +669,28 @@ fn pods_are_counted_once_whatever_dies_in_between() {
     assert!(sync.finish_partly(&[]));
     assert_eq!((sync.status.succeeded, sync.status.failed), (Some(1), None));
     assert!(sync.finish(&["b".to_string()]));
-    assert_eq!((sync.status.succeeded, sync.status.failed), (Some(1), Some(1)));
+    assert_eq!(
+        (sync.status.succeeded, sync.status.failed),
+        (Some(1), Some(1))
+    );
 }
 
 #[test]
 fn so_many_pods_are_noted_at_a_time() {
-    let texts: Vec<String> = (0..UNCOUNTED_MAX + 20).map(|at| format!("p{at} Succeeded")).collect();
+    let texts: Vec<String> = (0..UNCOUNTED_MAX + 20)
+        .map(|at| format!("p{at} Succeeded"))
+        .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let count = i32::try_from(texts.len()).unwrap();
     let story = Story::new(job(json!({"completions": count}), json!({})), &texts).sync();
     assert_eq!(story.released.len(), UNCOUNTED_MAX);
-    assert!(story.reasons().is_empty(), "it does not end before all are counted");
+    assert!(
+        story.reasons().is_empty(),
+        "it does not end before all are counted"
+    );
     let story = story.then(&texts[UNCOUNTED_MAX..]);
-    assert_eq!((story.counts()[3], story.reasons()), (count, vec!["Completed"]));
+    assert_eq!(
+        (story.counts()[3], story.reasons()),
+        (count, vec!["Completed"])
+    );
 }
