@@ -5,6 +5,7 @@
 //!
 //! - [`schema`]: what every kind consists of, and [`mod@resources`]: how kinds are served
 //! - [`doc`]: documents, JSON-like trees, and [`values`]: scalars with a notation of their own
+//! - [`at`]: a cursor into a document for which what is missing is zero
 //! - [`mod@conform`] makes a document conform to a type, as Go's typed round trip would
 //! - [`defaults`]: what an object means where it says nothing, and [`gates`]: what is on
 //! - [`mod@convert`]: between versions of one object
@@ -13,9 +14,11 @@
 //! - [`selector`]: label and field selectors; [`name`]: what things may be called
 //! - [`field`]: errors about fields; [`status`]: errors as clients see them
 //! - [`page`]: resource versions and continue tokens; [`fence`]: what keeps deposed leaders from writing
+//! - [`quota`]: what quotas count
 //! - [`mod@apply`]: server-side apply and the ownership of fields
 
 pub mod apply;
+pub mod at;
 pub mod codec;
 pub mod conform;
 pub mod convert;
@@ -27,6 +30,7 @@ pub mod gates;
 pub mod name;
 pub mod page;
 pub mod patch;
+pub mod quota;
 pub mod resources;
 pub mod schema;
 pub mod selector;

@@ -3,7 +3,6 @@
 //! Every plugin is a file. The order is upstream's: all of them may change the object first, then all
 //! may refuse it.
 
-mod amounts;
 mod certificates;
 mod claim_resize;
 mod default_ingress_class;

@@ -22,11 +22,10 @@
 //! assert_eq!(texts[1], "spec.containers[0].terminationMessagePath: Required value");
 //! ```
 //!
-//! - [`at`], [`errors`] and [`mod@place`]: the vocabulary
+//! - [`At`], [`errors`] and [`mod@place`]: the vocabulary
 //! - [`labels`]: labels, annotations and selectors; [`meta`]: `metadata` of every object
 //! - [`pod`]: pods, templates of pods and their parts; [`claim`]: what claims a volume
 
-pub mod at;
 pub mod claim;
 pub mod errors;
 pub mod labels;
@@ -34,5 +33,5 @@ pub mod meta;
 mod place;
 pub mod pod;
 
-pub use at::{At, same};
+pub use api::at::{At, same};
 pub use errors::Errors;

@@ -256,6 +256,17 @@ pub async fn claim_all<O: Owned, V: Owned>(
     objects: impl IntoIterator<Item = Arc<V>>,
     is_match: impl Fn(&V) -> bool,
 ) -> Result<Vec<Arc<V>>, ClaimError> {
+    claim_all_held(client, owner, objects, is_match, None).await
+}
+
+/// The same for an owner that holds its own by a finalizer.
+pub async fn claim_all_held<O: Owned, V: Owned>(
+    client: &Client,
+    owner: &O,
+    objects: impl IntoIterator<Item = Arc<V>>,
+    is_match: impl Fn(&V) -> bool,
+    finalizer: Option<&str>,
+) -> Result<Vec<Arc<V>>, ClaimError> {
     let mut own = Vec::new();
     let mut may_adopt = None;
     let mut failed = None;
@@ -263,13 +274,15 @@ pub async fn claim_all<O: Owned, V: Owned>(
         let done = match claim(owner, &*object, is_match(&object)) {
             Claim::Foreign => continue,
             Claim::Own => Ok(true),
-            Claim::Release => release(client, owner, &*object).await.map(|()| false),
+            Claim::Release => release(client, owner, &*object, finalizer)
+                .await
+                .map(|()| false),
             Claim::Adopt => {
                 if may_adopt.is_none() {
                     may_adopt = Some(recheck(client, owner).await);
                 }
                 match may_adopt.clone().unwrap_or(Ok(())) {
-                    Ok(()) => adopt(client, owner, &*object).await,
+                    Ok(()) => adopt(client, owner, &*object, finalizer).await,
                     Err(cause) => Err(cannot_adopt(&*object, cause)),
                 }
             }
@@ -327,8 +340,13 @@ async fn adopt<O: Owned, V: Owned>(
     client: &Client,
     owner: &O,
     object: &V,
+    finalizer: Option<&str>,
 ) -> Result<bool, ClaimError> {
-    match patch_owners(client, object, json!([controller_ref(owner)])).await {
+    let mut change = json!({"ownerReferences": [controller_ref(owner)]});
+    if let Some(finalizer) = finalizer {
+        change["finalizers"] = json!([finalizer]);
+    }
+    match patch_metadata(client, object, change).await {
         Ok(()) => Ok(true),
         Err(error) if errors::is_not_found(&error) => Ok(false),
         Err(error) => Err(error.into()),
@@ -340,9 +358,14 @@ async fn release<O: Owned, V: Owned>(
     client: &Client,
     owner: &O,
     object: &V,
+    finalizer: Option<&str>,
 ) -> Result<(), ClaimError> {
     let gone = json!([{"$patch": "delete", "uid": owner.uid()}]);
-    match patch_owners(client, object, gone).await {
+    let mut change = json!({"ownerReferences": gone});
+    if let Some(finalizer) = finalizer {
+        change["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+    }
+    match patch_metadata(client, object, change).await {
         Err(error) if !errors::is_not_found(&error) && !errors::is_invalid(&error) => {
             Err(error.into())
         }
@@ -351,12 +374,13 @@ async fn release<O: Owned, V: Owned>(
 }
 
 /// The uid makes the server refuse a patch of another object of this name.
-async fn patch_owners<V: Owned>(
+async fn patch_metadata<V: Owned>(
     client: &Client,
     object: &V,
-    owners: Value,
+    mut change: Value,
 ) -> Result<(), kube::Error> {
-    let patch = json!({"metadata": {"uid": object.uid(), "ownerReferences": owners}});
+    change["uid"] = json!(object.uid());
+    let patch = json!({"metadata": change});
     let api = Api::<V>::namespaced(client.clone(), object.namespace());
     let done = api
         .patch(

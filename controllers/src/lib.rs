@@ -12,30 +12,52 @@
 //! - Workloads: [`replicaset`] (and ReplicationController), [`deployment`], [`statefulset`],
 //!   [`daemonset`]
 //!
+//! - Work that ends: [`job`], [`cronjob`], [`ttl_after_finished`]
+//! - What goes: [`garbage_collector`], [`namespace`], [`pod_gc`]; [`catalog`] says what there is
+//! - What every namespace has: [`service_account`] (with [`service_account_token`]
+//!   and [`legacy_token_cleaner`]), [`root_ca`]; quotas: [`resource_quota`];
+//!   roles: [`cluster_role_aggregation`]
+//!
 //! It leaves reaching the API server, informers and leadership to `client`, placing pods to
 //! `scheduler`, and running them to `node`.
 
 pub mod adoption;
 pub mod apps;
+mod catalog;
+mod cluster_role_aggregation;
 pub mod context;
 pub mod controller;
+mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod expectations;
+mod garbage_collector;
 pub mod history;
+mod job;
+mod legacy_token_cleaner;
 pub mod manager;
+mod merge;
+mod metadata;
+mod namespace;
 pub mod node;
 pub mod pod;
 pub mod pod_control;
+mod pod_gc;
 pub mod ranking;
+mod raw;
 pub mod replicaset;
+mod resource_quota;
+mod root_ca;
 pub mod selector;
+mod service_account;
+mod service_account_token;
 pub mod settings;
 pub mod statefulset;
 pub mod status;
 pub mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+mod ttl_after_finished;
 mod view;
 
 pub use context::Context;

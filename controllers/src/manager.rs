@@ -8,24 +8,60 @@ use client::{Access, Fence, Identity, Informers, Leadership, Recorder};
 use seams::{Seams, Tasks};
 
 use crate::apps::{ReplicaSet, ReplicationController};
+use crate::cluster_role_aggregation::ClusterRoleAggregation;
 use crate::context::Context;
 use crate::controller::{Row, is_wanted};
+use crate::cronjob::CronJobs;
 use crate::daemonset::DaemonSets;
 use crate::deployment::Deployments;
+use crate::garbage_collector::GarbageCollector;
+use crate::job::Jobs;
+use crate::legacy_token_cleaner::LegacyTokenCleaner;
+use crate::namespace::Namespaces;
+use crate::pod_gc::PodGc;
 use crate::replicaset::Replication;
+use crate::resource_quota::ResourceQuotas;
+use crate::root_ca::RootCaPublisher;
+use crate::service_account::ServiceAccounts;
+use crate::service_account_token::ServiceAccountTokens;
 use crate::settings::Settings;
 use crate::statefulset::StatefulSets;
+use crate::ttl_after_finished::TtlAfterFinished;
 
 /// All controllers, with upstream's names and service accounts.
 pub const CONTROLLERS: &[Row] = &[
+    Row::of::<ClusterRoleAggregation>(
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation-controller",
+    ),
+    Row::of::<CronJobs>("cronjob-controller", "cronjob-controller"),
     Row::of::<DaemonSets>("daemonset-controller", "daemon-set-controller"),
     Row::of::<Deployments>("deployment-controller", "deployment-controller"),
+    Row::of::<GarbageCollector>("garbage-collector-controller", "generic-garbage-collector"),
+    Row::of::<Jobs>("job-controller", "job-controller"),
+    Row::of::<LegacyTokenCleaner>(
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+    ),
+    Row::of::<Namespaces>("namespace-controller", "namespace-controller"),
+    Row::of::<PodGc>("pod-garbage-collector-controller", "pod-garbage-collector"),
     Row::of::<Replication<ReplicaSet>>("replicaset-controller", "replicaset-controller"),
     Row::of::<Replication<ReplicationController>>(
         "replicationcontroller-controller",
         "replication-controller",
     ),
+    Row::of::<ResourceQuotas>("resourcequota-controller", "resourcequota-controller"),
+    Row::of::<RootCaPublisher>(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+    ),
+    Row::of::<ServiceAccounts>("serviceaccount-controller", "service-account-controller"),
+    Row::of::<ServiceAccountTokens>("serviceaccount-token-controller", "tokens-controller"),
     Row::of::<StatefulSets>("statefulset-controller", "statefulset-controller"),
+    Row::of::<TtlAfterFinished>(
+        "ttl-after-finished-controller",
+        "ttl-after-finished-controller",
+    ),
 ];
 
 /// Runs controllers.

@@ -1,9 +1,9 @@
 //! PersistentVolumeClaimResize: claims grow if their class lets them.
 
 use api::doc::Doc;
+use api::quota::usage::class_of;
 use async_trait::async_trait;
 
-use super::default_storage_class::OLD_CLASS;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;
 use crate::storage::Along;
@@ -57,14 +57,5 @@ impl Plugin for PersistentVolumeClaimResize {
                  provisions the pvc must support resize",
             )),
         }
-    }
-}
-
-/// The class of a claim; empty if it has none.
-pub(super) fn class_of(claim: At<'_>) -> &str {
-    let annotations = claim.path(&["metadata", "annotations"]);
-    match annotations.entry(OLD_CLASS) {
-        Some(class) => class.str(),
-        None => claim.path(&["spec", "storageClassName"]).str(),
     }
 }

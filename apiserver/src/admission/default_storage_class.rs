@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use api::doc::Doc;
+use api::quota::usage::OLD_CLASS;
 use async_trait::async_trait;
 
 use super::{Attempt, Operation, Plugin};
@@ -16,8 +17,6 @@ const MARKS: [&str; 2] = [
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 ];
-/// How claims named their class before there was a field.
-pub(super) const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub(super) struct DefaultStorageClass;
 

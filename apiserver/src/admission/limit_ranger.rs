@@ -3,12 +3,12 @@
 use api::doc::{Doc, Id};
 use async_trait::async_trait;
 
-use super::amounts::{self, Amounts};
 use super::lookups::Lookups;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;
 use crate::storage::Along;
 use crate::validation::At;
+use api::quota::amounts::{self, Amounts};
 use api::values::quantity::Quantity;
 
 /// Where a pod says what was set for it.

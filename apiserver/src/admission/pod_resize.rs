@@ -4,12 +4,12 @@ use api::doc::Doc;
 use api::status::{Cause, Status};
 use async_trait::async_trait;
 
-use super::amounts::{self, Amounts};
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;
 use crate::storage::Along;
 use crate::validation::At;
 use crate::validation::pod::walk::quantity;
+use api::quota::amounts::{self, Amounts};
 
 pub(super) struct PodResize;
 

@@ -5,23 +5,19 @@
 //! count go one after the other on a server: each starts from what the one before left, and only
 //! another server can make it try again.
 //!
-//! - [`usage`]: what objects use; [`scopes`]: which objects a quota counts
-
-mod scopes;
-mod usage;
+//! What objects use, and which objects a quota counts, is in [`api::quota`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use api::doc::{Doc, New};
+use api::quota::{Amounts, Kind};
 use api::schema::{self, Type};
 use api::status::Status;
 use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::timeout_at;
 
-use self::usage::Kind;
-use super::amounts::Amounts;
 use super::lookups::Lookups;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::object::canonical;
@@ -63,11 +59,11 @@ impl Plugin for ResourceQuota {
         let (Some(new), true) = (new, is_write && !attempt.namespace().is_empty()) else {
             return Ok(());
         };
-        let Some(kind) = Kind::counted(attempt, new, old) else {
+        let Some(kind) = counted(attempt, new, old) else {
             return Ok(());
         };
         let mut quotas = self.lookups.list(attempt, "resourcequotas").await;
-        quotas.retain(|quota| kind.concerns(&quota.doc()));
+        quotas.retain(|quota| kind.concerns(At::root(&quota.doc())));
         if quotas.is_empty() {
             return Ok(());
         }
@@ -110,6 +106,15 @@ impl ResourceQuota {
         let turn = timeout_at(attempt.call.deadline, queue.lock_owned()).await;
         turn.map_err(|_| Status::internal("resource quota evaluation timed out").into())
     }
+}
+
+/// How a write is counted; none if it changes nothing that is.
+fn counted(attempt: &Attempt<'_>, new: &Doc, old: Option<&Doc>) -> Option<Kind> {
+    let (group, resource) = attempt.resource();
+    let old = old.filter(|_| attempt.operation == Operation::Update);
+    let kind = Kind::of(group, resource)?;
+    let is_changed = kind.is_changed_by(attempt.subresource(), At::root(new), old.map(At::root));
+    is_changed.then_some(kind)
 }
 
 /// What the quotas say once the object is written.

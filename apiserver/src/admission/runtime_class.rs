@@ -5,11 +5,11 @@ use std::sync::Arc;
 use api::doc::Doc;
 use async_trait::async_trait;
 
-use super::amounts::Amounts;
 use super::{Attempt, Operation, Plugin};
 use crate::registry::Outcome;
 use crate::storage::{Along, Object};
 use crate::validation::{At, same};
+use api::quota::Amounts;
 
 pub(super) struct RuntimeClass;
 

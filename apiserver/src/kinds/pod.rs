@@ -2,7 +2,6 @@
 
 pub(crate) mod aliases;
 pub(crate) mod app_armor;
-pub(crate) mod qos;
 
 use api::doc::{Doc, Id, New};
 use api::field::FieldError;
@@ -14,7 +13,7 @@ use crate::validation::pod::warnings as pod_warnings;
 use crate::validation::pod::{self, walk};
 use crate::validation::{At, same};
 
-pub(crate) use qos::qos_class;
+pub(crate) use api::quota::qos::qos_class;
 
 /// What an update through a subresource may not change of an object's metadata.
 const META_OF_STATUS: [&str; 6] = [

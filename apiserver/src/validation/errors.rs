@@ -1,12 +1,13 @@
 //! The collector of errors, with the checks that read like rules.
 
+use api::at::shown;
 use std::collections::HashSet;
 
 use api::doc::Node;
 use api::field::{FieldError, FieldErrorKind, Shown};
 use api::name;
 
-use super::place::{Place, Places, shown};
+use super::place::{Place, Places};
 use super::{At, same};
 
 /// What upstream says of fields that may not change.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use api::doc::{Doc, Id, Kind, Node};
+use api::at::shown;
+use api::doc::{Doc, Id, Kind};
 use api::schema::{self, Field, Presence, Shape, Type};
 
 use super::At;
@@ -48,14 +49,15 @@ impl Places {
     }
 
     pub(super) fn find(&self, at: At<'_>) -> Place {
-        let doc = at.node.doc();
+        let (nearest, missing) = at.nearest();
+        let doc = nearest.doc();
         let mut walk = Walk {
             path: String::new(),
             structure: self.schema,
             shape: None,
             presence: None,
         };
-        let mut chain = vec![at.node.id()];
+        let mut chain = vec![nearest.id()];
         while let Some((parent, _)) = chain.last().and_then(|id| self.parents.get(id)) {
             chain.push(*parent);
         }
@@ -63,7 +65,7 @@ impl Places {
             let index = self.parents.get(&pair[0]).map_or(0, |(_, index)| *index);
             walk.step(doc.node(pair[1]).kind(), index, doc.node(pair[0]).key());
         }
-        for name in at.missing.iter().take_while(|name| !name.is_empty()) {
+        for name in missing {
             walk.step(Kind::Object, 0, name);
         }
         Place {
@@ -73,14 +75,6 @@ impl Places {
             },
             path: walk.path,
         }
-    }
-}
-
-/// A value as errors show it.
-pub(super) fn shown(node: Node<'_>) -> String {
-    match node.as_str() {
-        Some(text) => format!("{text:?}"),
-        None => node.to_string(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which objects a quota counts, if it does not count all.
 
-use crate::kinds::pod::qos::qos_class;
-use crate::validation::At;
+use super::qos::qos_class;
+use crate::at::At;
 
 /// Whether a scope holds an object.
 pub(super) type Matches = fn(&Scope<'_>, At<'_>) -> bool;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use api::values::quantity::Quantity;
+use crate::values::quantity::Quantity;
 
-use crate::validation::At;
-use crate::validation::pod::walk::{CPU_AND_MEMORY, plain_containers, quantity};
+use super::walk::{CPU_AND_MEMORY, plain_containers, quantity};
+use crate::at::At;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
-pub(crate) fn qos_class(pod: At<'_>) -> &'static str {
+pub fn qos_class(pod: At<'_>) -> &'static str {
     let spec = pod.get("spec");
     let mut sums = Sums::default();
     if spec.has("resources") {
@@ -66,7 +66,7 @@ fn add_positive(sums: &mut BTreeMap<&'static str, Quantity>, list: At<'_>) -> us
 
 #[cfg(test)]
 mod tests {
-    use api::doc::Doc;
+    use crate::doc::Doc;
 
     use super::*;
 

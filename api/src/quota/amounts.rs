@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use api::values::quantity::Quantity;
+use crate::values::quantity::Quantity;
 
-use crate::validation::At;
-use crate::validation::pod::walk::{CPU_AND_MEMORY, is_sidecar, quantity};
+use super::walk::{CPU_AND_MEMORY, is_sidecar, quantity};
+use crate::at::At;
 
 /// Amounts by the names of their resources.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Amounts(pub(super) BTreeMap<String, Quantity>);
+pub struct Amounts(
+    /// By their names.
+    pub BTreeMap<String, Quantity>,
+);
 
 impl Amounts {
     /// A list of a document.
-    pub(super) fn read(list: At<'_>) -> Self {
+    pub fn read(list: At<'_>) -> Self {
         let entries = list.items();
         Self(
             entries
@@ -22,16 +25,18 @@ impl Amounts {
         )
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Quantity> {
+    /// The amount of one resource.
+    pub fn get(&self, name: &str) -> Option<&Quantity> {
         self.0.get(name)
     }
 
-    pub(super) fn set(&mut self, name: impl Into<String>, amount: Quantity) {
+    /// Sets the amount of one resource.
+    pub fn set(&mut self, name: impl Into<String>, amount: Quantity) {
         self.0.insert(name.into(), amount);
     }
 
     /// Sums, resource by resource.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
             let sum = match self.0.remove(name) {
                 Some(known) => known + amount,
@@ -42,7 +47,7 @@ impl Amounts {
     }
 
     /// The larger ones, resource by resource.
-    pub(super) fn raise(&mut self, other: &Self) {
+    pub fn raise(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
             if self.0.get(name).is_none_or(|known| amount > known) {
                 self.0.insert(name.clone(), amount.clone());
@@ -51,7 +56,7 @@ impl Amounts {
     }
 
     /// Those that are kept.
-    pub(super) fn only(&self, keeps: impl Fn(&str) -> bool) -> Self {
+    pub fn only(&self, keeps: impl Fn(&str) -> bool) -> Self {
         let kept = self.0.iter().filter(|(name, _)| keeps(name));
         Self(
             kept.map(|(name, amount)| (name.clone(), amount.clone()))
@@ -60,7 +65,7 @@ impl Amounts {
     }
 
     /// `a=1,b=2`.
-    pub(super) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         let parts: Vec<String> = self
             .0
             .iter()
@@ -72,7 +77,7 @@ impl Amounts {
 
 /// What a pod's containers need at once: `requests` or `limits` of all of them, and of those that run
 /// before. What the pod says of itself counts instead.
-pub(super) fn of_pod(spec: At<'_>, which: &'static str) -> Amounts {
+pub fn of_pod(spec: At<'_>, which: &'static str) -> Amounts {
     let of = |container: At<'_>| Amounts::read(container.path(&["resources", which]));
     let mut total = Amounts::default();
     for container in spec.get("containers").items() {
@@ -100,13 +105,13 @@ pub(super) fn of_pod(spec: At<'_>, which: &'static str) -> Amounts {
 }
 
 /// Resources that a pod as a whole can ask for.
-pub(super) fn is_of_pods(name: &str) -> bool {
+pub fn is_of_pods(name: &str) -> bool {
     CPU_AND_MEMORY.contains(&name) || name.starts_with("hugepages-")
 }
 
 #[cfg(test)]
 mod tests {
-    use api::doc::Doc;
+    use crate::doc::Doc;
 
     use super::*;
 

@@ -1,15 +1,12 @@
 //! What objects use of what quotas count.
 
-use api::doc::Doc;
-use api::values::quantity::Quantity;
-use api::values::time::{self, Moment, Precision};
+use crate::values::quantity::Quantity;
+use crate::values::time::{self, Moment, Precision};
 
-use super::super::amounts::{self, Amounts};
-use super::super::claim_resize::class_of;
-use super::super::{Attempt, Operation};
+use super::amounts::{self, Amounts};
 use super::scopes;
-use crate::validation::At;
-use crate::validation::pod::walk::{plain_containers, quantity};
+use super::walk::{plain_containers, quantity};
+use crate::at::At;
 
 /// What quotas counted before there were counts of all resources.
 const ALIASES: [&str; 4] = [
@@ -42,13 +39,15 @@ const REQUIRED: [&str; 6] = [
 ];
 const SERVICES: [&str; 3] = ["services", "services.nodeports", "services.loadbalancers"];
 const CLAIMS: [&str; 2] = ["persistentvolumeclaims", "requests.storage"];
+/// The annotation that named a claim's storage class before the field did.
+pub const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const BY_STORAGE_CLASS: &str = ".storageclass.storage.k8s.io/";
 const BY_DEVICE_CLASS: &str = ".deviceclass.resource.k8s.io/devices";
 /// As many devices as a claim for all of them may get.
 const DEVICES_MAX: i64 = 32;
 
 /// How the objects of a resource are counted.
-pub(super) struct Kind {
+pub struct Kind {
     what: What,
     /// `count/pods`, `count/deployments.apps`.
     count: String,
@@ -66,9 +65,8 @@ enum What {
 }
 
 impl Kind {
-    /// How a write is counted; none if it changes nothing that is.
-    pub(super) fn counted(attempt: &Attempt<'_>, new: &Doc, old: Option<&Doc>) -> Option<Self> {
-        let (group, resource) = attempt.resource();
+    /// How the objects of a resource are counted; none if they are not.
+    pub fn of(group: &str, resource: &str) -> Option<Self> {
         if resource == "events" {
             return None;
         }
@@ -79,18 +77,6 @@ impl Kind {
             ("resource.k8s.io", "resourceclaims") => What::ResourceClaims,
             _ => What::Others,
         };
-        let is_new = attempt.operation == Operation::Create;
-        let changes = |get: fn(At<'_>) -> bool| {
-            old.is_some_and(|old| get(At::root(old)) != get(At::root(new)))
-        };
-        let is_counted = match (what, attempt.subresource()) {
-            (What::Pods, "") => is_new || changes(scopes::is_terminating),
-            (What::Pods, part) => part == "resize",
-            (What::Services | What::Claims | What::ResourceClaims, "") => true,
-            (What::Claims, part) => part == "status",
-            (What::Others, "") => is_new,
-            _ => false,
-        };
         let count = match group {
             "" => format!("count/{resource}"),
             group => format!("count/{resource}.{group}"),
@@ -98,15 +84,35 @@ impl Kind {
         let alias = ALIASES
             .iter()
             .find(|known| group.is_empty() && **known == resource);
-        is_counted.then_some(Self {
+        Some(Self {
             what,
             count,
             alias: alias.copied(),
         })
     }
 
+    /// Whether a write may change what an object uses: of the object, or of a part of it. An object
+    /// of most kinds counts as long as it is there.
+    pub fn is_changed_by(&self, part: &str, new: At<'_>, old: Option<At<'_>>) -> bool {
+        match (self.what, part) {
+            (What::Pods, "") => {
+                old.is_none_or(|old| scopes::is_terminating(old) != scopes::is_terminating(new))
+            }
+            (What::Pods, part) => part == "resize",
+            (What::Services | What::Claims | What::ResourceClaims, "") => true,
+            (What::Claims, part) => part == "status",
+            (What::Others, "") => old.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether only the number of objects counts.
+    pub fn is_plain(&self) -> bool {
+        self.what == What::Others
+    }
+
     /// Whether it counts towards an entry of a quota.
-    pub(super) fn counts(&self, name: &str) -> bool {
+    pub fn counts(&self, name: &str) -> bool {
         if name == self.count || self.alias == Some(name) {
             return true;
         }
@@ -128,13 +134,13 @@ impl Kind {
     }
 
     /// Whether a quota counts any of it.
-    pub(super) fn concerns(&self, quota: &Doc) -> bool {
-        let hard = At::root(quota).path(&["status", "hard"]);
+    pub fn concerns(&self, quota: At<'_>) -> bool {
+        let hard = quota.path(&["status", "hard"]);
         hard.items().any(|at| self.counts(at.key()))
     }
 
     /// Whether a quota counts an object.
-    pub(super) fn matches(&self, quota: At<'_>, object: At<'_>) -> bool {
+    pub fn matches(&self, quota: At<'_>, object: At<'_>) -> bool {
         let matches: scopes::Matches = match self.what {
             What::Pods => scopes::pod,
             What::Claims => scopes::claim,
@@ -144,7 +150,7 @@ impl Kind {
     }
 
     /// What an object does not say of what it must, in words.
-    pub(super) fn missing(&self, restricted: &[&str], object: At<'_>) -> Option<String> {
+    pub fn missing(&self, restricted: &[&str], object: At<'_>) -> Option<String> {
         let spec = object.get("spec");
         let resources = spec.get("resources");
         let says_itself = ["requests", "limits"].iter().any(|which| {
@@ -171,7 +177,7 @@ impl Kind {
     }
 
     /// What an object uses.
-    pub(super) fn usage(&self, object: At<'_>, now: Moment) -> Amounts {
+    pub fn usage(&self, object: At<'_>, now: Moment) -> Amounts {
         let mut used = Amounts::default();
         used.set(&*self.count, Quantity::from_units(1));
         if let Some(alias) = self.alias {
@@ -185,6 +191,15 @@ impl Kind {
             What::Others => {}
         }
         used
+    }
+}
+
+/// The storage class of a claim: an annotation was there before the field.
+pub fn class_of(claim: At<'_>) -> &str {
+    let annotations = claim.path(&["metadata", "annotations"]);
+    match annotations.entry(OLD_CLASS) {
+        Some(class) => class.str(),
+        None => claim.path(&["spec", "storageClassName"]).str(),
     }
 }
 

@@ -1,9 +1,7 @@
 //! A cursor into a document: a value, or the place where one is missing.
 
-use api::doc::{Doc, Kind, Node};
-use api::field::Shown;
-
-use super::place::shown;
+use crate::doc::{Doc, Kind, Node};
+use crate::field::Shown;
 
 /// How deep below what exists a missing field can be named.
 const DEPTH: usize = 4;
@@ -12,9 +10,9 @@ const DEPTH: usize = 4;
 #[derive(Clone, Copy)]
 pub struct At<'d> {
     /// The field, or the nearest thing around it that is there.
-    pub(super) node: Node<'d>,
+    node: Node<'d>,
     /// The keys from there on; empty ones name nothing.
-    pub(super) missing: [&'static str; DEPTH],
+    missing: [&'static str; DEPTH],
 }
 
 impl<'d> At<'d> {
@@ -55,6 +53,12 @@ impl<'d> At<'d> {
     /// The value, if there is one. `null` is none.
     pub fn node(self) -> Option<Node<'d>> {
         (self.missing[0].is_empty() && !self.node.is_null()).then_some(self.node)
+    }
+
+    /// The value, or the nearest thing around it that is there, and the keys from there on.
+    pub fn nearest(&self) -> (Node<'d>, impl Iterator<Item = &'static str> + use<>) {
+        let missing = self.missing.into_iter();
+        (self.node, missing.take_while(|name| !name.is_empty()))
     }
 
     /// The document that it is in, or would be.
@@ -135,6 +139,14 @@ impl<'d> At<'d> {
 impl Shown for At<'_> {
     fn shown(&self) -> String {
         self.node().map_or("null".to_string(), shown)
+    }
+}
+
+/// A value as errors show it.
+pub fn shown(node: Node<'_>) -> String {
+    match node.as_str() {
+        Some(text) => format!("{text:?}"),
+        None => node.to_string(),
     }
 }
 
