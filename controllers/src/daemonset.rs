@@ -1,0 +1,2 @@
+//! Daemonsets.
+mod plan;

@@ -1,0 +1,2 @@
+//! Deployments.
+mod plan;

@@ -1,0 +1,2 @@
+//! Replicasets.
+mod plan;

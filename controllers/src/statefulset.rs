@@ -1,0 +1,2 @@
+//! Statefulsets.
+mod plan;
