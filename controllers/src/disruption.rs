@@ -251,3 +251,6 @@ impl Disruption {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -321,3 +321,6 @@ impl EndpointSlices {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,22 +17,29 @@ pub mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub mod adoption;
+pub mod apps;
+pub mod cloud;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslice_mirroring;
-mod go;
+pub mod go;
 pub mod horizontal_pod_autoscaling;
 pub mod node;
 pub mod node_ipam;
 pub mod node_lifecycle;
-mod note;
-mod scale;
+pub mod note;
+pub mod pod;
+pub mod scale;
+pub mod selector;
 pub mod service_cidr;
-mod service_endpoints;
-mod taint;
+pub mod service_endpoints;
+pub mod taint;
 pub mod taint_eviction;
+pub mod template;
 pub mod ttl;
+mod view;
 
 pub use context::Context;
 pub use controller::{Again, Controller, Error, Row};

@@ -191,7 +191,7 @@ impl NodeLifecycle {
         let node = self.nodes.get("", &pod.spec.node_name);
         let is_unready = node.is_some_and(|node| Ready::of(&node).is_some_and(|r| r != Ready::True));
         if is_unready {
-            self.mark_unready(&pod).await?;
+            self.mark_unready(pod).await?;
         }
         Ok(())
     }
@@ -201,12 +201,12 @@ impl NodeLifecycle {
         let nodes = self.nodes.list();
         let now = self.context.now();
         self.register(&nodes, now);
-        let looks = stream::iter(&nodes).map(|node| self.look(node)).buffer_unordered(PARALLEL);
+        let looks = stream::iter(nodes.clone()).map(|node| self.look(node)).buffer_unordered(PARALLEL);
         let mut counts = BTreeMap::<String, Count>::new();
         let looked: Vec<_> = looks.collect().await;
         for (node, ready) in looked.into_iter().flatten() {
             if !node.has_label(EXCLUDED) {
-                let count = counts.entry(plan::zone_of(node)).or_default();
+                let count = counts.entry(plan::zone_of(&node)).or_default();
                 match ready {
                     Some(Ready::True) => count.ready += 1,
                     _ => count.unready += 1,
@@ -218,7 +218,7 @@ impl NodeLifecycle {
             Verdict::Nothing => {}
             Verdict::EveryoneIsLost => {
                 tracing::warn!("no node is ready: pods are not evicted");
-                let all = stream::iter(&nodes);
+                let all = stream::iter(nodes);
                 all.for_each_concurrent(PARALLEL, |node| self.mark_reachable(node)).await;
             }
             Verdict::SomeoneIsBack => {
@@ -263,14 +263,14 @@ impl NodeLifecycle {
     }
 
     /// Looks at a node; none if its health could not be written, so that it does not count.
-    async fn look<'n>(&self, node: &'n Arc<Node>) -> Option<(&'n Node, Option<Ready>)> {
+    async fn look(&self, node: Arc<Node>) -> Option<(Arc<Node>, Option<Ready>)> {
         let name = node.name();
         let lease = self.leases.get(LEASES, name);
         let renewed = lease.as_ref().and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
         let now = self.context.now();
         let look = {
             let mut state = self.state();
-            let look = health::look(node, renewed, state.health.get(name), Grace::default(), now);
+            let look = health::look(&node, renewed, state.health.get(name), Grace::default(), now);
             state.health.insert(name.to_owned(), look.health.clone());
             look
         };
@@ -285,7 +285,7 @@ impl NodeLifecycle {
                 return None;
             }
         }
-        self.follow(node, &look, now).await;
+        self.follow(&node, &look, now).await;
         Some((node, look.current))
     }
 
@@ -313,7 +313,7 @@ impl NodeLifecycle {
         }
         if is_new || self.state().unmarked.contains(name) {
             let pods = stream::iter(self.on_node.get(name));
-            let marked = pods.map(|pod| async move { self.mark_unready(&pod).await });
+            let marked = pods.map(|pod| self.mark_unready(pod));
             let marked: Vec<_> = marked.buffer_unordered(PARALLEL).collect().await;
             if marked.iter().all(Result::is_ok) {
                 self.state().unmarked.remove(name);
@@ -325,13 +325,13 @@ impl NodeLifecycle {
 
     async fn recovered(&self, node: &Arc<Node>) {
         self.state().unmarked.remove(node.name());
-        self.mark_reachable(node).await;
+        self.mark_reachable(node.clone()).await;
     }
 
-    async fn mark_reachable(&self, node: &Arc<Node>) {
+    async fn mark_reachable(&self, node: Arc<Node>) {
         self.state().zones.unqueue(node.name());
         let taints = [bare(UNREACHABLE, NO_EXECUTE), bare(NOT_READY, NO_EXECUTE)];
-        self.swap(node, &[], &taints).await;
+        self.swap(&node, &[], &taints).await;
     }
 
     async fn swap(
@@ -374,7 +374,7 @@ impl NodeLifecycle {
     }
 
     /// Takes back a pod's word that it is ready.
-    async fn mark_unready(&self, pod: &Arc<Pod>) -> Result<(), kube::Error> {
+    async fn mark_unready(&self, pod: Arc<Pod>) -> Result<(), kube::Error> {
         let ready = pod.condition(&ConditionType::Ready);
         if ready.is_none_or(|ready| ready.status == ConditionStatus::False) {
             return Ok(());
@@ -393,8 +393,11 @@ impl NodeLifecycle {
         if marked.as_ref().is_err_and(errors::is_not_found) {
             return Ok(());
         }
-        let reference = note::reference(&**pod);
+        let reference = note::reference(&*pod);
         self.recorder.event(&reference, EventType::Warning, "NodeNotReady", "Node is not ready");
         marked.map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,6 @@ use crate::node::Node;
 pub const NO_EXECUTE: &str = "NoExecute";
 /// Keeps new pods away.
 pub const NO_SCHEDULE: &str = "NoSchedule";
-/// Prefers other nodes.
-pub const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
 
 /// The node says that it is not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
