@@ -27,7 +27,7 @@ use crate::service_endpoints::{service_of, spec_of};
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// What is to be looked at.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wake {
     /// A Service.
     Service(Key),
