@@ -3,19 +3,23 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use client::{View, errors};
+use client::{Index, Informer, Key, Queue, Subscription, View, errors};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::controller::Error;
 use crate::selector::Selector;
 
 /// Whether `owner` controls the object.
 pub fn is_controlled_by<V: View, O: View>(object: &V, owner: &O) -> bool {
-    object.controller().is_some_and(|found| found.uid == owner.uid())
+    object
+        .controller()
+        .is_some_and(|found| found.uid == owner.uid())
 }
 
 /// The reference by which an object names its controller.
@@ -39,7 +43,9 @@ pub fn by_controller<V: View>(object: &V) -> Vec<String> {
     let namespace = object.namespace();
     let labels = object.meta().labels.iter().flatten();
     let labels = labels.map(|(key, value)| label_key(namespace, Some((key, value))));
-    std::iter::once(label_key(namespace, None)).chain(labels).collect()
+    std::iter::once(label_key(namespace, None))
+        .chain(labels)
+        .collect()
 }
 
 /// The keys under which an owner finds in that index what it may have a say in: its own objects, and
@@ -59,6 +65,105 @@ fn label_key(namespace: &str, label: Option<(&str, &str)>) -> String {
         Some((key, value)) => format!("{namespace}/{key}={value}"),
         None => format!("{namespace}/"),
     }
+}
+
+/// An owner that selects what it owns.
+pub trait Selects {
+    /// Its selector.
+    fn selector(&self) -> &Selector;
+}
+
+/// The keys of an index of owners by what they select.
+fn by_selector<O: View + Selects>(owner: &O) -> Vec<String> {
+    vec![selector_key(owner, owner.selector())]
+}
+
+/// An index of objects by their controller.
+pub fn index_by_controller<V: Owned>(informer: &Informer<V>) -> Index<V> {
+    informer.index("controller", by_controller::<V>)
+}
+
+/// What `owner` may have a say in.
+pub fn candidates<O: View + Selects, V: View>(index: &Index<V>, owner: &O) -> Vec<Arc<V>> {
+    let keys = candidate_keys(owner, owner.selector());
+    keys.iter().flat_map(|key| index.get(key)).collect()
+}
+
+/// The time by which an owner is woken later for each object that it has. An owner of 10 000 pods
+/// looks at all of them each time, and at most ten times a second this way; one of ten is woken at
+/// once.
+const REST_PER_OBJECT: Duration = Duration::from_micros(10);
+
+/// Wakes owners when one of what they own changes, or an orphan that they select. `saw` is told of
+/// the object before.
+pub fn wake_owners<O: Owned + Selects, V: Owned>(
+    objects: &Informer<V>,
+    owners: &Informer<O>,
+    queue: &Queue<Key>,
+    saw: impl Fn(&V) + Send + Sync + 'static,
+) -> Subscription {
+    wake_owners_as(objects, owners, queue, |key| key, saw)
+}
+
+/// The same for a queue whose keys are more than the owners' keys.
+pub fn wake_owners_as<O: Owned + Selects, V: Owned, K: Clone + Ord + Send + Sync + 'static>(
+    objects: &Informer<V>,
+    owners: &Informer<O>,
+    queue: &Queue<K>,
+    as_key: fn(Key) -> K,
+    saw: impl Fn(&V) + Send + Sync + 'static,
+) -> Subscription {
+    let by_selector = owners.index("selector", by_selector::<O>);
+    let by_controller = index_by_controller(objects);
+    let queue = queue.clone();
+    objects.on_change(move |old, new| {
+        if let Some(object) = new.or(old) {
+            saw(object);
+        }
+        let controller =
+            |object: Option<&Arc<V>>| object.and_then(|object| object.controller().cloned());
+        let (before, after) = (controller(old), controller(new));
+        let namespace = new.or(old).map_or("", |object| object.namespace());
+        let is_other = before != after;
+        for owner in before.iter().filter(|_| is_other).chain(&after) {
+            if owner.kind == O::KIND && owner.api_version == O::API_VERSION {
+                let count = by_controller.count(&owner.uid);
+                let rest = REST_PER_OBJECT * u32::try_from(count).unwrap_or(u32::MAX);
+                let key = as_key(Key::new(namespace, &owner.name));
+                match rest < Duration::from_millis(1) {
+                    true => queue.add(key),
+                    false => queue.add_after(key, rest),
+                }
+            }
+        }
+        let labels = |object: &Arc<V>| object.meta().labels.clone();
+        let is_new_orphan = is_other || old.map(labels) != new.map(labels);
+        if let Some(orphan) = new.filter(|_| after.is_none() && is_new_orphan) {
+            let keys = self::by_controller(&**orphan);
+            for owner in keys.iter().flat_map(|key| by_selector.get(key)) {
+                if owner.selector().matches(orphan.meta().labels.as_ref()) {
+                    queue.add(as_key(Key::of(&*owner)));
+                }
+            }
+        }
+    })
+}
+
+/// Wakes objects when they change themselves; `gone` is told of those that are gone.
+pub fn wake_changed<O: Owned>(
+    owners: &Informer<O>,
+    queue: &Queue<Key>,
+    gone: impl Fn(&O) + Send + Sync + 'static,
+) -> Subscription {
+    let queue = queue.clone();
+    owners.on_change(move |old, new| {
+        if let (Some(old), None) = (old, new) {
+            gone(old);
+        }
+        if let Some(owner) = new.or(old) {
+            queue.add(Key::of(&**owner));
+        }
+    })
 }
 
 /// What an owner has to do about one object.
@@ -85,11 +190,13 @@ pub fn claim<O: View, V: View>(owner: &O, object: &V, is_match: bool) -> Claim {
             (true, false) => Claim::Release,
         };
     }
-    let is_taken = is_match
-        && !is_going
-        && !object.is_deleted()
-        && owner.namespace() == object.namespace();
-    if is_taken { Claim::Adopt } else { Claim::Foreign }
+    let is_taken =
+        is_match && !is_going && !object.is_deleted() && owner.namespace() == object.namespace();
+    if is_taken {
+        Claim::Adopt
+    } else {
+        Claim::Foreign
+    }
 }
 
 /// Why an object could not be claimed.
@@ -114,13 +221,18 @@ pub enum ClaimError {
     Request(#[from] kube::Error),
 }
 
+impl From<ClaimError> for Error {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Request(error) => Self::Api(error),
+            other => Self::other(other.to_string()),
+        }
+    }
+}
+
 /// A kind that owns or is owned: in a namespace, known by `kube::Api`.
 pub trait Owned:
-    View
-    + Resource<Scope = NamespaceResourceScope>
-    + Metadata<Ty = ObjectMeta>
-    + Clone
-    + fmt::Debug
+    View + Resource<Scope = NamespaceResourceScope> + Metadata<Ty = ObjectMeta> + Clone + fmt::Debug
 {
 }
 
@@ -184,9 +296,15 @@ fn cannot_adopt<V: Owned>(object: &V, cause: String) -> ClaimError {
 /// Whether the owner is there still, and stays.
 async fn recheck<O: Owned>(client: &Client, owner: &O) -> Result<(), String> {
     let (namespace, name) = (owner.namespace(), owner.name());
-    let fresh = Api::<O>::namespaced(client.clone(), namespace).get(name).await;
-    let fresh = fresh
-        .map_err(|error| format!("can't recheck DeletionTimestamp: {}", errors::message(&error)))?;
+    let fresh = Api::<O>::namespaced(client.clone(), namespace)
+        .get(name)
+        .await;
+    let fresh = fresh.map_err(|error| {
+        format!(
+            "can't recheck DeletionTimestamp: {}",
+            errors::message(&error)
+        )
+    })?;
     if fresh.uid() != owner.uid() {
         return Err(format!(
             "can't recheck DeletionTimestamp: original {} {namespace}/{name} is gone: got uid {}, wanted {}",
@@ -196,13 +314,20 @@ async fn recheck<O: Owned>(client: &Client, owner: &O) -> Result<(), String> {
         ));
     }
     match &fresh.meta().deletion_timestamp {
-        Some(at) => Err(format!("{namespace}/{name} has just been deleted at {}", at.0)),
+        Some(at) => Err(format!(
+            "{namespace}/{name} has just been deleted at {}",
+            at.0
+        )),
         None => Ok(()),
     }
 }
 
 /// Whether the object could be taken; one that is gone cannot.
-async fn adopt<O: Owned, V: Owned>(client: &Client, owner: &O, object: &V) -> Result<bool, ClaimError> {
+async fn adopt<O: Owned, V: Owned>(
+    client: &Client,
+    owner: &O,
+    object: &V,
+) -> Result<bool, ClaimError> {
     match patch_owners(client, object, json!([controller_ref(owner)])).await {
         Ok(()) => Ok(true),
         Err(error) if errors::is_not_found(&error) => Ok(false),
@@ -211,19 +336,35 @@ async fn adopt<O: Owned, V: Owned>(client: &Client, owner: &O, object: &V) -> Re
 }
 
 /// An object that is gone, or another by now, or has lost its owner, needs no release.
-async fn release<O: Owned, V: Owned>(client: &Client, owner: &O, object: &V) -> Result<(), ClaimError> {
+async fn release<O: Owned, V: Owned>(
+    client: &Client,
+    owner: &O,
+    object: &V,
+) -> Result<(), ClaimError> {
     let gone = json!([{"$patch": "delete", "uid": owner.uid()}]);
     match patch_owners(client, object, gone).await {
-        Err(error) if !errors::is_not_found(&error) && !errors::is_invalid(&error) => Err(error.into()),
+        Err(error) if !errors::is_not_found(&error) && !errors::is_invalid(&error) => {
+            Err(error.into())
+        }
         _ => Ok(()),
     }
 }
 
 /// The uid makes the server refuse a patch of another object of this name.
-async fn patch_owners<V: Owned>(client: &Client, object: &V, owners: Value) -> Result<(), kube::Error> {
+async fn patch_owners<V: Owned>(
+    client: &Client,
+    object: &V,
+    owners: Value,
+) -> Result<(), kube::Error> {
     let patch = json!({"metadata": {"uid": object.uid(), "ownerReferences": owners}});
     let api = Api::<V>::namespaced(client.clone(), object.namespace());
-    let done = api.patch(object.name(), &PatchParams::default(), &Patch::Strategic(patch)).await;
+    let done = api
+        .patch(
+            object.name(),
+            &PatchParams::default(),
+            &Patch::Strategic(patch),
+        )
+        .await;
     done.map(drop)
 }
 
@@ -254,7 +395,12 @@ mod tests {
             (&owner, &orphan, true, Claim::Adopt),
             (&owner, &orphan, false, Claim::Foreign),
             (&owner, &dying, true, Claim::Foreign),
-            (&owner, &pod(json!({"namespace": "other"})), true, Claim::Foreign),
+            (
+                &owner,
+                &pod(json!({"namespace": "other"})),
+                true,
+                Claim::Foreign,
+            ),
             (&owner, &own, true, Claim::Own),
             (&owner, &own, false, Claim::Release),
             (&owner, &pod(owned_by("2")), true, Claim::Foreign),
@@ -272,7 +418,9 @@ mod tests {
         let selector: Selector =
             serde_json::from_value(json!({"matchLabels": {"app": "web"}})).unwrap();
         let owner = pod(json!({"namespace": "ns", "uid": "1"}));
-        let orphan = by_controller(&pod(json!({"namespace": "ns", "labels": {"app": "web", "x": "y"}})));
+        let orphan = by_controller(&pod(
+            json!({"namespace": "ns", "labels": {"app": "web", "x": "y"}}),
+        ));
         let keys = candidate_keys(&owner, &selector);
         assert!(orphan.contains(&keys[1]) && orphan.contains(&selector_key(&owner, &selector)));
         assert_eq!(by_controller(&pod(owned_by("1"))), [keys[0].clone()]);

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::adoption::Selects;
 use crate::selector::{Labels, Selector};
 use crate::template::Template;
 
@@ -24,7 +25,14 @@ pub struct Deployment {
     pub status: DeploymentStatus,
 }
 
-crate::view!(Deployment, "apps", "v1", "Deployment", "deployments", NamespaceResourceScope);
+crate::view!(
+    Deployment,
+    "apps",
+    "v1",
+    "Deployment",
+    "deployments",
+    NamespaceResourceScope
+);
 
 /// What is wanted of a Deployment.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -84,7 +92,14 @@ pub struct ReplicaSet {
     pub status: ReplicaSetStatus,
 }
 
-crate::view!(ReplicaSet, "apps", "v1", "ReplicaSet", "replicasets", NamespaceResourceScope);
+crate::view!(
+    ReplicaSet,
+    "apps",
+    "v1",
+    "ReplicaSet",
+    "replicasets",
+    NamespaceResourceScope
+);
 
 /// What is wanted of a ReplicaSet.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -114,7 +129,14 @@ pub struct ReplicationController {
     pub status: ReplicaSetStatus,
 }
 
-crate::view!(ReplicationController, "", "v1", "ReplicationController", "replicationcontrollers", NamespaceResourceScope);
+crate::view!(
+    ReplicationController,
+    "",
+    "v1",
+    "ReplicationController",
+    "replicationcontrollers",
+    NamespaceResourceScope
+);
 
 /// A StatefulSet.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -128,7 +150,14 @@ pub struct StatefulSet {
     pub status: StatefulSetStatus,
 }
 
-crate::view!(StatefulSet, "apps", "v1", "StatefulSet", "statefulsets", NamespaceResourceScope);
+crate::view!(
+    StatefulSet,
+    "apps",
+    "v1",
+    "StatefulSet",
+    "statefulsets",
+    NamespaceResourceScope
+);
 
 /// What is wanted of a StatefulSet.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -189,7 +218,14 @@ pub struct DaemonSet {
     pub status: DaemonSetStatus,
 }
 
-crate::view!(DaemonSet, "apps", "v1", "DaemonSet", "daemonsets", NamespaceResourceScope);
+crate::view!(
+    DaemonSet,
+    "apps",
+    "v1",
+    "DaemonSet",
+    "daemonsets",
+    NamespaceResourceScope
+);
 
 /// What is wanted of a DaemonSet.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -206,6 +242,24 @@ pub struct DaemonSetSpec {
     /// How many old revisions are kept.
     pub revision_history_limit: Option<i32>,
 }
+
+macro_rules! selects {
+    ($($view:ident),*) => {$(
+        impl Selects for $view {
+            fn selector(&self) -> &Selector {
+                &self.spec.selector
+            }
+        }
+    )*};
+}
+
+selects!(
+    Deployment,
+    ReplicaSet,
+    ReplicationController,
+    StatefulSet,
+    DaemonSet
+);
 
 /// A number of pods; one, if an object does not say.
 pub type Replicas = i32;
@@ -242,7 +296,11 @@ pub fn scaled(value: &IntOrString, total: i32, round_up: bool) -> Option<i32> {
     };
     let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
     let product = percent * i64::from(total);
-    let rounded = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
+    let rounded = if round_up {
+        (product + 99).div_euclid(100)
+    } else {
+        product.div_euclid(100)
+    };
     i32::try_from(rounded).ok()
 }
 
@@ -276,6 +334,9 @@ mod tests {
                      "ordinals": {"start": 5}, "selector": {"matchLabels": {}}, "template": {}}
         })).unwrap();
         assert_eq!((set.spec.replicas, set.spec.ordinals.start), (0, 5));
-        assert_eq!(set.spec.update_strategy.rolling_update.unwrap().partition, Some(2));
+        assert_eq!(
+            set.spec.update_strategy.rolling_update.unwrap().partition,
+            Some(2)
+        );
     }
 }

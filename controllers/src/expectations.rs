@@ -38,7 +38,10 @@ impl Expectations {
     /// The informer shows an object: new, changed, or how it was last. To be called before anybody
     /// is woken for it.
     pub fn saw<V: View>(&self, object: &V) {
-        self.seen.fetch_max(version(object.meta().resource_version.as_deref()), Ordering::AcqRel);
+        self.seen.fetch_max(
+            version(object.meta().resource_version.as_deref()),
+            Ordering::AcqRel,
+        );
     }
 
     /// Something of an owner was written, at this version.

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use client::View;
+use client::{View, errors};
+use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Request;
+use kube::{Api, Client};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use crate::adoption::{Owned, controller_ref};
 use crate::template::{FNV_OFFSET, Template, fnv1, safe_encode};
 
 /// The label of a revision, and of the pods made from it, that tells it from its siblings.
@@ -27,20 +32,33 @@ pub struct Revision {
     pub revision: i64,
 }
 
-crate::view!(Revision, "apps", "v1", "ControllerRevision", "controllerrevisions", NamespaceResourceScope);
+crate::view!(
+    Revision,
+    "apps",
+    "v1",
+    "ControllerRevision",
+    "controllerrevisions",
+    NamespaceResourceScope
+);
 
 fn canonical<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
     let data = Value::deserialize(from)?;
     let template = data.pointer("/spec/template").cloned();
     // What is no template of ours stays as it is: it equals nothing that is ours.
-    Ok(template.map_or_else(|| data.to_string().into(), |template| snapshot(&Template::new(template))))
+    Ok(template.map_or_else(
+        || data.to_string().into(),
+        |template| snapshot(&Template::new(template)),
+    ))
 }
 
 impl Revision {
     /// The template that it stands for.
     pub fn template(&self) -> Template {
         let mut data: Value = serde_json::from_str(&self.data).unwrap_or_default();
-        let mut template = data.pointer_mut("/spec/template").map(Value::take).unwrap_or_default();
+        let mut template = data
+            .pointer_mut("/spec/template")
+            .map(Value::take)
+            .unwrap_or_default();
         if let Some(template) = template.as_object_mut() {
             template.remove("$patch");
         }
@@ -57,7 +75,10 @@ pub fn snapshot(template: &Template) -> Arc<str> {
 
 /// The hash of a revision that collided `collisions` times.
 pub fn hash(data: &str, collisions: i32) -> String {
-    let hash = fnv1(fnv1(FNV_OFFSET, data.as_bytes()), collisions.to_string().as_bytes());
+    let hash = fnv1(
+        fnv1(FNV_OFFSET, data.as_bytes()),
+        collisions.to_string().as_bytes(),
+    );
     safe_encode(&hash.to_string())
 }
 
@@ -101,14 +122,92 @@ pub fn wanted(revisions: &[Arc<Revision>], data: &str) -> Wanted {
 }
 
 /// Those of `revisions`, sorted, that go: all that are not live but the `limit` latest.
-pub fn surplus<'r>(
-    revisions: &'r [Arc<Revision>],
+pub fn surplus(
+    revisions: &[Arc<Revision>],
     is_live: impl Fn(&Revision) -> bool,
     limit: usize,
-) -> Vec<&'r Arc<Revision>> {
+) -> Vec<&Arc<Revision>> {
     let mut old: Vec<_> = revisions.iter().filter(|one| !is_live(one)).collect();
     old.truncate(old.len().saturating_sub(limit));
     old
+}
+
+/// The whole revision of an owner's template.
+pub fn body<O: Owned>(
+    owner: &O,
+    template: &Template,
+    hash: &str,
+    label: (&str, &str),
+    revision: i64,
+) -> Value {
+    let mut labels = template.labels().clone();
+    labels.insert(label.0.into(), label.1.into());
+    let data: Value = serde_json::from_str(&snapshot(template)).unwrap_or_default();
+    json!({
+        "apiVersion": Revision::API_VERSION,
+        "kind": Revision::KIND,
+        "metadata": {
+            "name": name(owner.name(), hash),
+            "namespace": owner.namespace(),
+            "labels": labels,
+            "annotations": owner.meta().annotations,
+            "ownerReferences": [controller_ref(owner)],
+        },
+        "data": data,
+        "revision": revision,
+    })
+}
+
+/// Makes a revision; the one that is there already, if it holds the same; `None` if it holds
+/// something else.
+pub async fn create<O: Owned>(
+    client: &Client,
+    owner: &O,
+    body: &Value,
+) -> Result<Option<Revision>, kube::Error> {
+    let api = Api::<Revision>::namespaced(client.clone(), owner.namespace());
+    let bytes = body.to_string().into_bytes();
+    let request = Request::new(api.resource_url()).create(&PostParams::default(), bytes);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    match client.request::<Revision>(request).await {
+        Ok(made) => Ok(Some(made)),
+        Err(error) if errors::is_already_exists(&error) => {
+            let name = body["metadata"]["name"].as_str().unwrap_or_default();
+            let known = api.get(name).await?;
+            let wanted = Revision::deserialize(body).map_err(kube::Error::SerdeError)?;
+            Ok((known.data == wanted.data).then_some(known))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a revision a new number.
+pub async fn renumber(
+    client: &Client,
+    revision: &Revision,
+    number: i64,
+) -> Result<Revision, kube::Error> {
+    let api = Api::<Revision>::namespaced(client.clone(), revision.namespace());
+    let patch = Patch::Merge(json!({"metadata": {"uid": revision.uid()}, "revision": number}));
+    api.patch(revision.name(), &PatchParams::default(), &patch)
+        .await
+}
+
+/// Deletes a revision; one that is gone is.
+pub async fn delete(client: &Client, revision: &Revision) -> Result<(), kube::Error> {
+    let api = Api::<Revision>::namespaced(client.clone(), revision.namespace());
+    let preconditions = Some(Preconditions {
+        uid: Some(revision.uid().into()),
+        ..Preconditions::default()
+    });
+    let how = DeleteParams {
+        preconditions,
+        ..DeleteParams::default()
+    };
+    match api.delete(revision.name(), &how).await {
+        Err(error) if !errors::is_not_found(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -141,10 +240,20 @@ mod tests {
         let mut all = vec![revision("b", 2, "y"), revision("a", 1, "x")];
         sort(&mut all);
         assert_eq!(all[1].name(), "b");
-        assert!(matches!(wanted(&all, &snapshot(&template("y"))), Wanted::Latest(one) if one.name() == "b"));
-        assert!(matches!(wanted(&all, &snapshot(&template("x"))), Wanted::Older(one, 3) if one.name() == "a"));
-        assert!(matches!(wanted(&all, &snapshot(&template("z"))), Wanted::New(3)));
-        assert!(matches!(wanted(&[], &snapshot(&template("z"))), Wanted::New(1)));
+        assert!(
+            matches!(wanted(&all, &snapshot(&template("y"))), Wanted::Latest(one) if one.name() == "b")
+        );
+        assert!(
+            matches!(wanted(&all, &snapshot(&template("x"))), Wanted::Older(one, 3) if one.name() == "a")
+        );
+        assert!(matches!(
+            wanted(&all, &snapshot(&template("z"))),
+            Wanted::New(3)
+        ));
+        assert!(matches!(
+            wanted(&[], &snapshot(&template("z"))),
+            Wanted::New(1)
+        ));
     }
 
     #[test]

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use client::{Access, Fence, Identity, Informers, Leadership, Recorder};
 use seams::{Seams, Tasks};
 
+use crate::apps::{ReplicaSet, ReplicationController};
 use crate::context::Context;
 use crate::controller::{Row, is_wanted};
+use crate::daemonset::DaemonSets;
+use crate::deployment::Deployments;
 use crate::disruption::Disruption;
 use crate::endpoints::EndpointsController;
 use crate::endpointslice::EndpointSlices;
@@ -16,8 +19,10 @@ use crate::endpointslice_mirroring::Mirroring;
 use crate::horizontal_pod_autoscaling::Autoscaling;
 use crate::node_ipam::NodeIpam;
 use crate::node_lifecycle::NodeLifecycle;
+use crate::replicaset::Replication;
 use crate::service_cidr::ServiceCidrs;
 use crate::settings::Settings;
+use crate::statefulset::StatefulSets;
 use crate::taint_eviction::TaintEviction;
 use crate::ttl::Ttl;
 
@@ -33,6 +38,14 @@ pub const CONTROLLERS: &[Row] = &[
     Row::of::<TaintEviction>("taint-eviction-controller", "node-controller"),
     Row::of::<Ttl>("ttl-controller", "ttl-controller"),
     Row::of::<ServiceCidrs>("service-cidr-controller", "service-cidrs-controller"),
+    Row::of::<DaemonSets>("daemonset-controller", "daemon-set-controller"),
+    Row::of::<Deployments>("deployment-controller", "deployment-controller"),
+    Row::of::<Replication<ReplicaSet>>("replicaset-controller", "replicaset-controller"),
+    Row::of::<Replication<ReplicationController>>(
+        "replicationcontroller-controller",
+        "replication-controller",
+    ),
+    Row::of::<StatefulSets>("statefulset-controller", "statefulset-controller"),
 ];
 
 /// Runs controllers.

@@ -69,7 +69,10 @@ impl Node {
     /// A label's value; none if it is missing or empty.
     pub fn label(&self, key: &str) -> Option<&str> {
         let labels = self.metadata.labels.as_ref()?;
-        labels.get(key).map(String::as_str).filter(|v| !v.is_empty())
+        labels
+            .get(key)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
     }
 
     /// An annotation's value.
@@ -129,7 +132,10 @@ mod tests {
         assert_eq!(node.pod_cidrs(), ["10.0.0.0/24", "fd00::/64"]);
         assert_eq!(node.spec.provider_id.as_deref(), Some("x://1"));
         assert!(node.is_ready() && node.has_taint("k", "NoSchedule"));
-        assert_eq!((node.label(ZONE_LABEL), node.label("empty")), (Some("a"), None));
+        assert_eq!(
+            (node.label(ZONE_LABEL), node.label("empty")),
+            (Some("a"), None)
+        );
         assert!(node.has_label("empty"));
     }
 }

@@ -293,7 +293,10 @@ impl Pod {
 
     /// A condition.
     pub fn condition(&self, type_: &ConditionType) -> Option<&PodCondition> {
-        self.status.conditions.iter().find(|one| one.type_ == *type_)
+        self.status
+            .conditions
+            .iter()
+            .find(|one| one.type_ == *type_)
     }
 
     /// Whether it may serve.
@@ -356,7 +359,8 @@ impl Pod {
         let regular = regular.map(|one| one.restart_count).max().unwrap_or(0);
         let is_sidecar = |name: &str| {
             let mut inits = self.spec.init_containers.iter();
-            inits.any(|init| *init.name == *name && init.restart_policy.as_deref() == Some("Always"))
+            inits
+                .any(|init| *init.name == *name && init.restart_policy.as_deref() == Some("Always"))
         };
         let sidecars = self.status.init_container_statuses.iter();
         let sidecars = sidecars.filter(|one| is_sidecar(&one.name));
@@ -549,7 +553,12 @@ mod tests {
             }
         }));
         assert_eq!(pod.spec.scheduling_gates, 2);
-        let claims: Vec<_> = pod.spec.volumes.iter().map(|v| (&*v.name, v.claim_name.as_deref())).collect();
+        let claims: Vec<_> = pod
+            .spec
+            .volumes
+            .iter()
+            .map(|v| (&*v.name, v.claim_name.as_deref()))
+            .collect();
         assert_eq!(claims, [("data", Some("data-p")), ("scratch", None)]);
         assert_eq!(pod.target_node(), Some("n1"));
         assert_eq!(pod.status.pod_ips, ["10.0.0.1".into(), "fd00::1".into()]);
@@ -561,7 +570,10 @@ mod tests {
         let at = |second| format!("2026-01-01T00:00:{second}Z").parse().unwrap();
         assert!(pod.is_available(0, at(10)) && pod.is_available(5, at(15)));
         assert!(!pod.is_available(5, at(14)));
-        assert_eq!(pod.available_in(5, at(14)), Some(SignedDuration::from_secs(1)));
+        assert_eq!(
+            pod.available_in(5, at(14)),
+            Some(SignedDuration::from_secs(1))
+        );
         assert_eq!(pod.available_in(5, at(15)), None);
     }
 
@@ -578,7 +590,8 @@ mod tests {
     fn costs_that_are_no_plain_numbers_are_none() {
         let costs = ["5", "-7", "0", "+5", "007", "x", ""];
         let costs = costs.map(|cost| {
-            pod(json!({"metadata": {"annotations": {DELETION_COST_ANNOTATION: cost}}})).deletion_cost()
+            pod(json!({"metadata": {"annotations": {DELETION_COST_ANNOTATION: cost}}}))
+                .deletion_cost()
         });
         assert_eq!(costs, [5, -7, 0, 0, 0, 0, 0]);
     }

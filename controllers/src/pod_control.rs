@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{EventType, Recorder, errors};
+use client::{EventType, Recorder, View, errors};
 use futures::future::join_all;
 use k8s_openapi::Resource;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -62,13 +62,19 @@ impl PodControl {
     }
 
     /// Makes a pod; its name. Who says so is the caller.
-    pub async fn create_silently<O: Owned>(&self, owner: &O, body: &[u8]) -> Result<String, kube::Error> {
+    pub async fn create_silently<O: Owned>(
+        &self,
+        owner: &O,
+        body: &[u8],
+    ) -> Result<String, kube::Error> {
         let url = Api::<Pod>::namespaced(self.client.clone(), owner.namespace());
-        let request = Request::new(url.resource_url()).create(&PostParams::default(), body.to_vec());
+        let request =
+            Request::new(url.resource_url()).create(&PostParams::default(), body.to_vec());
         let request = request.map_err(kube::Error::BuildRequest)?;
         let pod: PartialObjectMeta<Pod> = self.client.request(request).await?;
         let version = pod.metadata.resource_version.as_deref();
-        self.expectations.wrote(owner.uid(), version, self.clock.now());
+        self.expectations
+            .wrote(owner.uid(), version, self.clock.now());
         Ok(pod.metadata.name.unwrap_or_default())
     }
 
@@ -83,26 +89,39 @@ impl PodControl {
             Ok(false) => Ok(()),
             Err(error) => {
                 let cause = errors::message(&error);
-                self.event(owner, EventType::Warning, "FailedDelete", format!("Error deleting: {cause}"));
+                self.event(
+                    owner,
+                    EventType::Warning,
+                    "FailedDelete",
+                    format!("Error deleting: {cause}"),
+                );
                 Err(Error::other(format!("unable to delete pods: {cause}")))
             }
         }
     }
 
     /// Deletes a pod; whether it was there. Who says so is the caller.
-    pub async fn delete_silently<O: Owned>(&self, owner: &O, pod: &Pod) -> Result<bool, kube::Error> {
+    pub async fn delete_silently<O: Owned>(
+        &self,
+        owner: &O,
+        pod: &Pod,
+    ) -> Result<bool, kube::Error> {
         let api = Api::<Pod>::namespaced(self.client.clone(), pod.namespace());
         let preconditions = Some(Preconditions {
             uid: Some(pod.uid().into()),
             ..Preconditions::default()
         });
-        let how = DeleteParams { preconditions, ..DeleteParams::default() };
+        let how = DeleteParams {
+            preconditions,
+            ..DeleteParams::default()
+        };
         let done = match api.delete(pod.name(), &how).await {
             Ok(_) => true,
             Err(error) if errors::is_not_found(&error) || errors::is_conflict(&error) => false,
             Err(error) => return Err(error),
         };
-        self.expectations.deleted(owner.uid(), pod.name(), pod.uid(), self.clock.now());
+        self.expectations
+            .deleted(owner.uid(), pod.name(), pod.uid(), self.clock.now());
         Ok(done)
     }
 
@@ -167,7 +186,13 @@ mod tests {
             let calls = Mutex::new(0);
             let task = |at: usize| {
                 *calls.lock().unwrap() += 1;
-                async move { if at < limit { Ok(()) } else { Err(Error::other("no")) } }
+                async move {
+                    if at < limit {
+                        Ok(())
+                    } else {
+                        Err(Error::other("no"))
+                    }
+                }
             };
             let (done, result) = slow_start(count, task).await;
             (done, *calls.lock().unwrap(), result.is_ok())
@@ -180,15 +205,19 @@ mod tests {
 
     #[test]
     fn a_pod_is_its_template_under_its_owner() {
-        let owner: ReplicaSet = serde_json::from_value(json!({"metadata": {"name": "web", "uid": "1"}})).unwrap();
+        let owner: ReplicaSet =
+            serde_json::from_value(json!({"metadata": {"name": "web", "uid": "1"}})).unwrap();
         let template = Template::new(json!({
             "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}, "name": "ignored"},
             "spec": {"containers": [{"name": "c"}]}}));
         let pod = pod_of(&template, &owner);
-        assert_eq!(pod["metadata"], json!({
+        assert_eq!(
+            pod["metadata"],
+            json!({
             "generateName": "web-", "labels": {"a": "b"}, "annotations": {"c": "d"},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web",
-                "uid": "1", "controller": true, "blockOwnerDeletion": true}]}));
+                "uid": "1", "controller": true, "blockOwnerDeletion": true}]})
+        );
         assert_eq!(pod["spec"], json!({"containers": [{"name": "c"}]}));
     }
 }

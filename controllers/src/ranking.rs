@@ -23,7 +23,12 @@ pub fn to_delete(
         for pod in related.iter().filter(|pod| pod.is_active()) {
             *on_node.entry(&pod.spec.node_name).or_default() += 1;
         }
-        let rank = |pod: &Pod| on_node.get(pod.spec.node_name.as_str()).copied().unwrap_or(0);
+        let rank = |pod: &Pod| {
+            on_node
+                .get(pod.spec.node_name.as_str())
+                .copied()
+                .unwrap_or(0)
+        };
         pods.sort_by_cached_key(|pod| Rank::new(pod, rank(pod), now));
     }
     pods.truncate(count);
@@ -120,14 +125,27 @@ mod tests {
     fn what_serves_least_goes_first() {
         let bound = || json!({"nodeName": "n"});
         let born = |at: &str| json!({"creationTimestamp": at});
-        let (day_ago, hour_ago, minute_ago) =
-            ("2026-01-01T00:00:00Z", "2026-01-01T23:00:00Z", "2026-01-01T23:59:00Z");
+        let (day_ago, hour_ago, minute_ago) = (
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T23:00:00Z",
+            "2026-01-01T23:59:00Z",
+        );
         let running = || json!({"phase": "Running"});
         let cost = json!({"creationTimestamp": day_ago,
                           "annotations": {"controller.kubernetes.io/pod-deletion-cost": "-1"}});
         let pods = vec![
-            pod("unbound", json!({}), json!({"phase": "Pending"}), born(day_ago)),
-            pod("pending", bound(), json!({"phase": "Pending"}), born(day_ago)),
+            pod(
+                "unbound",
+                json!({}),
+                json!({"phase": "Pending"}),
+                born(day_ago),
+            ),
+            pod(
+                "pending",
+                bound(),
+                json!({"phase": "Pending"}),
+                born(day_ago),
+            ),
             pod("unknown", bound(), json!({"phase": "Gone"}), born(day_ago)),
             pod("unready", bound(), running(), born(day_ago)),
             pod("cheap", bound(), ready(day_ago, 0), cost),
@@ -148,9 +166,18 @@ mod tests {
         let at = |second| format!("2026-01-01T00:00:{second}Z");
         let on = |name: &str, node: &str, uid: &str, second: i32| {
             let metadata = json!({"uid": uid, "creationTimestamp": at(second)});
-            pod(name, json!({"nodeName": node}), ready(&at(second), 0), metadata)
+            pod(
+                name,
+                json!({"nodeName": node}),
+                ready(&at(second), 0),
+                metadata,
+            )
         };
-        let pods = vec![on("a", "one", "9", 10), on("b", "two", "2", 20), on("c", "two", "1", 30)];
+        let pods = vec![
+            on("a", "one", "9", 10),
+            on("b", "two", "2", 20),
+            on("c", "two", "1", 30),
+        ];
         assert_eq!(order(pods.clone(), &pods), ["c", "b", "a"]);
         assert_eq!(order(pods, &[]), ["c", "b", "a"]);
     }

@@ -26,7 +26,9 @@ impl Selector {
     /// Selects objects that have all of these labels; none selects nothing, as in a Service or a
     /// ReplicationController.
     pub fn of_labels(labels: &Labels) -> Self {
-        let all = labels.iter().map(|(key, value)| requirement(key, "In", std::slice::from_ref(value)));
+        let all = labels
+            .iter()
+            .map(|(key, value)| requirement(key, "In", std::slice::from_ref(value)));
         let all: Option<Vec<_>> = all.map(Result::ok).collect();
         let requirements = all.filter(|all| !all.is_empty());
         Self(requirements.map(|requirements| LabelSelector { requirements }))
@@ -35,7 +37,9 @@ impl Selector {
     /// Whether labels are selected.
     pub fn matches(&self, labels: Option<&Labels>) -> bool {
         let find = |key: &str| labels?.get(key).map(String::as_str);
-        self.0.as_ref().is_some_and(|selector| selector.matches_by(find))
+        self.0
+            .as_ref()
+            .is_some_and(|selector| selector.matches_by(find))
     }
 
     /// Whether it selects everything: it is there and has no conditions.
@@ -138,7 +142,9 @@ mod tests {
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         let pairs = pairs.iter();
-        pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        pairs
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect()
     }
 
     fn selector(value: Value) -> Selector {
@@ -152,13 +158,21 @@ mod tests {
             {"key": "old", "operator": "DoesNotExist"}]}));
         assert!(one.matches(Some(&labels(&[("app", "web"), ("tier", "back")]))));
         assert!(!one.matches(Some(&labels(&[("app", "web")]))));
-        assert!(!one.matches(Some(&labels(&[("app", "web"), ("tier", "back"), ("old", "")]))));
+        assert!(!one.matches(Some(&labels(&[
+            ("app", "web"),
+            ("tier", "back"),
+            ("old", "")
+        ]))));
         assert!(!one.matches(None));
         assert_eq!(one.exact_label(), Some(("app", "web")));
         let more = one.with_label("hash", "x");
         assert_eq!(more["matchLabels"], json!({"app": "web", "hash": "x"}));
         let back = selector(more);
-        assert!(back.matches(Some(&labels(&[("app", "web"), ("tier", "back"), ("hash", "x")]))));
+        assert!(back.matches(Some(&labels(&[
+            ("app", "web"),
+            ("tier", "back"),
+            ("hash", "x")
+        ]))));
         assert!(!back.matches(Some(&labels(&[("app", "web"), ("tier", "back")]))));
     }
 

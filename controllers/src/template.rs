@@ -30,7 +30,10 @@ impl Template {
     /// A template as objects have it.
     pub fn new(mut value: Value) -> Self {
         drop_nulls(&mut value);
-        let labels = value.pointer("/metadata/labels").cloned().unwrap_or_default();
+        let labels = value
+            .pointer("/metadata/labels")
+            .cloned()
+            .unwrap_or_default();
         let labels = Labels::deserialize(labels).unwrap_or_default();
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
@@ -128,9 +131,15 @@ mod tests {
         let two = one.with_label(POD_TEMPLATE_HASH, "abc");
         assert_eq!(one, two);
         assert_eq!(two.labels()[POD_TEMPLATE_HASH], "abc");
-        assert_eq!(two.value()["metadata"]["labels"], json!({"app": "web", "pod-template-hash": "abc"}));
+        assert_eq!(
+            two.value()["metadata"]["labels"],
+            json!({"app": "web", "pod-template-hash": "abc"})
+        );
         assert_ne!(one, one.with_label("more", "x"));
-        assert_eq!(Template::new(json!({"spec": {}})), Template::new(json!({"metadata": {"labels": {}}, "spec": {}})));
+        assert_eq!(
+            Template::new(json!({"spec": {}})),
+            Template::new(json!({"metadata": {"labels": {}}, "spec": {}}))
+        );
     }
 
     #[test]
@@ -139,7 +148,11 @@ mod tests {
         assert_eq!(one.hash(None), one.hash(None));
         assert_ne!(one.hash(None), one.hash(Some(1)));
         assert_ne!(one.hash(Some(2)), one.hash(Some(1)));
-        assert!(one.hash(None).bytes().all(|byte| b"bcdfghjklmnpqrstvwxz2456789".contains(&byte)));
+        assert!(
+            one.hash(None)
+                .bytes()
+                .all(|byte| b"bcdfghjklmnpqrstvwxz2456789".contains(&byte))
+        );
     }
 
     /// Vectors of Go's hash/fnv and of SafeEncodeString.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use client::View;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-pub use status::status;
+pub(super) use status::status;
 
 use crate::apps::{DaemonSet, scaled};
 use crate::history::REVISION_HASH;
@@ -25,11 +25,11 @@ use placement::{Fit, Placement};
 /// How many pods are made, and deleted, before the set is looked at again.
 const BURST: usize = 250;
 /// The label of pods with the number of the template they were made from, in use before revisions.
-pub const TEMPLATE_GENERATION: &str = "pod-template-generation";
+pub(super) const TEMPLATE_GENERATION: &str = "pod-template-generation";
 const TEMPLATE_GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 
 /// What there is of a DaemonSet.
-pub struct Observed<'o> {
+pub(super) struct Observed<'o> {
     /// The set itself.
     pub set: &'o DaemonSet,
     /// Where its pods fit.
@@ -41,12 +41,12 @@ pub struct Observed<'o> {
     /// The hash of its template's revision.
     pub hash: &'o str,
     /// How long a failed pod on a node is left there still.
-    pub backoff: &'o dyn Fn(&str) -> Option<Duration>,
+    pub backoff: &'o (dyn Fn(&str) -> Option<Duration> + Sync),
 }
 
 /// What to do for a DaemonSet.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Nodes that get a pod.
     pub create: Vec<String>,
     /// Pods that go.
@@ -61,7 +61,7 @@ pub struct Plan {
 
 /// What to tell the user.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Event {
+pub(super) struct Event {
     /// Whether something is wrong.
     pub is_warning: bool,
     /// In a word.
@@ -71,7 +71,7 @@ pub struct Event {
 }
 
 /// What to do for a DaemonSet. Pods are renewed only when all nodes have what they should have.
-pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
+pub(super) fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let mut planner = Planner::new(observed, now);
     planner.place();
     let is_settled = planner.plan.create.is_empty() && planner.plan.delete.is_empty();
@@ -132,7 +132,10 @@ impl<'o> Planner<'o> {
         let mut running = self.sort_out_ended(node, pods);
         running.sort_by(|a, b| bound_and_old_first(a, b));
         if !self.allows_surge() {
-            return self.plan.delete.extend(running.into_iter().skip(1).cloned());
+            return self
+                .plan
+                .delete
+                .extend(running.into_iter().skip(1).cloned());
         }
         match running[..] {
             [] if fit == Fit::Run => self.plan.create.push(node.name().into()),
@@ -167,7 +170,11 @@ impl<'o> Planner<'o> {
                 pod.name(),
                 node.name(),
             );
-            self.plan.events.push(Event { is_warning, reason, message });
+            self.plan.events.push(Event {
+                is_warning,
+                reason,
+                message,
+            });
             self.plan.delete.push(pod.clone());
         }
         running
@@ -185,10 +192,10 @@ impl<'o> Planner<'o> {
                 Some(_) => self.plan.delete.push(Arc::clone(pod)),
             }
         }
-        if let (Some(new), Some(old)) = (new, old) {
-            if !old.is_ready() || self.is_available(new) {
-                self.plan.delete.push(old.clone());
-            }
+        if let (Some(new), Some(old)) = (new, old)
+            && (!old.is_ready() || self.is_available(new))
+        {
+            self.plan.delete.push(old.clone());
         }
     }
 
@@ -196,11 +203,20 @@ impl<'o> Planner<'o> {
         pod.is_available(self.set.spec.min_ready_seconds, self.now)
     }
 
-    fn limit(&self, which: fn(&crate::apps::RollingUpdate) -> Option<&IntOrString>, total: i32) -> i32 {
+    fn limit(
+        &self,
+        which: fn(&crate::apps::RollingUpdate) -> Option<&IntOrString>,
+        total: i32,
+    ) -> i32 {
         let strategy = &self.set.spec.update_strategy;
-        let rolling = strategy.rolling_update.as_ref().filter(|_| strategy.type_ == "RollingUpdate");
+        let rolling = strategy
+            .rolling_update
+            .as_ref()
+            .filter(|_| strategy.type_ == "RollingUpdate");
         let value = rolling.and_then(which);
-        value.and_then(|value| scaled(value, total, true)).unwrap_or(0)
+        value
+            .and_then(|value| scaled(value, total, true))
+            .unwrap_or(0)
     }
 
     fn allows_surge(&self) -> bool {
@@ -212,7 +228,10 @@ impl<'o> Planner<'o> {
 /// record.
 fn by_node(pods: &[Arc<Pod>]) -> BTreeMap<&str, Vec<&Arc<Pod>>> {
     let mut on_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| !(pod.is_terminal() && pod.is_deleted())) {
+    for pod in pods
+        .iter()
+        .filter(|pod| !(pod.is_terminal() && pod.is_deleted()))
+    {
         if let Some(node) = pod.target_node() {
             on_node.entry(node).or_default().push(pod);
         }
@@ -226,14 +245,18 @@ fn bound_and_old_first(a: &Pod, b: &Pod) -> Ordering {
 }
 
 /// The number of a set's template, in use before revisions.
-pub fn template_generation(set: &DaemonSet) -> Option<i64> {
+pub(super) fn template_generation(set: &DaemonSet) -> Option<i64> {
     let annotations = set.metadata.annotations.as_ref()?;
-    annotations.get(TEMPLATE_GENERATION_ANNOTATION)?.parse().ok()
+    annotations
+        .get(TEMPLATE_GENERATION_ANNOTATION)?
+        .parse()
+        .ok()
 }
 
 /// Whether a pod was made from the set's template.
 fn is_updated(set: &DaemonSet, pod: &Pod, hash: &str) -> bool {
     let generation = template_generation(set).map(|number| number.to_string());
-    let has_generation = generation.is_some() && pod.label(TEMPLATE_GENERATION) == generation.as_deref();
+    let has_generation =
+        generation.is_some() && pod.label(TEMPLATE_GENERATION) == generation.as_deref();
     has_generation || (!hash.is_empty() && pod.label(REVISION_HASH) == Some(hash))
 }

@@ -21,11 +21,12 @@ use serde_json::Value;
 
 use crate::apps::{Deployment, ReplicaSet, scaled};
 
-pub use status::creation_failed;
+pub(super) use revisions::REVISION;
+pub(super) use status::creation_failed;
 
 /// What to do for a Deployment.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(super) struct Plan {
     /// In this order; if one fails, the rest waits.
     pub steps: Vec<Step>,
     /// What the Deployment shall say of itself afterwards.
@@ -38,7 +39,7 @@ pub struct Plan {
 
 /// One thing to do.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub(super) enum Step {
     /// Make a ReplicaSet for the Deployment's template.
     Create {
         /// Its name.
@@ -76,7 +77,7 @@ pub enum Step {
 
 /// What to do for a Deployment that controls `sets`. `has_pods` tells whether a set has pods whose
 /// containers may run.
-pub fn plan(
+pub(super) fn plan(
     deployment: &Deployment,
     sets: &[Arc<ReplicaSet>],
     has_pods: impl Fn(&ReplicaSet) -> bool,
@@ -133,7 +134,8 @@ impl<'d> Planner<'d> {
     fn run(&mut self, has_pods: impl Fn(&ReplicaSet) -> bool) {
         let deployment = self.deployment;
         if deployment.spec.selector.selects_all() {
-            let message = "This deployment is selecting all pods. A non-empty selector is required.";
+            let message =
+                "This deployment is selecting all pods. A non-empty selector is required.";
             self.event(true, "SelectingAll", message.into());
             self.plan.status.observed_generation = deployment.metadata.generation;
             return;
@@ -205,7 +207,10 @@ fn available(set: &ReplicaSet) -> i32 {
 }
 
 fn by_age(a: &ReplicaSet, b: &ReplicaSet) -> std::cmp::Ordering {
-    let (one, two) = (&a.metadata.creation_timestamp, &b.metadata.creation_timestamp);
+    let (one, two) = (
+        &a.metadata.creation_timestamp,
+        &b.metadata.creation_timestamp,
+    );
     one.cmp(two).then_with(|| a.name().cmp(b.name()))
 }
 
@@ -222,13 +227,24 @@ fn limits(deployment: &Deployment) -> (i32, i32) {
         value.unwrap_or(0)
     };
     let surge = resolve(rolling.and_then(|limits| limits.max_surge.as_ref()), true);
-    let missing = resolve(rolling.and_then(|limits| limits.max_unavailable.as_ref()), false);
-    if surge == 0 && missing == 0 { (0, 1) } else { (surge, missing) }
+    let missing = resolve(
+        rolling.and_then(|limits| limits.max_unavailable.as_ref()),
+        false,
+    );
+    if surge == 0 && missing == 0 {
+        (0, 1)
+    } else {
+        (surge, missing)
+    }
 }
 
 /// How many pods may be there beyond what is wanted.
 fn max_surge(deployment: &Deployment) -> i32 {
-    if is_rolling(deployment) { limits(deployment).0 } else { 0 }
+    if is_rolling(deployment) {
+        limits(deployment).0
+    } else {
+        0
+    }
 }
 
 /// How many of the wanted pods may be missing.

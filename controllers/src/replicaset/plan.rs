@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apps::ReplicaSetSpec;
 use crate::pod::Pod;
 use crate::ranking;
+use crate::status::time;
 
 /// How many pods are made or deleted before the set is looked at again.
 const BURST: usize = 500;
@@ -17,7 +17,7 @@ const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// What to do about the number of pods.
 #[derive(Debug)]
-pub enum Scale {
+pub(super) enum Scale {
     /// It is right.
     Keep,
     /// Make so many.
@@ -28,7 +28,7 @@ pub enum Scale {
 
 /// What to do about the number of pods. `related` tells the pods of all sets that do the same work,
 /// and is asked only if some of `active` must go.
-pub fn scale(
+pub(super) fn scale(
     spec: &ReplicaSetSpec,
     active: &[Arc<Pod>],
     related: impl FnOnce() -> Vec<Arc<Pod>>,
@@ -40,14 +40,19 @@ pub fn scale(
         Some(0) => Scale::Keep,
         Some(surplus) => {
             let surplus = surplus.min(BURST);
-            Scale::Delete(ranking::to_delete(active.to_vec(), &related(), surplus, now))
+            Scale::Delete(ranking::to_delete(
+                active.to_vec(),
+                &related(),
+                surplus,
+                now,
+            ))
         }
     }
 }
 
 /// What a set says of itself. `terminating` is none for kinds that do not tell; `failure` is why the
 /// number of pods could not be put right.
-pub fn status(
+pub(super) fn status(
     spec: &ReplicaSetSpec,
     last: &ReplicaSetStatus,
     generation: i64,
@@ -57,7 +62,11 @@ pub fn status(
     now: Timestamp,
 ) -> ReplicaSetStatus {
     let labels = spec.template.labels();
-    let is_labelled = |pod: &Pod| labels.iter().all(|(key, value)| pod.label(key) == Some(value));
+    let is_labelled = |pod: &Pod| {
+        labels
+            .iter()
+            .all(|(key, value)| pod.label(key) == Some(value))
+    };
     let count = |is: &dyn Fn(&Pod) -> bool| number(active.iter().filter(|pod| is(pod)).count());
     ReplicaSetStatus {
         replicas: number(active.len()).unwrap_or(0),
@@ -68,6 +77,24 @@ pub fn status(
         observed_generation: Some(generation),
         conditions: conditions(spec, last, active.len(), failure, now),
     }
+}
+
+/// When the next pod becomes available by mere time.
+pub(super) fn next_check(
+    spec: &ReplicaSetSpec,
+    status: &ReplicaSetStatus,
+    active: &[Arc<Pod>],
+    now: Timestamp,
+) -> Option<SignedDuration> {
+    let seconds = spec.min_ready_seconds;
+    if seconds <= 0 || status.ready_replicas == status.available_replicas {
+        return None;
+    }
+    let next = active
+        .iter()
+        .filter_map(|pod| pod.available_in(seconds, now))
+        .min();
+    Some(next.unwrap_or(SignedDuration::from_secs(seconds.into())))
 }
 
 /// A count as statuses have it: zero is not written.
@@ -98,7 +125,7 @@ fn conditions(
                 status: "True".into(),
                 reason,
                 message: Some(message),
-                last_transition_time: Some(Time(now)),
+                last_transition_time: Some(time(now)),
             });
         }
         Some(_) => {}
@@ -117,8 +144,10 @@ mod tests {
     }
 
     fn spec(replicas: i32) -> ReplicaSetSpec {
-        serde_json::from_value(json!({"replicas": replicas, "selector": {"matchLabels": {"a": "b"}},
-            "template": {"metadata": {"labels": {"a": "b", "c": "d"}}}}))
+        serde_json::from_value(
+            json!({"replicas": replicas, "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b", "c": "d"}}}}),
+        )
         .unwrap()
     }
 
@@ -157,11 +186,20 @@ mod tests {
         let last = ReplicaSetStatus::default();
         let said = status(&spec, &last, 4, &all, Some(2), None, now());
         assert_eq!((said.replicas, said.fully_labeled_replicas), (3, Some(1)));
-        assert_eq!((said.ready_replicas, said.available_replicas), (Some(2), Some(2)));
-        assert_eq!((said.terminating_replicas, said.observed_generation), (Some(2), Some(4)));
+        assert_eq!(
+            (said.ready_replicas, said.available_replicas),
+            (Some(2), Some(2))
+        );
+        assert_eq!(
+            (said.terminating_replicas, said.observed_generation),
+            (Some(2), Some(4))
+        );
         spec.min_ready_seconds = 20;
         let said = status(&spec, &last, 4, &all, None, None, now());
-        assert_eq!((said.ready_replicas, said.available_replicas), (Some(2), None));
+        assert_eq!(
+            (said.ready_replicas, said.available_replicas),
+            (Some(2), None)
+        );
         assert_eq!(said.terminating_replicas, None);
     }
 
@@ -170,16 +208,30 @@ mod tests {
     fn a_failure_is_said_once_and_taken_back() {
         let said = |wanted, there, last: &ReplicaSetStatus, failure: Option<&str>| {
             let pods = pods(there, json!({"a": "b"}), "True");
-            status(&spec(wanted), last, 1, &pods, None, failure.map(str::to_string), now())
+            status(
+                &spec(wanted),
+                last,
+                1,
+                &pods,
+                None,
+                failure.map(str::to_string),
+                now(),
+            )
         };
         let empty = ReplicaSetStatus::default();
         let short = said(3, 1, &empty, Some("quota"));
         let condition = &short.conditions.as_ref().unwrap()[0];
         assert_eq!(condition.reason.as_deref(), Some("FailedCreate"));
         assert_eq!(condition.message.as_deref(), Some("quota"));
-        assert_eq!(said(3, 1, &short, Some("other")).conditions, short.conditions);
+        assert_eq!(
+            said(3, 1, &short, Some("other")).conditions,
+            short.conditions
+        );
         assert_eq!(said(3, 3, &short, None).conditions, None);
         let over = said(1, 3, &empty, Some("no"));
-        assert_eq!(over.conditions.unwrap()[0].reason.as_deref(), Some("FailedDelete"));
+        assert_eq!(
+            over.conditions.unwrap()[0].reason.as_deref(),
+            Some("FailedDelete")
+        );
     }
 }

@@ -24,7 +24,7 @@ use claims::Claim;
 pub(super) use identity::{is_member, ordinal};
 
 /// What there is of a StatefulSet.
-pub struct Observed<'o> {
+pub(super) struct Observed<'o> {
     /// The set itself.
     pub set: &'o StatefulSet,
     /// The template that all its pods had before the update.
@@ -36,12 +36,12 @@ pub struct Observed<'o> {
     /// Its pods.
     pub pods: &'o [Arc<Pod>],
     /// Finds a claim by its name.
-    pub claim: &'o dyn Fn(&str) -> Option<Arc<Claim>>,
+    pub claim: &'o (dyn Fn(&str) -> Option<Arc<Claim>> + Sync),
 }
 
 /// What to do for a StatefulSet.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(super) struct Plan {
     /// One after the other; the steps of a phase at once if the set allows it. If one fails, what
     /// follows waits, but the status is told.
     pub phases: Vec<Vec<Step>>,
@@ -53,7 +53,7 @@ pub struct Plan {
 
 /// One thing to do.
 #[derive(Debug)]
-pub enum Step {
+pub(super) enum Step {
     /// Make a pod, after those of its claims that are missing.
     Create {
         /// The pod's name.
@@ -89,7 +89,7 @@ pub enum Step {
 
 /// The claims that a pod lacks.
 #[derive(Debug, Default)]
-pub struct Missing {
+pub(super) struct Missing {
     /// Those to make.
     pub create: Vec<Value>,
     /// Why the pod cannot have them: one that is there is going.
@@ -98,7 +98,7 @@ pub struct Missing {
 
 /// New owners of a claim.
 #[derive(Debug)]
-pub struct Owners {
+pub(super) struct Owners {
     /// Which claim.
     pub claim: Arc<Claim>,
     /// Its owners.
@@ -108,12 +108,12 @@ pub struct Owners {
 }
 
 /// Whether pods are made and deleted without waiting for each other.
-pub fn is_parallel(set: &StatefulSet) -> bool {
+pub(super) fn is_parallel(set: &StatefulSet) -> bool {
     set.spec.pod_management_policy == "Parallel"
 }
 
 /// What to do for a StatefulSet.
-pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
+pub(super) fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let mut planner = Planner::new(observed, now);
     if !observed.set.is_deleted() {
         planner.run();
@@ -194,7 +194,9 @@ impl<'o> Planner<'o> {
     ) -> MustWait {
         let is_ordered = !is_parallel(self.set);
         let mut steps = Vec::new();
-        let must_wait = all.into_iter().any(|at| look(self, at, &mut steps) && is_ordered);
+        let must_wait = all
+            .into_iter()
+            .any(|at| look(self, at, &mut steps) && is_ordered);
         self.phases.push(steps);
         must_wait
     }
@@ -268,7 +270,12 @@ impl<'o> Planner<'o> {
         let owners = claims::owners(self.set, pod, self.observed.claim);
         let pod = pod.clone();
         let is_right = patch.is_none() && owners.is_empty();
-        (!is_right).then_some(Step::Update { pod, patch, claims, owners })
+        (!is_right).then_some(Step::Update {
+            pod,
+            patch,
+            claims,
+            owners,
+        })
     }
 
     fn fix_claims(&self, at: usize, steps: &mut Vec<Step>) -> MustWait {
@@ -316,13 +323,16 @@ impl<'o> Planner<'o> {
     fn renew(&mut self) {
         let rolling = self.set.spec.update_strategy.rolling_update.as_ref();
         let partition = rolling.and_then(|rolling| rolling.partition).unwrap_or(0);
-        let partition = usize::try_from(partition).unwrap_or(0).min(self.replicas.len());
+        let partition = usize::try_from(partition)
+            .unwrap_or(0)
+            .min(self.replicas.len());
         let steps = match rolling.and_then(|rolling| rolling.max_unavailable.as_ref()) {
             Some(most) => self.renew_some(partition, most),
             None => self.renew_one(partition).into_iter().collect(),
         };
         self.renewed = i32::try_from(steps.len()).unwrap_or(i32::MAX);
-        self.phases.push(steps.into_iter().map(Step::Delete).collect());
+        self.phases
+            .push(steps.into_iter().map(Step::Delete).collect());
     }
 
     /// The highest that is not renewed, if all above it are well.
@@ -340,13 +350,20 @@ impl<'o> Planner<'o> {
 
     /// As many as may be unavailable, in addition to those that are.
     fn renew_some(&self, partition: usize, most: &IntOrString) -> Vec<Arc<Pod>> {
-        let most = scaled(most, self.set.spec.replicas, false).unwrap_or(1).max(1);
+        let most = scaled(most, self.set.spec.replicas, false)
+            .unwrap_or(1)
+            .max(1);
         let most = usize::try_from(most).unwrap_or(1);
-        let unwell = self.replicas.iter().filter(|one| self.is_unwell(one.pod.as_ref()));
+        let unwell = self
+            .replicas
+            .iter()
+            .filter(|one| self.is_unwell(one.pod.as_ref()));
         let room = most.saturating_sub(unwell.count());
         let pods = self.replicas[partition..].iter().rev();
         let pods = pods.filter_map(|replica| replica.pod.clone());
-        pods.filter(|pod| self.is_outdated(pod)).take(room).collect()
+        pods.filter(|pod| self.is_outdated(pod))
+            .take(room)
+            .collect()
     }
 
     fn is_outdated(&self, pod: &Pod) -> bool {

@@ -26,7 +26,7 @@ const NETWORK_UNAVAILABLE: &str = "node.kubernetes.io/network-unavailable";
 
 /// Whether a daemon belongs on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// It does.
     Run,
     /// It is not brought there, but one that is there stays.
@@ -37,7 +37,7 @@ pub enum Fit {
 
 /// What a template asks of nodes.
 #[derive(Debug, Default)]
-pub struct Placement {
+pub(crate) struct Placement {
     node_name: String,
     node_selector: BTreeMap<String, String>,
     /// One of these terms must hold; none: no node is refused.
@@ -61,14 +61,16 @@ struct Spec {
 
 impl Placement {
     /// What a template asks of nodes.
-    pub fn new(template: &Template) -> Self {
+    pub(crate) fn new(template: &Template) -> Self {
         let mut template = template.value();
         let spec = Spec::deserialize(template["spec"].take()).unwrap_or_default();
         let mut tolerations = spec.tolerations;
         tolerations.extend(borne(spec.host_network));
         let required = spec.affinity.node_affinity;
-        let required = required.and_then(|all| all.required_during_scheduling_ignored_during_execution);
-        let terms = required.map(|required| required.node_selector_terms.into_iter().map(Term::new));
+        let required =
+            required.and_then(|all| all.required_during_scheduling_ignored_during_execution);
+        let terms =
+            required.map(|required| required.node_selector_terms.into_iter().map(Term::new));
         Self {
             node_name: spec.node_name,
             node_selector: spec.node_selector,
@@ -78,7 +80,7 @@ impl Placement {
     }
 
     /// Whether a daemon belongs on a node.
-    pub fn fit(&self, node: &Node) -> Fit {
+    pub(crate) fn fit(&self, node: &Node) -> Fit {
         let is_named = self.node_name.is_empty() || self.node_name == node.name();
         if !is_named || !self.is_selected(node) {
             return Fit::Leave;
@@ -101,11 +103,16 @@ impl Placement {
         let label = |key: &str| labels?.get(key).map(String::as_str);
         let mut wanted = self.node_selector.iter();
         wanted.all(|(key, value)| label(key) == Some(value))
-            && self.terms.as_ref().is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
+            && self
+                .terms
+                .as_ref()
+                .is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
     }
 
     fn bears(&self, taint: &Taint) -> bool {
-        self.tolerations.iter().any(|toleration| bears(toleration, taint))
+        self.tolerations
+            .iter()
+            .any(|toleration| bears(toleration, taint))
     }
 }
 
@@ -117,7 +124,12 @@ impl Term {
             return Self(None);
         }
         let parse = |one: &NodeSelectorRequirement| {
-            requirement(&one.key, &one.operator, one.values.as_deref().unwrap_or_default()).ok()
+            requirement(
+                &one.key,
+                &one.operator,
+                one.values.as_deref().unwrap_or_default(),
+            )
+            .ok()
         };
         let labels: Option<Vec<_>> = labels.iter().map(parse).collect();
         Self(labels.map(|labels| (labels, fields)))
@@ -130,7 +142,11 @@ impl Term {
         let known = node.meta().labels.as_ref();
         let label = |key: &str| known?.get(key).map(String::as_str);
         let is_named = |field: &NodeSelectorRequirement| {
-            let is_one = field.values.iter().flatten().any(|value| value == node.name());
+            let is_one = field
+                .values
+                .iter()
+                .flatten()
+                .any(|value| value == node.name());
             match (field.key.as_str(), field.operator.as_str()) {
                 ("metadata.name", "In") => is_one,
                 ("metadata.name", "NotIn") => !is_one,
@@ -142,9 +158,11 @@ impl Term {
 }
 
 /// Whether a toleration bears a taint.
-pub fn bears(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn bears(toleration: &Toleration, taint: &Taint) -> bool {
     let says = |field: &Option<String>, value: &str| {
-        field.as_deref().is_none_or(|text| text.is_empty() || text == value)
+        field
+            .as_deref()
+            .is_none_or(|text| text.is_empty() || text == value)
     };
     says(&toleration.effect, &taint.effect)
         && says(&toleration.key, &taint.key)
@@ -160,16 +178,19 @@ pub fn bears(toleration: &Toleration, taint: &Taint) -> bool {
 
 fn borne(host_network: bool) -> impl Iterator<Item = Toleration> {
     let network = host_network.then_some((NETWORK_UNAVAILABLE, "NoSchedule"));
-    BORNE.into_iter().chain(network).map(|(key, effect)| Toleration {
-        key: Some(key.into()),
-        operator: Some("Exists".into()),
-        effect: Some(effect.into()),
-        ..Toleration::default()
-    })
+    BORNE
+        .into_iter()
+        .chain(network)
+        .map(|(key, effect)| Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            effect: Some(effect.into()),
+            ..Toleration::default()
+        })
 }
 
 /// Makes a pod one for a node: it bears what daemons bear, and fits on no other node.
-pub fn pin(pod: &mut Value, node: &str) {
+pub(crate) fn pin(pod: &mut Value, node: &str) {
     let spec = &mut pod["spec"];
     let host_network = spec["hostNetwork"] == true;
     let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();

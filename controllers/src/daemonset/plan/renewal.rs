@@ -80,7 +80,8 @@ impl<'o> Planner<'o> {
                 surging += 1;
                 continue;
             };
-            let is_available = |pod: Option<&Arc<Pod>>| pod.is_some_and(|pod| self.is_available(pod));
+            let is_available =
+                |pod: Option<&Arc<Pod>>| pod.is_some_and(|pod| self.is_available(pod));
             available += usize::from(is_available(old.or(new)));
             let Some(old) = old else {
                 continue;

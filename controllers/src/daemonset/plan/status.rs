@@ -5,10 +5,13 @@ use k8s_openapi::api::apps::v1::DaemonSetStatus;
 
 use super::placement::Fit;
 use super::{Observed, bound_and_old_first, by_node, is_updated};
-use client::View;
 
 /// What a DaemonSet says of itself. `observed_generation` is the generation that was acted upon.
-pub fn status(observed: &Observed<'_>, observed_generation: Option<i64>, now: Timestamp) -> DaemonSetStatus {
+pub(crate) fn status(
+    observed: &Observed<'_>,
+    observed_generation: Option<i64>,
+    now: Timestamp,
+) -> DaemonSetStatus {
     let set = observed.set;
     let on_node = by_node(observed.pods);
     let mut status = DaemonSetStatus::default();

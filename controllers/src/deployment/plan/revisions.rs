@@ -13,7 +13,7 @@ use crate::apps::{Deployment, ReplicaSet, ReplicaSetSpec};
 use crate::template::POD_TEMPLATE_HASH;
 
 /// The number of a ReplicaSet among its Deployment's, and the Deployment's latest.
-pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The numbers that a ReplicaSet had before.
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// How many pods the Deployment wanted when the set was scaled.
@@ -40,7 +40,10 @@ impl Planner<'_> {
     /// Brings annotations and numbers up to date; makes the set for the template if there is none
     /// and `create` says so.
     pub(super) fn sync_revision(&mut self, create: bool) {
-        let last = self.old().into_iter().map(|at| revision(&self.sets[at].set));
+        let last = self
+            .old()
+            .into_iter()
+            .map(|at| revision(&self.sets[at].set));
         let next = last.flatten().max().unwrap_or(0) + 1;
         match self.new {
             Some(at) => self.sync_new(at, next),
@@ -69,9 +72,15 @@ impl Planner<'_> {
 
     fn create_new(&mut self, next: i64) {
         let deployment = self.deployment;
-        let hash = deployment.spec.template.hash(deployment.status.collision_count);
+        let hash = deployment
+            .spec
+            .template
+            .hash(deployment.status.collision_count);
         let name = set_name(deployment.name(), &hash);
-        let template = deployment.spec.template.with_label(POD_TEMPLATE_HASH, &hash);
+        let template = deployment
+            .spec
+            .template
+            .with_label(POD_TEMPLATE_HASH, &hash);
         let replicas = self.new_replicas(0);
         let mut annotations = BTreeMap::new();
         annotate(deployment, &mut annotations, next);
@@ -105,15 +114,27 @@ impl Planner<'_> {
             template,
             ..ReplicaSetSpec::default()
         };
-        let set = ReplicaSet { metadata, spec, ..ReplicaSet::default() };
+        let set = ReplicaSet {
+            metadata,
+            spec,
+            ..ReplicaSet::default()
+        };
         self.new = Some(self.sets.len());
-        self.sets.push(Set { observed: None, set, replicas });
+        self.sets.push(Set {
+            observed: None,
+            set,
+            replicas,
+        });
         self.set_revision(next.to_string());
         if status::has_deadline(deployment) {
             let message = format!("Created new replica set {name:?}");
             self.set_progressing("True", "NewReplicaSetCreated", message);
         }
-        self.plan.steps.push(Step::Create { name, replicas, body });
+        self.plan.steps.push(Step::Create {
+            name,
+            replicas,
+            body,
+        });
     }
 
     /// How many pods the set for the template shall have that has `current` now.
@@ -126,7 +147,11 @@ impl Planner<'_> {
         let surge = rolling.and_then(|limits| limits.max_surge.as_ref());
         let surge = surge.and_then(|surge| crate::apps::scaled(surge, wanted, true));
         let room = wanted + surge.unwrap_or(0) - self.planned();
-        if room <= 0 { current } else { current + room.min(wanted - current) }
+        if room <= 0 {
+            current
+        } else {
+            current + room.min(wanted - current)
+        }
     }
 
     fn set_revision(&mut self, revision: String) {
@@ -168,13 +193,20 @@ impl Planner<'_> {
 
     pub(super) fn rollback(&mut self, wanted: i64) {
         self.sync_revision(true);
-        let wanted = if wanted == 0 { self.last_revision() } else { wanted };
+        let wanted = if wanted == 0 {
+            self.last_revision()
+        } else {
+            wanted
+        };
         if wanted == 0 {
             let message = "Unable to find last revision.".into();
             self.event(true, "DeploymentRollbackRevisionNotFound", message);
             return self.change_template(None);
         }
-        let found = self.sets.iter().position(|set| revision(&set.set) == Some(wanted));
+        let found = self
+            .sets
+            .iter()
+            .position(|set| revision(&set.set) == Some(wanted));
         let Some(at) = found else {
             let message = "Unable to find the revision to rollback to.".into();
             self.event(true, "DeploymentRollbackRevisionNotFound", message);
@@ -182,8 +214,9 @@ impl Planner<'_> {
         };
         let name = self.deployment.name();
         if self.sets[at].set.spec.template == self.deployment.spec.template {
-            let message =
-                format!("The rollback revision contains the same template as current deployment {name:?}");
+            let message = format!(
+                "The rollback revision contains the same template as current deployment {name:?}"
+            );
             self.event(true, "DeploymentRollbackTemplateUnchanged", message);
             return self.change_template(None);
         }
@@ -194,14 +227,23 @@ impl Planner<'_> {
 
     /// The number before the highest; 0 if there is none.
     fn last_revision(&self) -> i64 {
-        let mut all: Vec<i64> = self.sets.iter().filter_map(|set| revision(&set.set)).collect();
+        let mut all: Vec<i64> = self
+            .sets
+            .iter()
+            .filter_map(|set| revision(&set.set))
+            .collect();
         all.sort_unstable();
         all.iter().rev().nth(1).copied().unwrap_or(0)
     }
 
     /// Forgets the wish to roll back, after taking template and annotations of a set, if one is given.
     fn change_template(&mut self, from: Option<usize>) {
-        let own = self.deployment.metadata.annotations.clone().unwrap_or_default();
+        let own = self
+            .deployment
+            .metadata
+            .annotations
+            .clone()
+            .unwrap_or_default();
         let mut annotations = own;
         let mut patch = json!({"metadata": {"uid": self.deployment.uid(),
                                "resourceVersion": self.deployment.metadata.resource_version}});
@@ -225,7 +267,10 @@ impl Planner<'_> {
 }
 
 fn without_hash(mut template: Value) -> Value {
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
         labels.remove(POD_TEMPLATE_HASH);
     }
     template
@@ -241,7 +286,11 @@ pub(super) fn revision(set: &ReplicaSet) -> Option<i64> {
 }
 
 /// Gives a set the Deployment's annotations and its number; whether that changes anything.
-fn annotate(deployment: &Deployment, annotations: &mut BTreeMap<String, String>, next: i64) -> bool {
+fn annotate(
+    deployment: &Deployment,
+    annotations: &mut BTreeMap<String, String>,
+    next: i64,
+) -> bool {
     let mut is_changed = false;
     for (key, value) in deployment.metadata.annotations.iter().flatten() {
         if !NOT_COPIED.contains(&key.as_str()) && annotations.get(key) != Some(value) {
@@ -269,7 +318,10 @@ fn annotate(deployment: &Deployment, annotations: &mut BTreeMap<String, String>,
 
 /// Appends a former number to the list of them; the oldest go when the list gets too long.
 fn remember(annotations: &mut BTreeMap<String, String>, old: &str) {
-    let known = annotations.get(REVISION_HISTORY).cloned().unwrap_or_default();
+    let known = annotations
+        .get(REVISION_HISTORY)
+        .cloned()
+        .unwrap_or_default();
     if known.is_empty() {
         annotations.insert(REVISION_HISTORY.into(), old.into());
         return;

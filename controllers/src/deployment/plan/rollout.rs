@@ -47,7 +47,11 @@ impl Planner<'_> {
         };
         let current = self.sets[new].set.spec.replicas;
         let wanted = self.wanted();
-        let size = if current > wanted { wanted } else { self.new_replicas(current) };
+        let size = if current > wanted {
+            wanted
+        } else {
+            self.new_replicas(current)
+        };
         self.scale_set(new, size, false)
     }
 

@@ -65,15 +65,31 @@ impl Planner<'_> {
     /// Every set grows or shrinks by its share, so that a rollout goes on as it was.
     fn spread_by_proportion(&mut self) {
         let wanted = self.wanted();
-        let allowed = if wanted > 0 { wanted + max_surge(self.deployment) } else { 0 };
+        let allowed = if wanted > 0 {
+            wanted + max_surge(self.deployment)
+        } else {
+            0
+        };
         let mut active = self.active(0..self.sets.len());
-        let to_add = allowed - active.iter().map(|at| self.sets[*at].set.spec.replicas).sum::<i32>();
+        let to_add = allowed
+            - active
+                .iter()
+                .map(|at| self.sets[*at].set.spec.replicas)
+                .sum::<i32>();
         // The largest first; of equally large ones the younger grows and the older shrinks.
         active.sort_by(|a, b| {
             let (a, b) = (&self.sets[*a].set, &self.sets[*b].set);
             let by_size = b.spec.replicas.cmp(&a.spec.replicas);
-            let by_age = if to_add > 0 { by_age(b, a) } else { by_age(a, b) };
-            by_size.then(if to_add == 0 { std::cmp::Ordering::Equal } else { by_age })
+            let by_age = if to_add > 0 {
+                by_age(b, a)
+            } else {
+                by_age(a, b)
+            };
+            by_size.then(if to_add == 0 {
+                std::cmp::Ordering::Equal
+            } else {
+                by_age
+            })
         });
         let mut added = 0;
         let mut sizes = Vec::new();
@@ -98,7 +114,11 @@ impl Planner<'_> {
         }
         let left = to_add - added;
         let share = self.fraction(set);
-        if to_add > 0 { share.min(left) } else { share.max(left) }
+        if to_add > 0 {
+            share.min(left)
+        } else {
+            share.max(left)
+        }
     }
 
     fn fraction(&self, set: &ReplicaSet) -> i32 {
@@ -142,18 +162,25 @@ impl Planner<'_> {
         let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else {
             return;
         };
-        let old = self.old().into_iter().filter(|at| !self.sets[*at].set.is_deleted());
+        let old = self
+            .old()
+            .into_iter()
+            .filter(|at| !self.sets[*at].set.is_deleted());
         let mut old: Vec<usize> = old.collect();
         let number = |at: usize| revision(&self.sets[at].set);
         // Stable: sets without a proper number stay in order of age.
         old.sort_by_key(|at| number(*at).unwrap_or(0));
-        let surplus = old.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
+        let surplus = old
+            .len()
+            .saturating_sub(usize::try_from(limit).unwrap_or(0));
         for at in old.into_iter().take(surplus) {
             let set = &self.sets[at].set;
             let observed = set.status.observed_generation.unwrap_or(0);
             let is_empty = set.status.replicas == 0 && set.spec.replicas == 0;
             if is_empty && set.metadata.generation.unwrap_or(0) <= observed {
-                self.plan.steps.extend(self.sets[at].observed.clone().map(Step::Delete));
+                self.plan
+                    .steps
+                    .extend(self.sets[at].observed.clone().map(Step::Delete));
             }
         }
     }

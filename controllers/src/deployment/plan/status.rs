@@ -3,10 +3,10 @@
 use client::View;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus, ReplicaSetCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Planner, max_unavailable};
 use crate::apps::{Deployment, ReplicaSet};
+use crate::status::time;
 
 const AVAILABLE: &str = "Available";
 const PROGRESSING: &str = "Progressing";
@@ -23,14 +23,20 @@ pub(super) fn has_deadline(deployment: &Deployment) -> bool {
     deadline.is_some_and(|deadline| deadline != i32::MAX)
 }
 
-fn condition(type_: &str, status: &str, reason: &str, message: String, now: Timestamp) -> DeploymentCondition {
+fn condition(
+    type_: &str,
+    status: &str,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) -> DeploymentCondition {
     DeploymentCondition {
         type_: type_.into(),
         status: status.into(),
         reason: Some(reason.into()),
         message: Some(message),
-        last_update_time: Some(Time(now)),
-        last_transition_time: Some(Time(now)),
+        last_update_time: Some(time(now)),
+        last_transition_time: Some(time(now)),
     }
 }
 
@@ -41,13 +47,12 @@ fn find<'s>(status: &'s DeploymentStatus, type_: &str) -> Option<&'s DeploymentC
 
 /// Sets a condition, unless status and reason are what they were.
 fn set(status: &mut DeploymentStatus, mut condition: DeploymentCondition) {
-    if let Some(last) = find(status, &condition.type_) {
-        if last.status == condition.status {
-            if last.reason == condition.reason {
-                return;
-            }
-            condition.last_transition_time = last.last_transition_time.clone();
+    let last = find(status, &condition.type_);
+    if let Some(last) = last.filter(|last| last.status == condition.status) {
+        if last.reason == condition.reason {
+            return;
         }
+        condition.last_transition_time = last.last_transition_time.clone();
     }
     let all = status.conditions.get_or_insert_default();
     all.retain(|one| one.type_ != condition.type_);
@@ -64,12 +69,20 @@ fn remove(status: &mut DeploymentStatus, type_: &str) {
 }
 
 /// What a Deployment says when a ReplicaSet could not be made, and the message for everybody.
-pub fn creation_failed(deployment: &Deployment, set_name: &str, cause: &str, now: Timestamp) -> (DeploymentStatus, String) {
+pub(crate) fn creation_failed(
+    deployment: &Deployment,
+    set_name: &str,
+    cause: &str,
+    now: Timestamp,
+) -> (DeploymentStatus, String) {
     let message = format!("Failed to create new replica set {set_name:?}: {cause}");
     let mut status = deployment.status.clone();
     if has_deadline(deployment) {
         let reason = "ReplicaSetCreateError";
-        set(&mut status, condition(PROGRESSING, "False", reason, message.clone(), now));
+        set(
+            &mut status,
+            condition(PROGRESSING, "False", reason, message.clone(), now),
+        );
     }
     (status, message)
 }
@@ -127,10 +140,21 @@ impl Planner<'_> {
         };
         let is_enough = available >= self.wanted() - max_unavailable(self.deployment);
         let (holds, reason, message) = match is_enough {
-            true => ("True", "MinimumReplicasAvailable", "Deployment has minimum availability."),
-            false => ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."),
+            true => (
+                "True",
+                "MinimumReplicasAvailable",
+                "Deployment has minimum availability.",
+            ),
+            false => (
+                "False",
+                "MinimumReplicasUnavailable",
+                "Deployment does not have minimum availability.",
+            ),
         };
-        set(&mut status, condition(AVAILABLE, holds, reason, message.into(), self.now));
+        set(
+            &mut status,
+            condition(AVAILABLE, holds, reason, message.into(), self.now),
+        );
         status
     }
 
@@ -161,7 +185,8 @@ impl Planner<'_> {
     fn judge_progress(&self, status: &mut DeploymentStatus) {
         let last = self.progressing().cloned();
         let reason = last.as_ref().and_then(|one| one.reason.as_deref());
-        let is_done = status.replicas == status.updated_replicas && reason == Some(NEW_SET_AVAILABLE);
+        let is_done =
+            status.replicas == status.updated_replicas && reason == Some(NEW_SET_AVAILABLE);
         if is_done {
             return;
         }
@@ -170,10 +195,19 @@ impl Planner<'_> {
             None => format!("Deployment {:?}", self.deployment.name()),
         };
         let progressing = |holds, reason, verb| {
-            condition(PROGRESSING, holds, reason, format!("{what} {verb}"), self.now)
+            condition(
+                PROGRESSING,
+                holds,
+                reason,
+                format!("{what} {verb}"),
+                self.now,
+            )
         };
         if is_complete(self.deployment, status) {
-            set(status, progressing("True", NEW_SET_AVAILABLE, "has successfully progressed."));
+            set(
+                status,
+                progressing("True", NEW_SET_AVAILABLE, "has successfully progressed."),
+            );
         } else if self.has_progressed(status) {
             let mut condition = progressing("True", "ReplicaSetUpdated", "is progressing.");
             if let Some(last) = last.filter(|last| last.status == "True") {
@@ -183,7 +217,10 @@ impl Planner<'_> {
             remove(status, PROGRESSING);
             set(status, condition);
         } else if self.is_timed_out(status) {
-            set(status, progressing("False", TIMED_OUT, "has timed out progressing."));
+            set(
+                status,
+                progressing("False", TIMED_OUT, "has timed out progressing."),
+            );
         }
     }
 
@@ -209,7 +246,9 @@ impl Planner<'_> {
         match last.reason.as_deref() {
             Some(NEW_SET_AVAILABLE) => false,
             Some(TIMED_OUT) => true,
-            _ => self.deadline(last).is_some_and(|deadline| deadline < self.now),
+            _ => self
+                .deadline(last)
+                .is_some_and(|deadline| deadline < self.now),
         }
     }
 
@@ -221,7 +260,9 @@ impl Planner<'_> {
 
     /// When a rollout that makes no progress is to be looked at again.
     pub(super) fn next_progress_check(&self) -> Option<SignedDuration> {
-        let last = self.progressing().filter(|_| has_deadline(self.deployment))?;
+        let last = self
+            .progressing()
+            .filter(|_| has_deadline(self.deployment))?;
         if last.reason.as_deref() == Some(TIMED_OUT) || self.is_complete() {
             return None;
         }
@@ -260,7 +301,11 @@ fn converted(condition: &ReplicaSetCondition) -> DeploymentCondition {
 
 fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let all = deployment.spec.replicas;
-    let counts = [status.updated_replicas, status.replicas, status.available_replicas];
+    let counts = [
+        status.updated_replicas,
+        status.replicas,
+        status.available_replicas,
+    ];
     counts.iter().all(|count| count.unwrap_or(0) == all)
         && status.observed_generation >= deployment.metadata.generation
 }

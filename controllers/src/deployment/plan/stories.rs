@@ -15,7 +15,8 @@ fn deployment(replicas: i32, image: &str) -> Deployment {
 }
 
 fn limit(text: &str) -> Value {
-    text.parse::<i32>().map_or_else(|_| text.into(), Value::from)
+    text.parse::<i32>()
+        .map_or_else(|_| text.into(), Value::from)
 }
 
 fn deployment_of(replicas: i32, image: &str, surge: &str, missing: &str) -> Deployment {
@@ -71,14 +72,20 @@ fn plan_of(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> Plan {
 fn told(plan: &Plan) -> Vec<String> {
     let tell = |step: &Step| match step {
         Step::Create { replicas, .. } => format!("create {replicas}"),
-        Step::Update { set, replicas: Some((from, to)), .. } => format!("{} {from}->{to}", set.name()),
+        Step::Update {
+            set,
+            replicas: Some((from, to)),
+            ..
+        } => format!("{} {from}->{to}", set.name()),
         Step::Update { set, .. } => format!("annotate {}", set.name()),
         Step::Delete(set) => format!("delete {}", set.name()),
         Step::Rollback(patch) => match patch.pointer("/spec/template") {
             Some(_) => "take template".to_string(),
             None => "forget rollback".to_string(),
         },
-        Step::Event { reason, message, .. } => format!("{reason}: {message}"),
+        Step::Event {
+            reason, message, ..
+        } => format!("{reason}: {message}"),
     };
     plan.steps.iter().map(tell).collect()
 }
@@ -93,20 +100,43 @@ fn condition<'p>(plan: &'p Plan, type_: &str) -> Option<(&'p str, &'p str, &'p s
 fn a_new_deployment_gets_a_set() {
     let web = deployment(3, "v1");
     let plan = plan_of(&web, &[]);
-    let [Step::Create { name, replicas: 3, body }] = &plan.steps[..] else {
+    let [
+        Step::Create {
+            name,
+            replicas: 3,
+            body,
+        },
+    ] = &plan.steps[..]
+    else {
         panic!("{:?}", plan.steps);
     };
     let hash = &body["metadata"]["labels"]["pod-template-hash"];
     assert_eq!(*name, format!("web-{}", hash.as_str().unwrap()));
-    assert_eq!(body["spec"]["selector"]["matchLabels"], json!({"app": "web", "pod-template-hash": hash}));
-    assert_eq!(body["spec"]["template"]["metadata"]["labels"], json!({"app": "web", "pod-template-hash": hash}));
+    assert_eq!(
+        body["spec"]["selector"]["matchLabels"],
+        json!({"app": "web", "pod-template-hash": hash})
+    );
+    assert_eq!(
+        body["spec"]["template"]["metadata"]["labels"],
+        json!({"app": "web", "pod-template-hash": hash})
+    );
     assert_eq!(body["metadata"]["ownerReferences"][0]["kind"], "Deployment");
-    assert_eq!(body["metadata"]["annotations"], json!({revisions::REVISION: "1",
-        revisions::DESIRED_REPLICAS: "3", revisions::MAX_REPLICAS: "4"}));
+    assert_eq!(
+        body["metadata"]["annotations"],
+        json!({revisions::REVISION: "1",
+        revisions::DESIRED_REPLICAS: "3", revisions::MAX_REPLICAS: "4"})
+    );
     assert_eq!(plan.revision.as_deref(), Some("1"));
     let created = format!("Created new replica set {name:?}");
-    assert_eq!(condition(&plan, "Progressing"), Some(("True", "NewReplicaSetCreated", &*created)));
-    let lacking = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.");
+    assert_eq!(
+        condition(&plan, "Progressing"),
+        Some(("True", "NewReplicaSetCreated", &*created))
+    );
+    let lacking = (
+        "False",
+        "MinimumReplicasUnavailable",
+        "Deployment does not have minimum availability.",
+    );
     assert_eq!(condition(&plan, "Available"), Some(lacking));
     assert_eq!(plan.status.unavailable_replicas, Some(3));
     assert_eq!(plan.status.observed_generation, Some(2));
@@ -117,7 +147,11 @@ fn a_set_that_is_there_is_found_and_a_finished_rollout_says_so() {
     let mut web = deployment(3, "v1");
     let plan = plan_of(&web, &[set("v1", 1, 3, 3)]);
     assert!(plan.steps.is_empty());
-    let done = ("True", "NewReplicaSetAvailable", "ReplicaSet \"web-v1\" has successfully progressed.");
+    let done = (
+        "True",
+        "NewReplicaSetAvailable",
+        "ReplicaSet \"web-v1\" has successfully progressed.",
+    );
     assert_eq!(condition(&plan, "Progressing"), Some(done));
     assert_eq!(plan.revision.as_deref(), Some("1"));
     web.status = plan.status.clone();
@@ -133,9 +167,18 @@ fn a_rolling_update_stays_within_its_limits() {
     assert_eq!(told(&plan_of(&web, &[set("v1", 1, 3, 3)])), ["create 1"]);
     // The new pod is not available yet: nothing old may go.
     assert!(told(&plan_of(&web, &[set("v1", 1, 3, 3), set("v2", 2, 1, 0)])).is_empty());
-    assert_eq!(told(&plan_of(&web, &[set("v1", 1, 3, 3), set("v2", 2, 1, 1)])), ["web-v1 3->2"]);
-    assert_eq!(told(&plan_of(&web, &[set("v1", 1, 2, 2), set("v2", 2, 1, 1)])), ["web-v2 1->2"]);
-    assert_eq!(told(&plan_of(&web, &[set("v1", 1, 1, 1), set("v2", 2, 3, 3)])), ["web-v1 1->0"]);
+    assert_eq!(
+        told(&plan_of(&web, &[set("v1", 1, 3, 3), set("v2", 2, 1, 1)])),
+        ["web-v1 3->2"]
+    );
+    assert_eq!(
+        told(&plan_of(&web, &[set("v1", 1, 2, 2), set("v2", 2, 1, 1)])),
+        ["web-v2 1->2"]
+    );
+    assert_eq!(
+        told(&plan_of(&web, &[set("v1", 1, 1, 1), set("v2", 2, 3, 3)])),
+        ["web-v1 1->0"]
+    );
     assert!(told(&plan_of(&web, &[set("v1", 1, 0, 0), set("v2", 2, 3, 3)])).is_empty());
     // A set that is too large shrinks at once.
     assert_eq!(told(&plan_of(&web, &[set("v2", 2, 5, 5)])), ["web-v2 5->3"]);
@@ -144,11 +187,20 @@ fn a_rolling_update_stays_within_its_limits() {
 #[test]
 fn without_surge_old_pods_make_room_first() {
     let web = deployment_of(4, "v2", "0", "25%");
-    assert_eq!(told(&plan_of(&web, &[set("v1", 1, 4, 4)])), ["create 0", "web-v1 4->3"]);
-    assert_eq!(told(&plan_of(&web, &[set("v1", 1, 3, 3), set("v2", 2, 0, 0)])), ["web-v2 0->1"]);
+    assert_eq!(
+        told(&plan_of(&web, &[set("v1", 1, 4, 4)])),
+        ["create 0", "web-v1 4->3"]
+    );
+    assert_eq!(
+        told(&plan_of(&web, &[set("v1", 1, 3, 3), set("v2", 2, 0, 0)])),
+        ["web-v2 0->1"]
+    );
     // Neither surge nor missing pods: one may be missing, or nothing would ever happen.
     let stuck = deployment_of(4, "v2", "0", "0");
-    assert_eq!(told(&plan_of(&stuck, &[set("v1", 1, 4, 4), set("v2", 2, 0, 0)])), ["web-v1 4->3"]);
+    assert_eq!(
+        told(&plan_of(&stuck, &[set("v1", 1, 4, 4), set("v2", 2, 0, 0)])),
+        ["web-v1 4->3"]
+    );
 }
 
 /// Upstream's TestDeploymentController_cleanupUnhealthyReplicas and its neighbours, retold.
@@ -182,19 +234,32 @@ fn a_rollout_keeps_its_proportions_when_the_deployment_is_resized() {
     let resize = |wanted, surge: &str, sets: &[(&str, i32)], before: (i32, i32)| {
         let web = deployment_of(wanted, "v3", surge, "0");
         let sets = sets.iter().enumerate().map(|(at, (image, replicas))| {
-            sized(set(image, at as i32 + 1, *replicas, *replicas), before.0, before.1)
+            sized(
+                set(image, at as i32 + 1, *replicas, *replicas),
+                before.0,
+                before.1,
+            )
         });
         told(&plan_of(&web, &sets.collect::<Vec<_>>()))
     };
     assert_eq!(resize(12, "0", &[("v3", 10)], (10, 10)), ["web-v3 10->12"]);
     assert_eq!(resize(5, "0", &[("v3", 10)], (10, 10)), ["web-v3 10->5"]);
-    assert_eq!(resize(12, "0", &[("v2", 5), ("v3", 5)], (10, 10)), ["web-v3 5->6", "web-v2 5->6"]);
-    assert_eq!(resize(6, "0", &[("v2", 5), ("v3", 5)], (10, 10)), ["web-v2 5->3", "web-v3 5->3"]);
+    assert_eq!(
+        resize(12, "0", &[("v2", 5), ("v3", 5)], (10, 10)),
+        ["web-v3 5->6", "web-v2 5->6"]
+    );
+    assert_eq!(
+        resize(6, "0", &[("v2", 5), ("v3", 5)], (10, 10)),
+        ["web-v2 5->3", "web-v3 5->3"]
+    );
     assert_eq!(
         resize(20, "0", &[("v1", 3), ("v2", 5), ("v3", 2)], (10, 10)),
         ["web-v2 5->10", "web-v1 3->6", "web-v3 2->4"]
     );
-    assert_eq!(resize(0, "1", &[("v2", 6), ("v3", 4)], (10, 11)), ["web-v2 6->0", "web-v3 4->0"]);
+    assert_eq!(
+        resize(0, "1", &[("v2", 6), ("v3", 4)], (10, 11)),
+        ["web-v2 6->0", "web-v3 4->0"]
+    );
     // What rounding leaves over goes to the largest.
     assert_eq!(
         resize(15, "0", &[("v1", 5), ("v2", 1), ("v3", 1)], (7, 7)),
@@ -209,22 +274,36 @@ fn a_deployment_that_rests_is_resized_and_cleaned_but_does_not_roll() {
     web.spec.revision_history_limit = Some(0);
     let plan = plan_of(&web, &[sized(set("v1", 1, 2, 2), 2, 3)]);
     assert_eq!(told(&plan), ["web-v1 2->3"]);
-    assert_eq!(condition(&plan, "Progressing"), Some(("Unknown", "DeploymentPaused", "Deployment is paused")));
+    assert_eq!(
+        condition(&plan, "Progressing"),
+        Some(("Unknown", "DeploymentPaused", "Deployment is paused"))
+    );
     web.status = plan.status;
     web.spec.paused = false;
     let plan = plan_of(&web, &[sized(set("v1", 1, 3, 3), 3, 4)]);
     assert_eq!(told(&plan), ["create 1"]);
     let gone = plan_of(&web, &[set("v1", 1, 0, 0), set("v2", 2, 3, 3)]);
-    assert!(told(&gone).is_empty(), "not complete before its status says so");
+    assert!(
+        told(&gone).is_empty(),
+        "not complete before its status says so"
+    );
 }
 
 #[test]
 fn a_finished_rollout_forgets_its_oldest_sets() {
     let mut web = deployment(1, "v4");
     web.spec.revision_history_limit = Some(1);
-    let sets = [set("v1", 1, 0, 0), set("v2", 2, 0, 0), set("v3", 3, 0, 0), set("v4", 4, 1, 1)];
+    let sets = [
+        set("v1", 1, 0, 0),
+        set("v2", 2, 0, 0),
+        set("v3", 3, 0, 0),
+        set("v4", 4, 1, 1),
+    ];
     web.status = plan_of(&web, &sets).status;
-    assert_eq!(told(&plan_of(&web, &sets)), ["delete web-v1", "delete web-v2"]);
+    assert_eq!(
+        told(&plan_of(&web, &sets)),
+        ["delete web-v1", "delete web-v2"]
+    );
     web.spec.revision_history_limit = Some(i32::MAX);
     assert!(told(&plan_of(&web, &sets)).is_empty());
 }
@@ -240,12 +319,19 @@ fn a_rollout_without_progress_is_given_up_at_its_deadline() {
     let waiting = plan(&web, &sets, |_| false, at(10));
     assert_eq!(waiting.again, Some(SignedDuration::from_secs(591)));
     let late = plan(&web, &sets, |_| false, at(601));
-    let given_up = ("False", "ProgressDeadlineExceeded", "ReplicaSet \"web-v1\" has timed out progressing.");
+    let given_up = (
+        "False",
+        "ProgressDeadlineExceeded",
+        "ReplicaSet \"web-v1\" has timed out progressing.",
+    );
     assert_eq!(condition(&late, "Progressing"), Some(given_up));
     web.status = late.status;
     assert_eq!(plan(&web, &sets, |_| false, at(700)).again, None);
     let better = plan(&web, &[set("v1", 1, 1, 1)], |_| false, at(800));
-    assert_eq!(condition(&better, "Progressing").unwrap().1, "NewReplicaSetAvailable");
+    assert_eq!(
+        condition(&better, "Progressing").unwrap().1,
+        "NewReplicaSetAvailable"
+    );
     web.spec.progress_deadline_seconds = None;
     assert_eq!(condition(&plan_of(&web, &sets), "Progressing"), None);
 }
@@ -254,9 +340,14 @@ fn a_rollout_without_progress_is_given_up_at_its_deadline() {
 fn an_old_template_gets_its_old_set_under_a_new_number() {
     let web = deployment(1, "v1");
     let plan = plan_of(&web, &[set("v1", 1, 0, 0), set("v2", 2, 1, 1)]);
-    let Step::Update { annotations, .. } = &plan.steps[0] else { panic!("{:?}", plan.steps) };
+    let Step::Update { annotations, .. } = &plan.steps[0] else {
+        panic!("{:?}", plan.steps)
+    };
     assert_eq!(annotations[revisions::REVISION], "3");
-    assert_eq!(annotations["deployment.kubernetes.io/revision-history"], "1");
+    assert_eq!(
+        annotations["deployment.kubernetes.io/revision-history"],
+        "1"
+    );
     assert_eq!(told(&plan)[1..], ["web-v1 0->1"]);
 }
 
@@ -265,24 +356,48 @@ fn an_old_template_gets_its_old_set_under_a_new_number() {
 fn a_rollback_takes_a_former_template() {
     let to = |revision: &str, image: &str| {
         let mut web = deployment(1, image);
-        let wish = ("deprecated.deployment.rollback.to".to_string(), revision.to_string());
+        let wish = (
+            "deprecated.deployment.rollback.to".to_string(),
+            revision.to_string(),
+        );
         web.metadata.annotations = Some([wish, (revisions::REVISION.into(), "2".into())].into());
         told(&plan_of(&web, &[set("v1", 1, 0, 0), set("v2", 2, 1, 1)]))
     };
-    assert_eq!(to("1", "v2"), ["take template", "DeploymentRollback: Rolled back deployment \"web\" to revision 1"]);
+    assert_eq!(
+        to("1", "v2"),
+        [
+            "take template",
+            "DeploymentRollback: Rolled back deployment \"web\" to revision 1"
+        ]
+    );
     assert_eq!(to("0", "v2"), to("1", "v2"));
-    assert_eq!(to("2", "v2"), ["DeploymentRollbackTemplateUnchanged: The rollback revision contains \
-        the same template as current deployment \"web\"", "forget rollback"]);
-    assert_eq!(to("7", "v2"), ["DeploymentRollbackRevisionNotFound: Unable to find the revision to \
-        rollback to.", "forget rollback"]);
+    assert_eq!(
+        to("2", "v2"),
+        [
+            "DeploymentRollbackTemplateUnchanged: The rollback revision contains \
+        the same template as current deployment \"web\"",
+            "forget rollback"
+        ]
+    );
+    assert_eq!(
+        to("7", "v2"),
+        [
+            "DeploymentRollbackRevisionNotFound: Unable to find the revision to \
+        rollback to.",
+            "forget rollback"
+        ]
+    );
 }
 
 #[test]
 fn what_selects_everything_is_left_alone() {
     let mut web = deployment(1, "v1");
     web.spec.selector = serde_json::from_value(json!({})).unwrap();
-    assert_eq!(told(&plan_of(&web, &[])), ["SelectingAll: This deployment is selecting all pods. \
-        A non-empty selector is required."]);
+    assert_eq!(
+        told(&plan_of(&web, &[])),
+        ["SelectingAll: This deployment is selecting all pods. \
+        A non-empty selector is required."]
+    );
 }
 
 #[test]
@@ -290,9 +405,13 @@ fn a_failure_of_a_set_is_a_failure_of_the_deployment() {
     let web = deployment(1, "v1");
     let mut failing = ReplicaSet::clone(&set("v1", 1, 1, 0));
     failing.status.conditions = serde_json::from_value(json!([{"type": "ReplicaFailure",
-        "status": "True", "reason": "FailedCreate", "message": "quota"}])).unwrap();
+        "status": "True", "reason": "FailedCreate", "message": "quota"}]))
+    .unwrap();
     let plan = plan_of(&web, &[Arc::new(failing)]);
-    assert_eq!(condition(&plan, "ReplicaFailure"), Some(("True", "FailedCreate", "quota")));
+    assert_eq!(
+        condition(&plan, "ReplicaFailure"),
+        Some(("True", "FailedCreate", "quota"))
+    );
     let (status, message) = creation_failed(&web, "web-x", "no", now());
     assert_eq!(message, "Failed to create new replica set \"web-x\": no");
     let reason = status.conditions.unwrap()[0].reason.clone();
@@ -304,7 +423,17 @@ fn terminating_pods_are_counted_where_all_sets_tell() {
     let web = deployment(1, "v1");
     let mut leaving = ReplicaSet::clone(&set("v1", 1, 1, 1));
     leaving.status.terminating_replicas = Some(2);
-    assert_eq!(plan_of(&web, &[Arc::new(leaving.clone())]).status.terminating_replicas, Some(2));
+    assert_eq!(
+        plan_of(&web, &[Arc::new(leaving.clone())])
+            .status
+            .terminating_replicas,
+        Some(2)
+    );
     leaving.status.terminating_replicas = None;
-    assert_eq!(plan_of(&web, &[Arc::new(leaving)]).status.terminating_replicas, None);
+    assert_eq!(
+        plan_of(&web, &[Arc::new(leaving)])
+            .status
+            .terminating_replicas,
+        None
+    );
 }

@@ -17,36 +17,45 @@ use crate::pod::Pod;
 /// A PersistentVolumeClaim: whose it is.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// Its metadata.
     pub metadata: ObjectMeta,
 }
 
-crate::view!(Claim, "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", NamespaceResourceScope);
+crate::view!(
+    Claim,
+    "",
+    "v1",
+    "PersistentVolumeClaim",
+    "persistentvolumeclaims",
+    NamespaceResourceScope
+);
 
 /// Finds a claim by its name.
 type Find<'f> = &'f dyn Fn(&str) -> Option<Arc<Claim>>;
 
 /// The name of a claim template.
-pub fn template_name(template: &Value) -> &str {
+pub(crate) fn template_name(template: &Value) -> &str {
     let name = template.pointer("/metadata/name");
     name.and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The name of a number's claim.
-pub fn claim_name(set: &StatefulSet, template: &Value, ordinal: i32) -> String {
+pub(crate) fn claim_name(set: &StatefulSet, template: &Value, ordinal: i32) -> String {
     format!("{}-{}-{ordinal}", template_name(template), set.name())
 }
 
 /// The claims that a number lacks.
-pub fn missing(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> Missing {
+pub(crate) fn missing(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> Missing {
     let mut missing = Missing::default();
     let mut errors = Vec::new();
     for template in &set.spec.volume_claim_templates {
         let name = claim_name(set, template, ordinal);
         match find(&name) {
             None => missing.create.push(claim(set, template, name)),
-            Some(there) if there.is_deleted() => errors.push(format!("pvc {name} is being deleted")),
+            Some(there) if there.is_deleted() => {
+                errors.push(format!("pvc {name} is being deleted"))
+            }
             Some(_) => {}
         }
     }
@@ -75,14 +84,21 @@ fn policy(set: &StatefulSet) -> (bool, bool) {
     let deletes = |when: fn(&ClaimRetention) -> &String| {
         policy.is_some_and(|policy| when(policy) == "Delete")
     };
-    (deletes(|policy| &policy.when_scaled), deletes(|policy| &policy.when_deleted))
+    (
+        deletes(|policy| &policy.when_scaled),
+        deletes(|policy| &policy.when_deleted),
+    )
 }
 
 /// Whether a number's claim belongs to a former pod of this number, and goes with it.
-pub fn is_stale(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> bool {
+pub(crate) fn is_stale(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> bool {
     let (deletes_when_scaled, _) = policy(set);
     let pod = pod_name(set, ordinal);
-    let of_former = |claim: &Claim| refs(claim).iter().any(|owner| names(owner, "v1", "Pod", &pod));
+    let of_former = |claim: &Claim| {
+        refs(claim)
+            .iter()
+            .any(|owner| names(owner, "v1", "Pod", &pod))
+    };
     let mut templates = set.spec.volume_claim_templates.iter();
     deletes_when_scaled
         && templates.any(|template| {
@@ -92,23 +108,36 @@ pub fn is_stale(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> bool {
 }
 
 /// The claims of a pod whose owners are not as the policy says.
-pub fn owners(set: &StatefulSet, pod: &Pod, find: Find<'_>) -> Vec<Owners> {
+pub(crate) fn owners(set: &StatefulSet, pod: &Pod, find: Find<'_>) -> Vec<Owners> {
     let Some(ordinal) = ordinal(pod.name()) else {
         return Vec::new();
     };
     let templates = set.spec.volume_claim_templates.iter();
     let claims = templates.filter_map(|template| find(&claim_name(set, template, ordinal)));
     let wanted = |claim: Arc<Claim>| {
-        let belongs = Belongs { set, pod, claim: &claim, ordinal };
+        let belongs = Belongs {
+            set,
+            pod,
+            claim: &claim,
+            ordinal,
+        };
         let owners = (!belongs.is_right()).then(|| belongs.right())?;
         let is_conflict = belongs.has_foreign_controller();
-        Some(Owners { owners, is_conflict, claim })
+        Some(Owners {
+            owners,
+            is_conflict,
+            claim,
+        })
     };
     claims.filter_map(wanted).collect()
 }
 
 fn refs(claim: &Claim) -> &[OwnerReference] {
-    claim.metadata.owner_references.as_deref().unwrap_or_default()
+    claim
+        .metadata
+        .owner_references
+        .as_deref()
+        .unwrap_or_default()
 }
 
 fn names(owner: &OwnerReference, api_version: &str, kind: &str, name: &str) -> bool {
@@ -129,7 +158,12 @@ impl Belongs<'_> {
     }
 
     fn names_set(&self, owner: &OwnerReference) -> bool {
-        names(owner, StatefulSet::API_VERSION, StatefulSet::KIND, self.set.name())
+        names(
+            owner,
+            StatefulSet::API_VERSION,
+            StatefulSet::KIND,
+            self.set.name(),
+        )
     }
 
     fn names_pod(&self, owner: &OwnerReference) -> bool {
@@ -156,11 +190,13 @@ impl Belongs<'_> {
         if policy(self.set) == (false, false) {
             return false;
         }
-        self.refs().iter().any(|owner| match (self.names_set(owner), self.names_pod(owner)) {
-            (true, _) => owner.uid != self.set.uid(),
-            (_, true) => owner.uid != self.pod.uid(),
-            _ => owner.controller == Some(true),
-        })
+        self.refs().iter().any(
+            |owner| match (self.names_set(owner), self.names_pod(owner)) {
+                (true, _) => owner.uid != self.set.uid(),
+                (_, true) => owner.uid != self.pod.uid(),
+                _ => owner.controller == Some(true),
+            },
+        )
     }
 
     /// Whether set and pod, as far as the policy says, own it.
@@ -180,16 +216,18 @@ impl Belongs<'_> {
         if self.has_foreign_controller() {
             return !self.is_of_set() && !self.is_of_pod();
         }
-        let is_ours = |owner: &&OwnerReference| {
-            owner.uid == self.set.uid() || owner.uid == self.pod.uid()
-        };
+        let is_ours =
+            |owner: &&OwnerReference| owner.uid == self.set.uid() || owner.uid == self.pod.uid();
         let mut ours = self.refs().iter().filter(is_ours);
         ours.all(|owner| owner.controller == Some(true))
             && (self.is_of_set(), self.is_of_pod()) == self.wanted()
     }
 
     fn right(&self) -> Vec<OwnerReference> {
-        let others = self.refs().iter().filter(|owner| !self.names_set(owner) && !self.names_pod(owner));
+        let others = self
+            .refs()
+            .iter()
+            .filter(|owner| !self.names_set(owner) && !self.names_pod(owner));
         let mut owners: Vec<_> = others.cloned().collect();
         if self.has_foreign_controller() {
             return owners;

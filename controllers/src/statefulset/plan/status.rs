@@ -16,7 +16,10 @@ impl Planner<'_> {
         if self.set.is_deleted() {
             return self.observed.pods.iter().collect();
         }
-        let wanted = self.replicas.iter().filter_map(|replica| replica.pod.as_ref());
+        let wanted = self
+            .replicas
+            .iter()
+            .filter_map(|replica| replica.pod.as_ref());
         wanted.chain(&self.condemned).collect()
     }
 
@@ -59,11 +62,15 @@ impl Planner<'_> {
     /// When the next pod becomes available by mere time.
     pub(super) fn again(&self, status: &StatefulSetStatus) -> Option<SignedDuration> {
         let seconds = self.set.spec.min_ready_seconds;
-        if seconds <= 0 || status.ready_replicas.unwrap_or(0) == status.available_replicas.unwrap_or(0) {
+        if seconds <= 0
+            || status.ready_replicas.unwrap_or(0) == status.available_replicas.unwrap_or(0)
+        {
             return None;
         }
         let pods = self.observed.pods.iter();
-        let next = pods.filter_map(|pod| pod.available_in(seconds, self.now)).min();
+        let next = pods
+            .filter_map(|pod| pod.available_in(seconds, self.now))
+            .min();
         Some(next.unwrap_or(SignedDuration::from_secs(seconds.into())))
     }
 }
