@@ -77,11 +77,3 @@ pub fn is_transient(error: &Error) -> bool {
         None => !matches!(error, Error::SerdeError(_) | Error::BuildRequest(_)),
     }
 }
-
-/// The text for events and conditions: the server's own, without what the client adds.
-pub fn message(error: &Error) -> String {
-    match status(error) {
-        Some(status) if !status.message.is_empty() => status.message.clone(),
-        _ => error.to_string(),
-    }
-}

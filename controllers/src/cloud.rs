@@ -47,7 +47,10 @@ pub const CONTROLLERS: &[Row] = &[
 pub(crate) fn provider(context: &Context) -> Option<Arc<dyn CloudProvider>> {
     match &context.settings.cloud {
         Config::None => None,
-        Config::Local(config) => Some(Arc::new(local::Local::new(config.clone(), &context.informers))),
+        Config::Local(config) => Some(Arc::new(local::Local::new(
+            config.clone(),
+            &context.informers,
+        ))),
         Config::Grpc(address) => match grpc::Grpc::new(address, context.seams.net.clone()) {
             Ok(provider) => Some(Arc::new(provider)),
             Err(error) => {

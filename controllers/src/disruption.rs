@@ -119,10 +119,17 @@ fn wake_budgets(
             "Pod {namespace:?}/{name:?} matches multiple PodDisruptionBudgets.  Chose {chosen:?} arbitrarily."
         );
         let reason = "MultiplePodDisruptionBudgets";
-        recorder.event(&note::reference(&**pod), EventType::Warning, reason, message);
+        recorder.event(
+            &note::reference(&**pod),
+            EventType::Warning,
+            reason,
+            message,
+        );
     }
     // All of them, so that none is stale.
-    matching.iter().for_each(|budget| queue.add(Wake::Budget(Key::of(&**budget))));
+    matching
+        .iter()
+        .for_each(|budget| queue.add(Wake::Budget(Key::of(&**budget))));
 }
 
 impl Disruption {
@@ -147,7 +154,10 @@ impl Disruption {
             budget.status = Some(status);
             let api: Api<PodDisruptionBudget> =
                 Api::namespaced(self.context.client.clone(), &key.namespace);
-            match api.replace_status(&key.name, &PostParams::default(), &budget).await {
+            match api
+                .replace_status(&key.name, &PostParams::default(), &budget)
+                .await
+            {
                 Err(error) if !errors::is_not_found(&error) => return Err(error.into()),
                 _ => {}
             }
@@ -211,16 +221,24 @@ impl Disruption {
             }
             _ => {
                 let (api_version, kind) = (owner.api_version.as_str(), owner.kind.as_str());
-                let target = scale::Target { api_version, kind, namespace, name };
+                let target = scale::Target {
+                    api_version,
+                    kind,
+                    namespace,
+                    name,
+                };
                 match self.scales.get(&target).await {
                     Ok(scale) if scale.metadata.uid.as_ref() == Some(&owner.uid) => {
-                        let wanted = scale.spec.and_then(|spec| spec.replicas).unwrap_or_default();
+                        let wanted = scale
+                            .spec
+                            .and_then(|spec| spec.replicas)
+                            .unwrap_or_default();
                         Ok(Some((owner.uid.clone(), wanted)))
                     }
                     Ok(_) => Ok(None),
-                    Err(error) if errors::is_not_found(&error) => {
-                        Err(format!("{kind}.{group} does not implement the scale subresource"))
-                    }
+                    Err(error) if errors::is_not_found(&error) => Err(format!(
+                        "{kind}.{group} does not implement the scale subresource"
+                    )),
                     Err(error) => Err(errors::message(&error)),
                 }
             }
@@ -245,7 +263,10 @@ impl Disruption {
             "metadata": {"uid": pod.metadata.uid},
             "status": {"conditions": [condition]},
         }));
-        match api.patch_status(&key.name, &PatchParams::default(), &patch).await {
+        match api
+            .patch_status(&key.name, &PatchParams::default(), &patch)
+            .await
+        {
             Err(error) if !errors::is_not_found(&error) => Err(error.into()),
             _ => Ok(Again::Done),
         }

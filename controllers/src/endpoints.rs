@@ -65,7 +65,8 @@ impl Controller for EndpointsController {
                 move |old, new| match (old, new) {
                     (Some(gone), None) => queue.add(Key::of(&**gone)),
                     (None, Some(found))
-                        if !strings(&found.metadata.annotations).contains_key(LEADER_ANNOTATION) =>
+                        if !strings(&found.metadata.annotations)
+                            .contains_key(LEADER_ANNOTATION) =>
                     {
                         queue.add(Key::of(&**found));
                     }
@@ -112,7 +113,9 @@ impl Controller for EndpointsController {
         if let Some(current) = &current {
             let version = &current.metadata.resource_version;
             if self.overwritten().get(key) == Some(version) {
-                return Err(Error::other(format!("endpoints informer cache is out of date for {key}")));
+                return Err(Error::other(format!(
+                    "endpoints informer cache is out of date for {key}"
+                )));
             }
         }
         if let Some(wanted) = plan::plan(&service, &pods, current.as_deref(), trigger_time) {
@@ -124,7 +127,9 @@ impl Controller for EndpointsController {
 
 impl EndpointsController {
     fn overwritten(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Option<String>>> {
-        self.overwritten.lock().unwrap_or_else(PoisonError::into_inner)
+        self.overwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn write(
@@ -138,11 +143,19 @@ impl EndpointsController {
         let (written, reason, what) = match current {
             Some(_) => {
                 let written = api.replace(&key.name, &params, wanted).await;
-                (written, "FailedToUpdateEndpoint", "Failed to update endpoint")
+                (
+                    written,
+                    "FailedToUpdateEndpoint",
+                    "Failed to update endpoint",
+                )
             }
             None => {
                 let written = api.create(&params, wanted).await;
-                (written, "FailedToCreateEndpoint", "Failed to create endpoint for service")
+                (
+                    written,
+                    "FailedToCreateEndpoint",
+                    "Failed to create endpoint for service",
+                )
             }
         };
         match written {
@@ -159,7 +172,8 @@ impl EndpointsController {
             Err(error) => {
                 let message = format!("{what} {key}: {}", errors::message(&error));
                 let reference = note::reference(wanted);
-                self.recorder.event(&reference, EventType::Warning, reason, message);
+                self.recorder
+                    .event(&reference, EventType::Warning, reason, message);
                 Err(error.into())
             }
         }

@@ -153,7 +153,9 @@ pub(crate) fn wake_services(
         return;
     };
     let namespace = services.in_namespace(pod.namespace());
-    let concerned = namespace.iter().filter(|service| change.concerns(service, old, new));
+    let concerned = namespace
+        .iter()
+        .filter(|service| change.concerns(service, old, new));
     concerned.for_each(|service| wake(Key::of(&**service)));
 }
 
@@ -208,11 +210,16 @@ pub(crate) async fn write_slices(
         }
     }
     for slice in update {
-        let written = api.replace(View::name(slice), &PostParams::default(), slice).await?;
+        let written = api
+            .replace(View::name(slice), &PostParams::default(), slice)
+            .await?;
         tracker.written(&written);
     }
     for slice in delete {
-        match api.delete(View::name(&**slice), &DeleteParams::default()).await {
+        match api
+            .delete(View::name(&**slice), &DeleteParams::default())
+            .await
+        {
             Err(error) if !errors::is_not_found(&error) => return Err(error),
             _ => tracker.deleting(slice),
         }
@@ -250,7 +257,10 @@ impl EndpointSlices {
         let Some(service) = self.services.get(&key.namespace, &key.name) else {
             self.trigger_times.forget(key);
             self.tracker.forget(key);
-            self.hinted.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.hinted
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(key);
             return Ok(());
         };
         if !is_selecting(&service) {
@@ -259,7 +269,10 @@ impl EndpointSlices {
         let mut pods = self.pods.in_namespace(&key.namespace);
         pods.retain(|pod| selects(&service, strings(&pod.metadata.labels)));
         let slices = slices_of(&self.slices, key, NAME);
-        if self.tracker.is_stale(key, slices.iter().map(|slice| &**slice)) {
+        if self
+            .tracker
+            .is_stale(key, slices.iter().map(|slice| &**slice))
+        {
             return Err(Error::other("EndpointSlice informer cache is out of date"));
         }
         let trigger_time = self.trigger_times.next(key, &service, &pods);
@@ -302,8 +315,14 @@ impl EndpointSlices {
             }
         }
         let api = Api::namespaced(self.context.client.clone(), &key.namespace);
-        let written =
-            write_slices(&api, &self.tracker, &plan.create, &plan.update, &plan.delete).await;
+        let written = write_slices(
+            &api,
+            &self.tracker,
+            &plan.create,
+            &plan.update,
+            &plan.delete,
+        )
+        .await;
         let reference = note::reference(service);
         let problem = match &written {
             Err(error) => Some(errors::message(error)),
@@ -313,7 +332,8 @@ impl EndpointSlices {
         if let Some(problem) = problem {
             let message = format!("Error updating Endpoint Slices for Service {key}: {problem}");
             let reason = "FailedToUpdateEndpointSlices";
-            self.recorder.event(&reference, EventType::Warning, reason, message);
+            self.recorder
+                .event(&reference, EventType::Warning, reason, message);
             written?;
             return Err(Error::Other(problem));
         }

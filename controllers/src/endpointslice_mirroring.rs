@@ -107,14 +107,25 @@ impl Controller for Mirroring {
             write_slices(&api, &self.tracker, &[], &[], &slices).await?;
             return Ok(Again::Done);
         };
-        if self.tracker.is_stale(key, slices.iter().map(|slice| &**slice)) {
+        if self
+            .tracker
+            .is_stale(key, slices.iter().map(|slice| &**slice))
+        {
             return Err(Error::other("EndpointSlice informer cache is out of date"));
         }
         let plan = plan::plan(&endpoints, &slices, ADDRESSES_MAX);
         note::tell(&self.recorder, &note::reference(&*endpoints), &plan.notes);
-        plan.kept.iter().for_each(|slice| self.tracker.written(slice));
-        let written =
-            write_slices(&api, &self.tracker, &plan.create, &plan.update, &plan.delete).await;
+        plan.kept
+            .iter()
+            .for_each(|slice| self.tracker.written(slice));
+        let written = write_slices(
+            &api,
+            &self.tracker,
+            &plan.create,
+            &plan.update,
+            &plan.delete,
+        )
+        .await;
         if let Err(error) = &written {
             tracing::debug!(%key, error = errors::message(error), "slices were not mirrored");
         }

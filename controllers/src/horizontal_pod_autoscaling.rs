@@ -89,9 +89,15 @@ impl Controller for Autoscaling {
 fn of_scale(scale: &Scale) -> plan::Scale {
     let status = scale.status.as_ref();
     plan::Scale {
-        spec_replicas: scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default(),
+        spec_replicas: scale
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or_default(),
         status_replicas: status.map_or(0, |status| status.replicas),
-        selector: status.and_then(|status| status.selector.clone()).unwrap_or_default(),
+        selector: status
+            .and_then(|status| status.selector.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -133,7 +139,9 @@ impl Autoscaling {
         }
         self.tell(autoscaler, &decision.notes);
         self.write_status(key, autoscaler, decision.status).await?;
-        decision.failure.map_or(Ok(()), |failure| Err(Error::Other(failure)))
+        decision
+            .failure
+            .map_or(Ok(()), |failure| Err(Error::Other(failure)))
     }
 
     async fn decide(
@@ -145,11 +153,18 @@ impl Autoscaling {
         let selector = LabelSelector::parse(&scale.selector).ok();
         let selector = selector.filter(|_| !scale.selector.is_empty());
         let mut pods = self.pods.in_namespace(&key.namespace);
-        pods.retain(|pod| selector.as_ref().is_some_and(|selector| matches(selector, pod)));
+        pods.retain(|pod| {
+            selector
+                .as_ref()
+                .is_some_and(|selector| matches(selector, pod))
+        });
         let mut measured = Vec::new();
         if selector.is_some() && plan::needs_metrics(autoscaler, scale.spec_replicas) {
             for spec in autoscaler.spec.metrics.iter().flatten() {
-                let found = self.metrics.measure(&key.namespace, &scale.selector, spec).await;
+                let found = self
+                    .metrics
+                    .measure(&key.namespace, &scale.selector, spec)
+                    .await;
                 measured.push(found);
             }
         }
@@ -229,7 +244,10 @@ impl Autoscaling {
         wanted.status = Some(status);
         let api: Api<HorizontalPodAutoscaler> =
             Api::namespaced(self.context.client.clone(), &key.namespace);
-        match api.replace_status(&key.name, &PostParams::default(), &wanted).await {
+        match api
+            .replace_status(&key.name, &PostParams::default(), &wanted)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) if errors::is_not_found(&error) => Ok(()),
             Err(error) => {

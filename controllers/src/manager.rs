@@ -30,9 +30,15 @@ use crate::ttl::Ttl;
 pub const CONTROLLERS: &[Row] = &[
     Row::of::<EndpointsController>("endpoints-controller", "endpoint-controller"),
     Row::of::<EndpointSlices>("endpointslice-controller", "endpointslice-controller"),
-    Row::of::<Mirroring>("endpointslice-mirroring-controller", "endpointslicemirroring-controller"),
+    Row::of::<Mirroring>(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring-controller",
+    ),
     Row::of::<Disruption>("disruption-controller", "disruption-controller"),
-    Row::of::<Autoscaling>("horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler"),
+    Row::of::<Autoscaling>(
+        "horizontal-pod-autoscaler-controller",
+        "horizontal-pod-autoscaler",
+    ),
     Row::of::<NodeIpam>("node-ipam-controller", "node-controller"),
     Row::of::<NodeLifecycle>("node-lifecycle-controller", "node-controller"),
     Row::of::<TaintEviction>("taint-eviction-controller", "node-controller"),

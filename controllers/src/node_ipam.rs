@@ -137,10 +137,15 @@ impl NodeIpam {
         })?;
         let texts: Vec<_> = blocks.iter().map(Cidr::canonical).collect();
         // Refused if the node got one meanwhile: they never change.
-        let patch = Patch::Strategic(json!({"spec": {"podCIDR": texts.first(), "podCIDRs": texts}}));
+        let patch =
+            Patch::Strategic(json!({"spec": {"podCIDR": texts.first(), "podCIDRs": texts}}));
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            match self.api().patch(node.name(), &PatchParams::default(), &patch).await {
+            match self
+                .api()
+                .patch(node.name(), &PatchParams::default(), &patch)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(error) => {
                     let is_final = errors::is_not_found(&error) || errors::is_invalid(&error);
@@ -163,6 +168,7 @@ impl NodeIpam {
 
     fn tell(&self, node: &Node, status: &str) {
         let message = format!("Node {} status is now: {status}", node.name());
-        self.recorder.event(&note::reference(node), EventType::Normal, status, message);
+        self.recorder
+            .event(&note::reference(node), EventType::Normal, status, message);
     }
 }

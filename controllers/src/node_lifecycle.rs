@@ -175,7 +175,11 @@ impl NodeLifecycle {
         let labels = plan::stale_labels(&node);
         if !labels.is_empty() {
             let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
-            match self.api().patch(name, &PatchParams::default(), &patch).await {
+            match self
+                .api()
+                .patch(name, &PatchParams::default(), &patch)
+                .await
+            {
                 Err(error) if !errors::is_not_found(&error) => return Err(error.into()),
                 _ => {}
             }
@@ -189,7 +193,8 @@ impl NodeLifecycle {
             return Ok(());
         };
         let node = self.nodes.get("", &pod.spec.node_name);
-        let is_unready = node.is_some_and(|node| Ready::of(&node).is_some_and(|r| r != Ready::True));
+        let is_unready =
+            node.is_some_and(|node| Ready::of(&node).is_some_and(|r| r != Ready::True));
         if is_unready {
             self.mark_unready(pod).await?;
         }
@@ -201,7 +206,9 @@ impl NodeLifecycle {
         let nodes = self.nodes.list();
         let now = self.context.now();
         self.register(&nodes, now);
-        let looks = stream::iter(nodes.clone()).map(|node| self.look(node)).buffer_unordered(PARALLEL);
+        let looks = stream::iter(nodes.clone())
+            .map(|node| self.look(node))
+            .buffer_unordered(PARALLEL);
         let mut counts = BTreeMap::<String, Count>::new();
         let looked: Vec<_> = looks.collect().await;
         for (node, ready) in looked.into_iter().flatten() {
@@ -219,11 +226,15 @@ impl NodeLifecycle {
             Verdict::EveryoneIsLost => {
                 tracing::warn!("no node is ready: pods are not evicted");
                 let all = stream::iter(nodes);
-                all.for_each_concurrent(PARALLEL, |node| self.mark_reachable(node)).await;
+                all.for_each_concurrent(PARALLEL, |node| self.mark_reachable(node))
+                    .await;
             }
             Verdict::SomeoneIsBack => {
                 tracing::info!("some nodes are ready again");
-                self.state().health.values_mut().for_each(|health| health.forgive(now));
+                self.state()
+                    .health
+                    .values_mut()
+                    .for_each(|health| health.forgive(now));
             }
         }
     }
@@ -237,16 +248,31 @@ impl NodeLifecycle {
             let uid = node.uid().to_owned();
             if state.known.insert(node.name().to_owned(), uid).is_none() {
                 let name = node.name();
-                self.tell(name, node.uid(), "RegisteredNode", format!("Registered Node {name} in Controller"));
+                self.tell(
+                    name,
+                    node.uid(),
+                    "RegisteredNode",
+                    format!("Registered Node {name} in Controller"),
+                );
             }
         }
-        let gone: Vec<_> = state.known.keys().filter(|name| !present.contains(name.as_str())).cloned().collect();
+        let gone: Vec<_> = state
+            .known
+            .keys()
+            .filter(|name| !present.contains(name.as_str()))
+            .cloned()
+            .collect();
         for name in gone {
             let uid = state.known.remove(&name).unwrap_or_default();
             state.health.remove(&name);
             state.unmarked.remove(&name);
             state.zones.unqueue(&name);
-            self.tell(&name, &uid, "RemovingNode", format!("Removing Node {name} from Controller"));
+            self.tell(
+                &name,
+                &uid,
+                "RemovingNode",
+                format!("Removing Node {name} from Controller"),
+            );
         }
     }
 
@@ -259,18 +285,27 @@ impl NodeLifecycle {
             ..ObjectReference::default()
         };
         let message = format!("Node {name} event: {event}");
-        self.recorder.event(&reference, EventType::Normal, reason, message);
+        self.recorder
+            .event(&reference, EventType::Normal, reason, message);
     }
 
     /// Looks at a node; none if its health could not be written, so that it does not count.
     async fn look(&self, node: Arc<Node>) -> Option<(Arc<Node>, Option<Ready>)> {
         let name = node.name();
         let lease = self.leases.get(LEASES, name);
-        let renewed = lease.as_ref().and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
+        let renewed = lease
+            .as_ref()
+            .and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
         let now = self.context.now();
         let look = {
             let mut state = self.state();
-            let look = health::look(&node, renewed, state.health.get(name), Grace::default(), now);
+            let look = health::look(
+                &node,
+                renewed,
+                state.health.get(name),
+                Grace::default(),
+                now,
+            );
             state.health.insert(name.to_owned(), look.health.clone());
             look
         };
@@ -280,7 +315,11 @@ impl NodeLifecycle {
                 "status": {"conditions": conditions},
             }));
             // A node that was written meanwhile is alive, or looked at again soon.
-            if let Err(error) = self.api().patch_status(name, &PatchParams::default(), &patch).await {
+            if let Err(error) = self
+                .api()
+                .patch_status(name, &PatchParams::default(), &patch)
+                .await
+            {
                 tracing::debug!(node = name, %error, "a node's health was not written");
                 return None;
             }
@@ -309,7 +348,8 @@ impl NodeLifecycle {
         if is_new {
             let message = format!("Node {name} status is now: NodeNotReady");
             let reference = note::reference(&**node);
-            self.recorder.event(&reference, EventType::Normal, "NodeNotReady", message);
+            self.recorder
+                .event(&reference, EventType::Normal, "NodeNotReady", message);
         }
         if is_new || self.state().unmarked.contains(name) {
             let pods = stream::iter(self.on_node.get(name));
@@ -389,12 +429,19 @@ impl NodeLifecycle {
             "metadata": {"uid": pod.metadata.uid},
             "status": {"conditions": [condition]},
         }));
-        let marked = api.patch_status(pod.name(), &PatchParams::default(), &patch).await;
+        let marked = api
+            .patch_status(pod.name(), &PatchParams::default(), &patch)
+            .await;
         if marked.as_ref().is_err_and(errors::is_not_found) {
             return Ok(());
         }
         let reference = note::reference(&*pod);
-        self.recorder.event(&reference, EventType::Warning, "NodeNotReady", "Node is not ready");
+        self.recorder.event(
+            &reference,
+            EventType::Warning,
+            "NodeNotReady",
+            "Node is not ready",
+        );
         marked.map(|_| ())
     }
 }

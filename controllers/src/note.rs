@@ -57,7 +57,11 @@ pub fn tell<'n>(
     notes: impl IntoIterator<Item = &'n Note>,
 ) {
     for note in notes {
-        let kind = if note.is_warning { EventType::Warning } else { EventType::Normal };
+        let kind = if note.is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
         recorder.event(object, kind, &note.reason, note.message.clone());
     }
 }

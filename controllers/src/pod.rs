@@ -378,7 +378,9 @@ impl Pod {
             let found = requests.iter().find(|(name, _)| **name == *resource);
             found.map(|(_, amount)| *amount)
         };
-        if container.is_none() && let Some(amount) = named(&self.spec.requests) {
+        if container.is_none()
+            && let Some(amount) = named(&self.spec.requests)
+        {
             return Ok(amount);
         }
         let inits = self.spec.init_containers.iter();
@@ -387,14 +389,17 @@ impl Pod {
         let pod = self.name();
         let amount = |one: &Container| {
             let name = &one.name;
-            named(&one.requests)
-                .ok_or_else(|| format!("missing request for {resource} in container {name} of Pod {pod}"))
+            named(&one.requests).ok_or_else(|| {
+                format!("missing request for {resource} in container {name} of Pod {pod}")
+            })
         };
         match container {
             None => all.map(amount).sum(),
             Some(wanted) => {
                 let found = all.find(|one| *one.name == *wanted);
-                found.map(amount).unwrap_or_else(|| Err(format!("container {wanted} not found in Pod {pod}")))
+                found
+                    .map(amount)
+                    .unwrap_or_else(|| Err(format!("container {wanted} not found in Pod {pod}")))
             }
         }
     }

@@ -51,7 +51,10 @@ impl Scales {
         let (root, plural) = match known {
             Some(known) => known,
             None => {
-                let (group, version) = target.api_version.split_once('/').unwrap_or(("", target.api_version));
+                let (group, version) = target
+                    .api_version
+                    .split_once('/')
+                    .unwrap_or(("", target.api_version));
                 let kind = GroupVersionKind::gvk(group, version, target.kind);
                 let (resource, _) = pinned_kind(&self.client, &kind).await?;
                 let root = if group.is_empty() { "/api" } else { "/apis" };
@@ -61,14 +64,21 @@ impl Scales {
                 path
             }
         };
-        let Target { namespace, name, .. } = target;
-        Ok(format!("{root}/namespaces/{namespace}/{plural}/{name}/scale"))
+        let Target {
+            namespace, name, ..
+        } = target;
+        Ok(format!(
+            "{root}/namespaces/{namespace}/{plural}/{name}/scale"
+        ))
     }
 
     /// The scale of an object.
     pub async fn get(&self, target: &Target<'_>) -> Result<Scale, kube::Error> {
         let request = http::Request::get(self.path(target).await?).body(Vec::new());
-        let got = self.client.request(request.map_err(kube::Error::HttpError)?).await;
+        let got = self
+            .client
+            .request(request.map_err(kube::Error::HttpError)?)
+            .await;
         if got.as_ref().is_err_and(errors::is_not_found) {
             // The kind may have been made anew, under another name.
             let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,6 +93,8 @@ impl Scales {
         let request = http::Request::put(self.path(target).await?)
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body);
-        self.client.request(request.map_err(kube::Error::HttpError)?).await
+        self.client
+            .request(request.map_err(kube::Error::HttpError)?)
+            .await
     }
 }

@@ -113,7 +113,9 @@ impl ServiceCidrs {
                 api.patch(name, &params, &patch).await
             }
             Step::Tell(ready) => {
-                let told = api.patch_status(name, &forced(), &self.condition(name, ready)).await;
+                let told = api
+                    .patch_status(name, &forced(), &self.condition(name, ready))
+                    .await;
                 if told.is_err() && ready.status == "True" {
                     self.recorder.event(
                         &note::reference(&**cidr),

@@ -124,14 +124,16 @@ impl PodChange {
 
 /// Whether a pod can be an endpoint at all.
 pub fn can_be_endpoint(pod: &Pod, with_terminating: bool) -> bool {
-    !pod.is_terminal()
-        && !pod.status.pod_ips.is_empty()
-        && (with_terminating || !pod.is_deleted())
+    !pod.is_terminal() && !pod.status.pod_ips.is_empty() && (with_terminating || !pod.is_deleted())
 }
 
 /// The addresses of a pod in one family, in canonical form.
 pub fn addresses(pod: &Pod, family: &str) -> Vec<String> {
-    let parsed = pod.status.pod_ips.iter().filter_map(|address| ip::parse(address));
+    let parsed = pod
+        .status
+        .pod_ips
+        .iter()
+        .filter_map(|address| ip::parse(address));
     let wanted = parsed.filter(|address| address.to_canonical().is_ipv6() == (family == IPV6));
     wanted.map(ip::canonical).collect()
 }
@@ -154,9 +156,18 @@ pub fn find_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     let inits = pod.spec.init_containers.iter();
     let sidecars = inits.filter(|one| one.restart_policy.as_deref() == Some("Always"));
-    let mut ports = pod.spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports);
+    let mut ports = pod
+        .spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| &c.ports);
     let found = ports.find(|port| {
-        let its_protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
+        let its_protocol = if port.protocol.is_empty() {
+            "TCP"
+        } else {
+            &port.protocol
+        };
         *port.name == **name && its_protocol == protocol
     });
     found.map(|port| port.container_port)

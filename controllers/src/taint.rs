@@ -7,8 +7,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use client::errors;
 use crate::node::Node;
+use client::errors;
 
 /// Evicts pods that do not tolerate it.
 pub const NO_EXECUTE: &str = "NoExecute";
@@ -84,7 +84,11 @@ pub fn changed(current: &[Taint], add: &[Taint], remove: &[Taint]) -> Option<Vec
         same.is_none_or(|same| same.value != taint.value)
     };
     let goes = |taint: &Taint| remove.iter().any(|one| is_same(one, taint));
-    let added: Vec<_> = add.iter().filter(|taint| is_missing(taint)).cloned().collect();
+    let added: Vec<_> = add
+        .iter()
+        .filter(|taint| is_missing(taint))
+        .cloned()
+        .collect();
     if added.is_empty() && !current.iter().any(goes) {
         return None;
     }
@@ -112,7 +116,10 @@ pub async fn change(
             "metadata": {"resourceVersion": node.metadata.resource_version},
             "spec": {"taints": taints},
         });
-        match nodes.patch(known.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match nodes
+            .patch(known.name(), &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
             Err(error) if errors::is_conflict(&error) && attempt < ATTEMPTS => {
                 fresh = Some(nodes.get(known.name()).await?);
             }

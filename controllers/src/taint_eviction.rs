@@ -80,9 +80,12 @@ impl Controller for TaintEviction {
                         }
                         _ => true,
                     };
-                    let Some(pod) = new.or(old).filter(|_| is_moved) else { return };
+                    let Some(pod) = new.or(old).filter(|_| is_moved) else {
+                        return;
+                    };
                     let node = nodes.get("", &pod.spec.node_name);
-                    let is_tainted = |node: &Node| plan::evicting(&node.spec.taints).next().is_some();
+                    let is_tainted =
+                        |node: &Node| plan::evicting(&node.spec.taints).next().is_some();
                     if new.is_none() || node.is_some_and(|node| is_tainted(&node)) {
                         queue.add(Wake::Pod(Key::of(&**pod)));
                     }
@@ -128,13 +131,17 @@ pub(crate) fn pods_on_nodes(pods: &Informer<Pod>) -> Index<Pod> {
 
 impl TaintEviction {
     fn scheduled(&self) -> MutexGuard<'_, HashMap<Key, Scheduled>> {
-        self.scheduled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.scheduled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn sync_pod(&self, key: &Key) -> Result<Again, Error> {
         let now = self.context.now();
         let pod = self.pods.get(&key.namespace, &key.name);
-        let node = pod.as_ref().and_then(|pod| self.nodes.get("", &pod.spec.node_name));
+        let node = pod
+            .as_ref()
+            .and_then(|pod| self.nodes.get("", &pod.spec.node_name));
         let (Some(pod), Some(node)) = (pod, node) else {
             self.cancel(key);
             return Ok(Again::Done);
@@ -143,14 +150,18 @@ impl TaintEviction {
             self.cancel(key);
             return Ok(Again::Done);
         }
-        let seen = self.scheduled().get(key).map_or(now, |scheduled| scheduled.seen);
+        let seen = self
+            .scheduled()
+            .get(key)
+            .map_or(now, |scheduled| scheduled.seen);
         let arrived = pod.status.start_time.as_ref().map(|time| time.0);
         let tolerations = &pod.spec.tolerations;
         let Some(at) = plan::leaves_at(tolerations, &node.spec.taints, arrived, seen) else {
             self.cancel(key);
             return Ok(Again::Done);
         };
-        self.scheduled().insert(key.clone(), Scheduled { seen, at: Some(at) });
+        self.scheduled()
+            .insert(key.clone(), Scheduled { seen, at: Some(at) });
         let wait = at.duration_since(now);
         if let Ok(wait) = std::time::Duration::try_from(wait)
             && !wait.is_zero()
@@ -164,7 +175,11 @@ impl TaintEviction {
 
     /// A pod need not leave after all.
     fn cancel(&self, key: &Key) {
-        if self.scheduled().remove(key).is_some_and(|scheduled| scheduled.at.is_some()) {
+        if self
+            .scheduled()
+            .remove(key)
+            .is_some_and(|scheduled| scheduled.at.is_some())
+        {
             self.tell(key, format!("Cancelling deletion of Pod {key}"));
         }
     }
@@ -177,7 +192,12 @@ impl TaintEviction {
             name: Some(key.name.to_string()),
             ..ObjectReference::default()
         };
-        self.recorder.event(&reference, EventType::Normal, "TaintManagerEviction", message);
+        self.recorder.event(
+            &reference,
+            EventType::Normal,
+            "TaintManagerEviction",
+            message,
+        );
     }
 
     async fn evict(&self, key: &Key, pod: &Pod) -> Result<(), Error> {
@@ -198,7 +218,9 @@ impl TaintEviction {
             "metadata": {"uid": pod.metadata.uid},
             "status": {"conditions": [condition]},
         }));
-        let marked = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+        let marked = api
+            .patch_status(&key.name, &PatchParams::default(), &patch)
+            .await;
         // Only this pod, not one of its name that came since.
         let params = DeleteParams::default().preconditions(kube::api::Preconditions {
             uid: pod.metadata.uid.clone(),

@@ -48,12 +48,19 @@ impl Grpc {
         let address: Arc<str> = address.into();
         let connector = tower::service_fn(move |_: Uri| {
             let (net, address) = (net.clone(), address.clone());
-            async move { net.connect(&address).await.map(TokioIo::new).map_err(io::Error::other) }
+            async move {
+                net.connect(&address)
+                    .await
+                    .map(TokioIo::new)
+                    .map_err(io::Error::other)
+            }
         });
         let endpoint = Endpoint::from_shared("http://cloud".to_owned())?
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT);
-        Ok(Grpc { channel: endpoint.connect_with_connector_lazy(connector) })
+        Ok(Grpc {
+            channel: endpoint.connect_with_connector_lazy(connector),
+        })
     }
 
     fn client(&self) -> CloudClient<Channel> {
@@ -82,7 +89,8 @@ fn node(node: &Node) -> pb::Node {
 }
 
 fn request(service: &Service, nodes: &[Arc<Node>]) -> Result<pb::LoadBalancerRequest, CloudError> {
-    let whole = serde_json::to_vec(service).map_err(|error| CloudError::Other(error.to_string()))?;
+    let whole =
+        serde_json::to_vec(service).map_err(|error| CloudError::Other(error.to_string()))?;
     Ok(pb::LoadBalancerRequest {
         namespace: service.namespace().to_owned(),
         name: View::name(service).to_owned(),
@@ -100,10 +108,20 @@ fn balancer(response: pb::LoadBalancerResponse) -> Balancer {
     let ingress = response.ingress.into_iter().map(|ingress| {
         let ip = text(ingress.ip);
         let ip_mode = text(ingress.ip_mode).or_else(|| ip.as_ref().map(|_| "VIP".to_owned()));
-        LoadBalancerIngress { ip, ip_mode, hostname: text(ingress.hostname), ports: None }
+        LoadBalancerIngress {
+            ip,
+            ip_mode,
+            hostname: text(ingress.hostname),
+            ports: None,
+        }
     });
-    let status = LoadBalancerStatus { ingress: Some(ingress.collect()) };
-    Balancer { status, ..Balancer::default() }
+    let status = LoadBalancerStatus {
+        ingress: Some(ingress.collect()),
+    };
+    Balancer {
+        status,
+        ..Balancer::default()
+    }
 }
 
 impl CloudProvider for Grpc {
@@ -123,26 +141,43 @@ impl CloudProvider for Grpc {
 #[async_trait]
 impl LoadBalancers for Grpc {
     async fn get(&self, service: &Service) -> Result<Option<Balancer>, CloudError> {
-        let got = self.client().get_load_balancer(request(service, &[])?).await.map_err(failed)?;
+        let got = self
+            .client()
+            .get_load_balancer(request(service, &[])?)
+            .await
+            .map_err(failed)?;
         let got = got.into_inner();
         Ok(got.exists.then(|| balancer(got)))
     }
 
     async fn ensure(&self, service: &Service, nodes: &[Arc<Node>]) -> Result<Balancer, CloudError> {
         let request = request(service, nodes)?;
-        let got = self.client().ensure_load_balancer(request).await.map_err(failed)?;
+        let got = self
+            .client()
+            .ensure_load_balancer(request)
+            .await
+            .map_err(failed)?;
         Ok(balancer(got.into_inner()))
     }
 
     async fn update(&self, service: &Service, nodes: &[Arc<Node>]) -> Result<Balancer, CloudError> {
         let request = request(service, nodes)?;
-        let got = self.client().update_load_balancer(request).await.map_err(failed)?;
+        let got = self
+            .client()
+            .update_load_balancer(request)
+            .await
+            .map_err(failed)?;
         Ok(balancer(got.into_inner()))
     }
 
     async fn delete(&self, service: &Service) -> Result<(), CloudError> {
         let request = request(service, &[])?;
-        match self.client().delete_load_balancer(request).await.map_err(failed) {
+        match self
+            .client()
+            .delete_load_balancer(request)
+            .await
+            .map_err(failed)
+        {
             Ok(_) | Err(CloudError::NotFound) => Ok(()),
             Err(error) => Err(error),
         }
@@ -152,8 +187,15 @@ impl LoadBalancers for Grpc {
 #[async_trait]
 impl Instances for Grpc {
     async fn instance(&self, of: &Node) -> Result<Instance, CloudError> {
-        let request = pb::InstanceRequest { node: Some(node(of)) };
-        let got = self.client().get_instance(request).await.map_err(failed)?.into_inner();
+        let request = pb::InstanceRequest {
+            node: Some(node(of)),
+        };
+        let got = self
+            .client()
+            .get_instance(request)
+            .await
+            .map_err(failed)?
+            .into_inner();
         let addresses = got.addresses.into_iter().map(|address| NodeAddress {
             type_: address.r#type,
             address: address.address,
@@ -182,7 +224,11 @@ fn to_pb(route: &Route) -> pb::Route {
 #[async_trait]
 impl Routes for Grpc {
     async fn list(&self) -> Result<Vec<Route>, CloudError> {
-        let got = self.client().list_routes(pb::ListRoutesRequest {}).await.map_err(failed)?;
+        let got = self
+            .client()
+            .list_routes(pb::ListRoutesRequest {})
+            .await
+            .map_err(failed)?;
         let routes = got.into_inner().routes.into_iter().map(|route| Route {
             name: route.name,
             node: route.node,
@@ -195,11 +241,21 @@ impl Routes for Grpc {
     async fn create(&self, hint: &str, route: &Route) -> Result<(), CloudError> {
         let (hint, route) = (hint.to_owned(), Some(to_pb(route)));
         let request = pb::CreateRouteRequest { hint, route };
-        self.client().create_route(request).await.map(|_| ()).map_err(failed)
+        self.client()
+            .create_route(request)
+            .await
+            .map(|_| ())
+            .map_err(failed)
     }
 
     async fn delete(&self, route: &Route) -> Result<(), CloudError> {
-        let request = pb::DeleteRouteRequest { route: Some(to_pb(route)) };
-        self.client().delete_route(request).await.map(|_| ()).map_err(failed)
+        let request = pb::DeleteRouteRequest {
+            route: Some(to_pb(route)),
+        };
+        self.client()
+            .delete_route(request)
+            .await
+            .map(|_| ())
+            .map_err(failed)
     }
 }

@@ -80,7 +80,9 @@ impl Local {
             return all.collect();
         }
         let slices = self.slices.in_namespace(&key.namespace);
-        let slices = slices.iter().filter(|slice| service_of(slice).as_ref() == Some(key));
+        let slices = slices
+            .iter()
+            .filter(|slice| service_of(slice).as_ref() == Some(key));
         let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
         let ready: BTreeSet<&str> = endpoints
             .filter(|endpoint| is_ready(endpoint))
@@ -92,9 +94,16 @@ impl Local {
 
 /// The addresses that a Service has.
 fn has(service: &Service) -> Vec<IpAddr> {
-    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten());
-    ingress.filter_map(|ingress| ip::parse(ingress.ip.as_deref()?)).collect()
+    let balancer = service
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer
+        .iter()
+        .flat_map(|balancer| balancer.ingress.iter().flatten());
+    ingress
+        .filter_map(|ingress| ip::parse(ingress.ip.as_deref()?))
+        .collect()
 }
 
 impl CloudProvider for Local {
@@ -110,9 +119,15 @@ impl LoadBalancers for Local {
     }
 
     async fn get(&self, service: &Service) -> Result<Option<Balancer>, CloudError> {
-        let status = service.status.as_ref().and_then(|status| status.load_balancer.clone());
+        let status = service
+            .status
+            .as_ref()
+            .and_then(|status| status.load_balancer.clone());
         let status = status.filter(|status| status.ingress.as_ref().is_some_and(|i| !i.is_empty()));
-        Ok(status.map(|status| Balancer { status, annotations: BTreeMap::new() }))
+        Ok(status.map(|status| Balancer {
+            status,
+            annotations: BTreeMap::new(),
+        }))
     }
 
     async fn ensure(&self, service: &Service, nodes: &[Arc<Node>]) -> Result<Balancer, CloudError> {
@@ -125,8 +140,11 @@ impl LoadBalancers for Local {
         self.given().insert(key.clone(), addresses.clone());
         let candidates = self.candidates(service, &key, nodes);
         let announced_by = strings(&service.metadata.annotations).get(ANNOUNCED_BY);
-        let announcer =
-            plan::announcer(&key.to_string(), announced_by.map(String::as_str), &candidates);
+        let announcer = plan::announcer(
+            &key.to_string(),
+            announced_by.map(String::as_str),
+            &candidates,
+        );
         let announcer = announcer.unwrap_or_default().to_owned();
         let ingress = addresses.into_iter().map(|address| LoadBalancerIngress {
             ip: Some(ip::canonical(address)),
@@ -134,7 +152,9 @@ impl LoadBalancers for Local {
             ..LoadBalancerIngress::default()
         });
         Ok(Balancer {
-            status: LoadBalancerStatus { ingress: Some(ingress.collect()) },
+            status: LoadBalancerStatus {
+                ingress: Some(ingress.collect()),
+            },
             annotations: [(ANNOUNCED_BY.to_owned(), announcer)].into(),
         })
     }

@@ -56,7 +56,10 @@ impl Controller for CloudNodes {
     }
 
     async fn sync(&self, name: &String) -> Result<Again, Error> {
-        let instances = self.provider.as_ref().and_then(|provider| provider.instances());
+        let instances = self
+            .provider
+            .as_ref()
+            .and_then(|provider| provider.instances());
         let (Some(instances), Some(node)) = (instances, self.nodes.get("", name)) else {
             return Ok(Again::Done);
         };
@@ -65,14 +68,19 @@ impl Controller for CloudNodes {
         } else {
             let labels = plan::stale_labels(&node);
             if !labels.is_empty() {
-                self.patch(&node, json!({"metadata": {"labels": labels}})).await?;
+                self.patch(&node, json!({"metadata": {"labels": labels}}))
+                    .await?;
             }
         }
         Ok(Again::Done)
     }
 
     async fn background(&self, _: &Queue<String>) {
-        let Some(instances) = self.provider.as_ref().and_then(|provider| provider.instances()) else {
+        let Some(instances) = self
+            .provider
+            .as_ref()
+            .and_then(|provider| provider.instances())
+        else {
             return;
         };
         loop {
@@ -97,7 +105,11 @@ impl CloudNodes {
 
     async fn patch(&self, node: &Node, patch: Value) -> Result<(), kube::Error> {
         let patch = Patch::Merge(patch);
-        match self.api().patch(node.name(), &PatchParams::default(), &patch).await {
+        match self
+            .api()
+            .patch(node.name(), &PatchParams::default(), &patch)
+            .await
+        {
             Err(error) if errors::is_not_found(&error) => Ok(()),
             done => done.map(|_| ()),
         }
@@ -106,7 +118,9 @@ impl CloudNodes {
     async fn initialize(&self, node: &Node, instances: &dyn Instances) -> Result<(), Error> {
         let name = node.name();
         let instance = instances.instance(node).await.map_err(|error| {
-            Error::other(format!("failed to get instance metadata for node {name}: {error}"))
+            Error::other(format!(
+                "failed to get instance metadata for node {name}: {error}"
+            ))
         })?;
         let done = plan::initialize(node, &instance).map_err(Error::Other)?;
         let mut spec = json!({"taints": done.taints});
@@ -120,7 +134,12 @@ impl CloudNodes {
         .await?;
         self.refresh(node, &instance).await;
         let reference = note::reference(node);
-        self.recorder.event(&reference, EventType::Normal, "Synced", "Node synced successfully");
+        self.recorder.event(
+            &reference,
+            EventType::Normal,
+            "Synced",
+            "Node synced successfully",
+        );
         Ok(())
     }
 
@@ -135,7 +154,9 @@ impl CloudNodes {
         }
         let labels = plan::missing_labels(node, instance);
         if !labels.is_empty()
-            && let Err(error) = self.patch(node, json!({"metadata": {"labels": labels}})).await
+            && let Err(error) = self
+                .patch(node, json!({"metadata": {"labels": labels}}))
+                .await
         {
             tracing::warn!(node = node.name(), %error, "labels were not written");
         }

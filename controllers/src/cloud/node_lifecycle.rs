@@ -39,12 +39,28 @@ enum Step {
 fn before(node: &Node, now: Timestamp) -> Step {
     if node.is_ready() {
         let is_tainted = node.has_taint(SHUTDOWN, NO_SCHEDULE);
-        return if is_tainted { Step::Untaint } else { Step::Nothing };
+        return if is_tainted {
+            Step::Untaint
+        } else {
+            Step::Nothing
+        };
     }
-    let has_id = node.spec.provider_id.as_deref().is_some_and(|id| !id.is_empty());
-    let created = node.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let has_id = node
+        .spec
+        .provider_id
+        .as_deref()
+        .is_some_and(|id| !id.is_empty());
+    let created = node
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |time| time.0);
     let is_new = now.duration_since(created) < UNINITIALIZED_GRACE;
-    if !has_id && is_uninitialized(node) && is_new { Step::Nothing } else { Step::Ask }
+    if !has_id && is_uninitialized(node) && is_new {
+        Step::Nothing
+    } else {
+        Step::Ask
+    }
 }
 
 /// What a node calls for after its place was asked.
@@ -82,7 +98,11 @@ impl Controller for CloudNodeLifecycle {
     }
 
     async fn background(&self, _: &Queue<()>) {
-        let Some(instances) = self.provider.as_ref().and_then(|provider| provider.instances()) else {
+        let Some(instances) = self
+            .provider
+            .as_ref()
+            .and_then(|provider| provider.instances())
+        else {
             return;
         };
         let mut ticks = interval(PERIOD);
@@ -116,8 +136,10 @@ impl CloudNodeLifecycle {
 
     async fn delete(&self, api: &Api<Node>, node: &Node) -> Result<(), kube::Error> {
         let (name, reference) = (node.name(), note::reference(node));
-        let message = format!("Deleting node {name} because it does not exist in the cloud provider");
-        self.recorder.event(&reference, EventType::Normal, "DeletingNode", message);
+        let message =
+            format!("Deleting node {name} because it does not exist in the cloud provider");
+        self.recorder
+            .event(&reference, EventType::Normal, "DeletingNode", message);
         let params = DeleteParams::default().preconditions(Preconditions {
             uid: node.metadata.uid.clone(),
             resource_version: None,
@@ -126,7 +148,12 @@ impl CloudNodeLifecycle {
             Err(error) if errors::is_not_found(&error) => Ok(()),
             Err(error) => {
                 let message = format!("Failed deleting node {name}: {}", errors::message(&error));
-                self.recorder.event(&reference, EventType::Warning, "DeletingNodeFailed", message);
+                self.recorder.event(
+                    &reference,
+                    EventType::Warning,
+                    "DeletingNodeFailed",
+                    message,
+                );
                 Err(error)
             }
             Ok(_) => Ok(()),
@@ -156,11 +183,24 @@ mod tests {
         assert_eq!(step("True", "x", "i", old), Step::Nothing);
         assert_eq!(step("True", SHUTDOWN, "i", old), Step::Untaint);
         assert_eq!(step("Unknown", "x", "i", new), Step::Ask);
-        assert_eq!(step("Unknown", UNINITIALIZED, "", new), Step::Nothing, "it may still be unknown");
+        assert_eq!(
+            step("Unknown", UNINITIALIZED, "", new),
+            Step::Nothing,
+            "it may still be unknown"
+        );
         assert_eq!(step("Unknown", UNINITIALIZED, "", old), Step::Ask);
         assert_eq!(after(&Err(CloudError::NotFound)), Step::Delete);
-        assert_eq!(after(&Err(CloudError::Other("x".to_owned()))), Step::Nothing);
-        assert_eq!(after(&Ok(Instance { is_shut_down: true, ..Instance::default() })), Step::Taint);
+        assert_eq!(
+            after(&Err(CloudError::Other("x".to_owned()))),
+            Step::Nothing
+        );
+        assert_eq!(
+            after(&Ok(Instance {
+                is_shut_down: true,
+                ..Instance::default()
+            })),
+            Step::Taint
+        );
         assert_eq!(after(&Ok(Instance::default())), Step::Nothing);
     }
 }

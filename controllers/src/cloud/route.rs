@@ -49,8 +49,18 @@ impl Controller for RouteController {
     }
 
     async fn background(&self, _: &Queue<()>) {
-        let routes = self.provider.as_ref().and_then(|provider| provider.routes());
-        let cluster: Vec<Cidr> = self.context.settings.node_ipam.cluster.iter().map(|(c, _)| *c).collect();
+        let routes = self
+            .provider
+            .as_ref()
+            .and_then(|provider| provider.routes());
+        let cluster: Vec<Cidr> = self
+            .context
+            .settings
+            .node_ipam
+            .cluster
+            .iter()
+            .map(|(c, _)| *c)
+            .collect();
         let Some(routes) = routes.filter(|_| !cluster.is_empty()) else {
             return;
         };
@@ -67,7 +77,10 @@ impl Controller for RouteController {
 
 impl RouteController {
     async fn reconcile(&self, routes: &dyn Routes, cluster: &[Cidr]) -> Result<(), String> {
-        let listed = routes.list().await.map_err(|e| format!("error listing routes: {e}"))?;
+        let listed = routes
+            .list()
+            .await
+            .map_err(|e| format!("error listing routes: {e}"))?;
         let nodes = self.nodes.list();
         let plan = plan::plan(nodes.iter().map(|node| &**node), &listed, cluster);
         for route in &plan.delete {
@@ -80,14 +93,20 @@ impl RouteController {
             if let Err(error) = routes.create(hint, route).await {
                 failed.insert(route.node.as_str());
                 let (node, destination) = (&route.node, &route.destination);
-                let message = format!("Could not create route {hint} {destination} for node {node}: {error}");
+                let message =
+                    format!("Could not create route {hint} {destination} for node {node}: {error}");
                 let reference = ObjectReference {
                     kind: Some("Node".to_owned()),
                     name: Some(node.clone()),
                     uid: Some(node.clone()),
                     ..ObjectReference::default()
                 };
-                self.recorder.event(&reference, EventType::Warning, "FailedToCreateRoute", message);
+                self.recorder.event(
+                    &reference,
+                    EventType::Warning,
+                    "FailedToCreateRoute",
+                    message,
+                );
             }
         }
         for node in &nodes {
@@ -103,9 +122,16 @@ impl RouteController {
         let (status, reason, message) = if has_routes {
             ("False", "RouteCreated", "RouteController created a route")
         } else {
-            ("True", "NoRouteCreated", "RouteController failed to create a route")
+            (
+                "True",
+                "NoRouteCreated",
+                "RouteController failed to create a route",
+            )
         };
-        if node.condition("NetworkUnavailable").is_some_and(|c| c.status == status) {
+        if node
+            .condition("NetworkUnavailable")
+            .is_some_and(|c| c.status == status)
+        {
             return;
         }
         let now = self.context.now().to_string();
@@ -114,7 +140,10 @@ impl RouteController {
             "lastTransitionTime": now, "lastHeartbeatTime": now,
         }]}}));
         let api: Api<Node> = Api::all(self.context.client.clone());
-        if let Err(error) = api.patch_status(node.name(), &PatchParams::default(), &patch).await {
+        if let Err(error) = api
+            .patch_status(node.name(), &PatchParams::default(), &patch)
+            .await
+        {
             tracing::warn!(node = node.name(), %error, "a condition was not written");
         }
     }

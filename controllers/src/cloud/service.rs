@@ -60,8 +60,12 @@ impl Controller for ServiceController {
         let nodes = context.informers.of::<Node>();
         let slices = context.informers.of::<EndpointSlice>();
         let recorder = context.recorder("service-controller");
-        let balancers = provider.as_ref().and_then(|provider| provider.load_balancers());
-        let class = balancers.and_then(|balancers| balancers.class()).map(str::to_owned);
+        let balancers = provider
+            .as_ref()
+            .and_then(|provider| provider.load_balancers());
+        let class = balancers
+            .and_then(|balancers| balancers.class())
+            .map(str::to_owned);
         let subscriptions = vec![
             services.on_change({
                 let (queue, recorder) = (queue.clone(), recorder.clone());
@@ -91,7 +95,9 @@ impl Controller for ServiceController {
                 let (queue, services) = (queue.clone(), services.clone());
                 move |old, new| {
                     let key = new.or(old).and_then(|slice| service_of(slice));
-                    let service = key.as_ref().and_then(|k| services.get(&k.namespace, &k.name));
+                    let service = key
+                        .as_ref()
+                        .and_then(|k| services.get(&k.namespace, &k.name));
                     // Only nodes with endpoints may answer for such a Service.
                     let is_local = service.is_some_and(|service| {
                         let spec = spec_of(&service);
@@ -158,7 +164,8 @@ impl ServiceController {
     }
 
     fn tell(&self, service: &Service, kind: EventType, reason: &str, message: impl Into<String>) {
-        self.recorder.event(&note::reference(service), kind, reason, message);
+        self.recorder
+            .event(&note::reference(service), kind, reason, message);
     }
 
     async fn sync_service(&self, key: &Key, balancers: &dyn LoadBalancers) -> Result<(), Error> {
@@ -172,55 +179,102 @@ impl ServiceController {
         };
         if let Err(error) = &done {
             let message = format!("Error syncing load balancer: {error}");
-            self.tell(&service, EventType::Warning, "SyncLoadBalancerFailed", message);
+            self.tell(
+                &service,
+                EventType::Warning,
+                "SyncLoadBalancerFailed",
+                message,
+            );
         }
         done
     }
 
     async fn ensure(&self, service: &Service, balancers: &dyn LoadBalancers) -> Result<(), Error> {
-        self.tell(service, EventType::Normal, "EnsuringLoadBalancer", "Ensuring load balancer");
+        self.tell(
+            service,
+            EventType::Normal,
+            "EnsuringLoadBalancer",
+            "Ensuring load balancer",
+        );
         // First the finalizer, so that no load balancer outlives its Service.
         if !plan::is_held(service) {
             let done = self.hold(service, true).await;
             done.map_err(|error| {
                 let error = errors::message(&error);
-                Error::other(format!("failed to add load balancer cleanup finalizer: {error}"))
+                Error::other(format!(
+                    "failed to add load balancer cleanup finalizer: {error}"
+                ))
             })?;
         }
         let nodes = self.serving();
         if nodes.is_empty() {
             let message = "There are no available nodes for LoadBalancer";
-            self.tell(service, EventType::Warning, "UnAvailableLoadBalancer", message);
+            self.tell(
+                service,
+                EventType::Warning,
+                "UnAvailableLoadBalancer",
+                message,
+            );
         }
         match balancers.ensure(service, &nodes).await {
             Ok(balancer) => {
-                self.tell(service, EventType::Normal, "EnsuredLoadBalancer", "Ensured load balancer");
+                self.tell(
+                    service,
+                    EventType::Normal,
+                    "EnsuredLoadBalancer",
+                    "Ensured load balancer",
+                );
                 self.write(service, &balancer).await
             }
             Err(CloudError::ImplementedElsewhere) => Ok(()),
-            Err(error) => Err(Error::other(format!("failed to ensure load balancer: {error}"))),
+            Err(error) => Err(Error::other(format!(
+                "failed to ensure load balancer: {error}"
+            ))),
         }
     }
 
     async fn remove(&self, service: &Service, balancers: &dyn LoadBalancers) -> Result<(), Error> {
         let found = balancers.get(service).await.map_err(|error| {
-            Error::other(format!("failed to check if load balancer exists before cleanup: {error}"))
+            Error::other(format!(
+                "failed to check if load balancer exists before cleanup: {error}"
+            ))
         })?;
         if found.is_some() {
-            self.tell(service, EventType::Normal, "DeletingLoadBalancer", "Deleting load balancer");
+            self.tell(
+                service,
+                EventType::Normal,
+                "DeletingLoadBalancer",
+                "Deleting load balancer",
+            );
             let deleted = balancers.delete(service).await;
-            deleted.map_err(|error| Error::other(format!("failed to delete load balancer: {error}")))?;
+            deleted.map_err(|error| {
+                Error::other(format!("failed to delete load balancer: {error}"))
+            })?;
         }
         let done = self.hold(service, false).await;
         done.map_err(|error| {
             let error = errors::message(&error);
-            Error::other(format!("failed to remove load balancer cleanup finalizer: {error}"))
+            Error::other(format!(
+                "failed to remove load balancer cleanup finalizer: {error}"
+            ))
         })?;
-        self.tell(service, EventType::Normal, "DeletedLoadBalancer", "Deleted load balancer");
+        self.tell(
+            service,
+            EventType::Normal,
+            "DeletedLoadBalancer",
+            "Deleted load balancer",
+        );
         let own = service.metadata.annotations.iter().flatten();
         let own = own.filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX));
         let annotations = own.map(|(key, _)| (key.clone(), String::new())).collect();
-        self.write(service, &Balancer { annotations, ..Balancer::default() }).await
+        self.write(
+            service,
+            &Balancer {
+                annotations,
+                ..Balancer::default()
+            },
+        )
+        .await
     }
 
     fn api(&self, service: &Service) -> Api<Service> {
@@ -239,7 +293,10 @@ impl ServiceController {
             "finalizers": finalizers,
         }}));
         let api = self.api(service);
-        match api.patch_status(View::name(service), &PatchParams::default(), &patch).await {
+        match api
+            .patch_status(View::name(service), &PatchParams::default(), &patch)
+            .await
+        {
             Err(error) if errors::is_not_found(&error) => Ok(()),
             done => done.map(|_| ()),
         }
@@ -256,9 +313,14 @@ impl ServiceController {
             .filter(|(key, value)| current.get(*key) != *value)
             .collect();
         let ingress = |status: Option<&k8s_openapi::api::core::v1::LoadBalancerStatus>| {
-            status.and_then(|status| status.ingress.clone()).unwrap_or_default()
+            status
+                .and_then(|status| status.ingress.clone())
+                .unwrap_or_default()
         };
-        let before = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let before = service
+            .status
+            .as_ref()
+            .and_then(|status| status.load_balancer.as_ref());
         let after = ingress(Some(&balancer.status));
         if changed.is_empty() && ingress(before) == after {
             return Ok(());
@@ -268,10 +330,15 @@ impl ServiceController {
             "metadata": {"annotations": changed},
             "status": {"loadBalancer": {"ingress": ingress}},
         }));
-        match api.patch_status(View::name(service), &PatchParams::default(), &patch).await {
+        match api
+            .patch_status(View::name(service), &PatchParams::default(), &patch)
+            .await
+        {
             Err(error) if !errors::is_not_found(&error) => {
                 let error = errors::message(&error);
-                Err(Error::other(format!("failed to update load balancer status: {error}")))
+                Err(Error::other(format!(
+                    "failed to update load balancer status: {error}"
+                )))
             }
             _ => Ok(()),
         }
@@ -279,7 +346,11 @@ impl ServiceController {
 
     /// Wakes all load balancers if other nodes serve than before.
     fn sync_nodes(&self, balancers: &dyn LoadBalancers) {
-        let serving = self.serving().iter().map(|node| node.name().to_owned()).collect();
+        let serving = self
+            .serving()
+            .iter()
+            .map(|node| node.name().to_owned())
+            .collect();
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if *hosts == serving {
             return;
@@ -305,7 +376,12 @@ impl ServiceController {
             Ok(balancer) => {
                 if nodes.is_empty() {
                     let message = "There are no available nodes for LoadBalancer";
-                    self.tell(&service, EventType::Warning, "UnAvailableLoadBalancer", message);
+                    self.tell(
+                        &service,
+                        EventType::Warning,
+                        "UnAvailableLoadBalancer",
+                        message,
+                    );
                 } else {
                     let message = "Updated load balancer with new hosts";
                     self.tell(&service, EventType::Normal, "UpdatedLoadBalancer", message);
@@ -317,11 +393,19 @@ impl ServiceController {
                 if matches!(balancers.get(&service).await, Ok(None)) {
                     return Ok(());
                 }
-                let names: Vec<_> = nodes.iter().map(|node| format!("{}:{{}}", node.name())).collect();
+                let names: Vec<_> = nodes
+                    .iter()
+                    .map(|node| format!("{}:{{}}", node.name()))
+                    .collect();
                 let names = names.join(" ");
                 let message =
                     format!("Error updating load balancer with new hosts map[{names}]: {error}");
-                self.tell(&service, EventType::Warning, "UpdateLoadBalancerFailed", message);
+                self.tell(
+                    &service,
+                    EventType::Warning,
+                    "UpdateLoadBalancerFailed",
+                    message,
+                );
                 Err(Error::other(error.to_string()))
             }
         }

@@ -34,9 +34,10 @@ impl Scales {
     /// How many pods are wanted in all: a wish that several controllers share counts once.
     fn total(&self) -> i32 {
         let mut seen = HashSet::new();
-        let wishes = self.wanted.iter().filter(|(uid, _)| {
-            seen.insert(self.shared.get(*uid).unwrap_or(*uid).as_str())
-        });
+        let wishes = self
+            .wanted
+            .iter()
+            .filter(|(uid, _)| seen.insert(self.shared.get(*uid).unwrap_or(*uid).as_str()));
         wishes.map(|(_, wanted)| wanted).sum()
     }
 }
@@ -62,7 +63,9 @@ fn scaled(limit: &IntOrString, of: i32) -> Result<i32, String> {
     match limit {
         IntOrString::Int(number) => Ok(*number),
         IntOrString::String(text) => {
-            let percent = text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok());
+            let percent = text
+                .strip_suffix('%')
+                .and_then(|text| text.parse::<i64>().ok());
             let percent = percent.ok_or_else(|| {
                 format!("invalid value for IntOrString: invalid type: string is not a percentage: {text:?}")
             })?;
@@ -103,7 +106,8 @@ pub fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     if pods.is_empty() {
-        plan.notes.push(Note::normal("NoPods", "No matching pods found"));
+        plan.notes
+            .push(Note::normal("NoPods", "No matching pods found"));
     }
     let expected = match expected(budget, pods, scales) {
         Ok(expected) => expected,
@@ -118,7 +122,8 @@ pub fn plan(
         }
     };
     if needs_scales(budget) && pods.iter().any(|pod| pod.controller().is_none()) {
-        plan.notes.push(Note::warning("UnmanagedPods", unmanaged(budget)));
+        plan.notes
+            .push(Note::warning("UnmanagedPods", unmanaged(budget)));
     }
     let (disrupted, recheck) = disrupted(budget, pods, now, &mut plan.pod_notes);
     plan.again = recheck.map(|at| at.duration_since(now).try_into().unwrap_or_default());
@@ -148,7 +153,9 @@ fn expected(
     let scale = || -> Result<i32, String> {
         let scales = scales.as_ref().map_err(Clone::clone)?;
         for pod in pods {
-            let Some(owner) = pod.controller() else { continue };
+            let Some(owner) = pod.controller() else {
+                continue;
+            };
             if !scales.wanted.contains_key(&owner.uid) {
                 return Err(format!("found no controllers for pod {:?}", pod.name()));
             }
@@ -181,7 +188,10 @@ fn disrupted(
     now: Timestamp,
     notes: &mut Vec<(Arc<Pod>, Note)>,
 ) -> (BTreeMap<String, Time>, Option<Timestamp>) {
-    let known = budget.status.as_ref().and_then(|status| status.disrupted_pods.as_ref());
+    let known = budget
+        .status
+        .as_ref()
+        .and_then(|status| status.disrupted_pods.as_ref());
     let (mut still, mut recheck) = (BTreeMap::new(), None::<Timestamp>);
     for pod in pods.iter().filter(|pod| !pod.is_deleted()) {
         let Some(since) = known.and_then(|known| known.get(pod.name())) else {
@@ -204,9 +214,9 @@ fn disrupted(
 }
 
 fn healthy(pods: &[Arc<Pod>], disrupted: &BTreeMap<String, Time>) -> i32 {
-    let counted = pods.iter().filter(|pod| {
-        !pod.is_deleted() && !disrupted.contains_key(pod.name()) && pod.is_ready()
-    });
+    let counted = pods
+        .iter()
+        .filter(|pod| !pod.is_deleted() && !disrupted.contains_key(pod.name()) && pod.is_ready());
     counted.count().try_into().unwrap_or(i32::MAX)
 }
 
@@ -270,7 +280,9 @@ fn set_condition(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let old = conditions.iter_mut().find(|c| c.type_ == DISRUPTION_ALLOWED);
+    let old = conditions
+        .iter_mut()
+        .find(|c| c.type_ == DISRUPTION_ALLOWED);
     let since = old.as_ref().filter(|old| old.status == status);
     let new = Condition {
         type_: DISRUPTION_ALLOWED.to_owned(),
@@ -293,7 +305,10 @@ pub fn stale_in(pod: &Pod, now: Timestamp) -> Option<Duration> {
     let is_stale = said.status == ConditionStatus::True
         && said.reason.as_deref() != Some("TerminationByKubelet")
         && pod.is_active();
-    let since = said.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let since = said
+        .last_transition_time
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let left = STALE_DISRUPTION - now.duration_since(since);
     is_stale.then(|| left.try_into().unwrap_or_default())
 }

@@ -46,7 +46,10 @@ pub fn plan(
     let is_truncated = truncate(wanted.subsets.get_or_insert_default());
     let annotations = wanted.metadata.annotations.get_or_insert_default();
     match trigger_time {
-        Some(at) => annotations.insert(TRIGGER_TIME_ANNOTATION.to_owned(), trigger_time::written(at)),
+        Some(at) => annotations.insert(
+            TRIGGER_TIME_ANNOTATION.to_owned(),
+            trigger_time::written(at),
+        ),
         None => annotations.remove(TRIGGER_TIME_ANNOTATION),
     };
     if is_truncated {
@@ -94,7 +97,10 @@ fn family<'a>(service: &'a Service, pod: &Pod) -> &'a str {
     if let Some(first) = spec.ip_families.iter().flatten().next() {
         return first;
     }
-    let address = spec.cluster_ip.as_deref().filter(|_| has_cluster_ip(service));
+    let address = spec
+        .cluster_ip
+        .as_deref()
+        .filter(|_| has_cluster_ip(service));
     match address.or_else(|| pod.status.pod_ips.first().map(|ip| &**ip)) {
         Some(address) if ip::is_v6(address) => IPV6,
         _ => IPV4,
@@ -106,7 +112,10 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
     let publishes_all = spec.publish_not_ready_addresses == Some(true);
     let ports = spec.ports.as_deref().unwrap_or_default();
     let mut subsets = Vec::new();
-    for pod in pods.iter().filter(|pod| can_be_endpoint(pod, publishes_all)) {
+    for pod in pods
+        .iter()
+        .filter(|pod| can_be_endpoint(pod, publishes_all))
+    {
         let Some(address) = address(service, pod) else {
             continue;
         };
@@ -161,7 +170,10 @@ type AddressKey = (String, String);
 type PortKey = (Option<String>, i32, Option<String>, Option<String>);
 
 fn address_key(address: &EndpointAddress) -> AddressKey {
-    let uid = address.target_ref.as_ref().and_then(|target| target.uid.clone());
+    let uid = address
+        .target_ref
+        .as_ref()
+        .and_then(|target| target.uid.clone());
     (address.ip.clone(), uid.unwrap_or_default())
 }
 
@@ -181,7 +193,11 @@ pub fn repack(subsets: &[EndpointSubset]) -> Vec<EndpointSubset> {
         for key in keys.chain(portless) {
             let addresses = by_port.entry(key).or_default();
             let ready = subset.addresses.iter().flatten().map(|a| (a, true));
-            let waiting = subset.not_ready_addresses.iter().flatten().map(|a| (a, false));
+            let waiting = subset
+                .not_ready_addresses
+                .iter()
+                .flatten()
+                .map(|a| (a, false));
             for (address, is_ready) in ready.chain(waiting) {
                 let key = address_key(address);
                 all.entry(key.clone()).or_insert_with(|| {

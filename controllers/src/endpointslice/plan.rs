@@ -18,10 +18,9 @@ use crate::node::{Node, ZONE_LABEL};
 use crate::note::Note;
 use crate::pod::Pod;
 use crate::service_endpoints::{
-    EndpointSet, HEADLESS_LABEL, IPV4, IPV6, Identity, MANAGED_BY_LABEL, Ports,
-    SERVICE_NAME_LABEL, Strings, TRIGGER_TIME_ANNOTATION, addresses, can_be_endpoint, find_port,
-    has_cluster_ip, name_of, name_prefix, namespace_of, says_the_same, hostname, spec_of,
-    strings, trigger_time,
+    EndpointSet, HEADLESS_LABEL, IPV4, IPV6, Identity, MANAGED_BY_LABEL, Ports, SERVICE_NAME_LABEL,
+    Strings, TRIGGER_TIME_ANNOTATION, addresses, can_be_endpoint, find_port, has_cluster_ip,
+    hostname, name_of, name_prefix, namespace_of, says_the_same, spec_of, strings, trigger_time,
 };
 
 /// What is seen of a Service.
@@ -93,7 +92,9 @@ pub fn plan(seen: &Observed<'_>, hinted: Hinted) -> Plan {
     let families = families(seen.service);
     for slice in seen.slices {
         if !families.contains(&slice.address_type.as_str()) {
-            plan.hinted.counts.retain(|family, _| *family != slice.address_type);
+            plan.hinted
+                .counts
+                .retain(|family, _| *family != slice.address_type);
             plan.hinted.is_announced = false;
             plan.delete.push(slice.clone());
         }
@@ -125,7 +126,11 @@ struct Group {
 
 fn plan_family(seen: &Observed<'_>, family: &'static str, plan: &mut Plan) {
     let service = seen.service;
-    let existing = || seen.slices.iter().filter(|slice| slice.address_type == family);
+    let existing = || {
+        seen.slices
+            .iter()
+            .filter(|slice| slice.address_type == family)
+    };
     let mut delete: Vec<Arc<EndpointSlice>> = Vec::new();
     let mut by_ports = BTreeMap::<Ports, Vec<&Arc<EndpointSlice>>>::new();
     for slice in existing() {
@@ -231,7 +236,9 @@ fn endpoint(pod: &Pod, node: Option<&Node>, service: &Service, family: &str) -> 
             ..ObjectReference::default()
         }),
         node_name: Some(pod.spec.node_name.clone()).filter(|name| !name.is_empty()),
-        zone: node.and_then(|node| node.label(ZONE_LABEL)).map(str::to_owned),
+        zone: node
+            .and_then(|node| node.label(ZONE_LABEL))
+            .map(str::to_owned),
         hostname: hostname(pod, service),
         ..Endpoint::default()
     }
@@ -287,10 +294,13 @@ fn fill(
         }
     };
     update.sort_by_key(|slice| std::cmp::Reverse(count(slice)));
-    update.iter_mut().for_each(|slice| pour(slice, &mut desired));
+    update
+        .iter_mut()
+        .for_each(|slice| pour(slice, &mut desired));
     while !desired.is_empty() {
         let room = |slice: &EndpointSlice| {
-            max.checked_sub(count(slice) + desired.len()).filter(|room| *room < max)
+            max.checked_sub(count(slice) + desired.len())
+                .filter(|room| *room < max)
         };
         let fits = unchanged.iter().enumerate().filter(|_| desired.len() < max);
         let best = fits.filter_map(|(i, slice)| Some((room(slice)?, i))).min();
@@ -410,8 +420,11 @@ pub(super) fn new_slice(
 fn labels(current: &Strings, service: &Service) -> (Strings, bool) {
     let reserved = BTreeSet::from([SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL]);
     let own = |labels: &Strings| -> Strings {
-        let own = labels.iter().filter(|(key, _)| !reserved.contains(key.as_str()));
-        own.map(|(key, value)| (key.clone(), value.clone())).collect()
+        let own = labels
+            .iter()
+            .filter(|(key, _)| !reserved.contains(key.as_str()));
+        own.map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     };
     let mut labels = own(strings(&service.metadata.labels));
     let is_changed = own(current) != labels;

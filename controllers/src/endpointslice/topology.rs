@@ -15,7 +15,8 @@ const DISABLED: &str = "TopologyAwareHintsDisabled";
 const ENABLED: &str = "TopologyAwareHintsEnabled";
 const NO_ZONE: &str = "One or more endpoints do not have a zone specified";
 const NO_HINTS: &str = "No hints allocated for zones";
-const NODE_INFO: &str = "Insufficient Node information: allocatable CPU or zone not specified on one or more nodes";
+const NODE_INFO: &str =
+    "Insufficient Node information: allocatable CPU or zone not specified on one or more nodes";
 const TOO_FEW: &str = "Insufficient number of endpoints";
 const OVERLOADED: &str = "Unable to allocate minimum required endpoints to each zone without exceeding overload threshold";
 
@@ -46,7 +47,11 @@ impl Zones {
             return None;
         }
         let share = |cpu: i64| cpu as f64 / total as f64;
-        Some(Zones(cpus.into_iter().map(|(zone, cpu)| (zone, share(cpu))).collect()))
+        Some(Zones(
+            cpus.into_iter()
+                .map(|(zone, cpu)| (zone, share(cpu)))
+                .collect(),
+        ))
     }
 
     /// How many of so many endpoints each zone shall have.
@@ -65,7 +70,14 @@ impl Zones {
             let least = (desired / (1.0 + OVERLOAD_THRESHOLD)).ceil() as i64;
             least_total += least;
             let desired = desired.max(least as f64);
-            allocations.insert(zone.as_str(), Allocation { least, most: 0, desired });
+            allocations.insert(
+                zone.as_str(),
+                Allocation {
+                    least,
+                    most: 0,
+                    desired,
+                },
+            );
         }
         if least_total > endpoints {
             return Err(refused(OVERLOADED));
@@ -112,7 +124,10 @@ pub struct Slices {
 impl Slices {
     /// Moves those unchanged slices to the changed ones that have to be rewritten.
     pub fn touch(&mut self, mut is_touched: impl FnMut(&EndpointSlice) -> bool) {
-        let (touched, unchanged) = self.unchanged.drain(..).partition(|slice| is_touched(slice));
+        let (touched, unchanged) = self
+            .unchanged
+            .drain(..)
+            .partition(|slice| is_touched(slice));
         self.unchanged = unchanged;
         self.update.extend::<Vec<_>>(touched);
     }
@@ -130,7 +145,11 @@ impl Slices {
     }
 
     fn ready(&self) -> i64 {
-        let slices = self.create.iter().chain(&self.update).chain(&self.unchanged);
+        let slices = self
+            .create
+            .iter()
+            .chain(&self.update)
+            .chain(&self.unchanged);
         let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
         endpoints.filter(|endpoint| is_ready(endpoint)).count() as i64
     }
@@ -167,7 +186,9 @@ impl Slices {
         }
         let (mut giving, mut receiving) = exchange(&allocations, &counts);
         for endpoint in self.written().filter(|endpoint| is_ready(endpoint)) {
-            let Some(mut receiver) = receiving.first_entry() else { break };
+            let Some(mut receiver) = receiving.first_entry() else {
+                break;
+            };
             let from = endpoint.zone.clone().unwrap_or_default();
             let Some(left) = giving.get_mut(&from).filter(|left| **left > 0) else {
                 continue;
@@ -206,7 +227,9 @@ pub fn is_ready(endpoint: &Endpoint) -> bool {
 
 fn for_zone(zone: &str) -> EndpointHints {
     EndpointHints {
-        for_zones: Some(vec![ForZone { name: zone.to_owned() }]),
+        for_zones: Some(vec![ForZone {
+            name: zone.to_owned(),
+        }]),
         for_nodes: None,
     }
 }
@@ -220,7 +243,11 @@ fn hinted(
     let mut counts = ZoneCounts::new();
     for endpoint in slice.endpoints.iter().flatten().filter(|e| is_ready(e)) {
         let zones = endpoint.hints.as_ref()?.for_zones.as_ref()?;
-        if zones.is_empty() || zones.iter().any(|z| !allocations.contains_key(z.name.as_str())) {
+        if zones.is_empty()
+            || zones
+                .iter()
+                .any(|z| !allocations.contains_key(z.name.as_str()))
+        {
             return None;
         }
         for zone in zones {
@@ -229,7 +256,9 @@ fn hinted(
     }
     let fits = counts.iter().all(|(zone, count)| {
         let given = given.get(zone).copied().unwrap_or_default();
-        allocations.get(zone.as_str()).is_some_and(|a| count + given <= a.most)
+        allocations
+            .get(zone.as_str())
+            .is_some_and(|a| count + given <= a.most)
     });
     fits.then_some(counts)
 }
@@ -264,5 +293,7 @@ fn exchange(
 
 fn most<'z>(zones: &BTreeMap<&'z str, f64>) -> Option<(&'z str, f64)> {
     let positive = zones.iter().filter(|(_, n)| **n > 0.0);
-    positive.max_by(|a, b| a.1.total_cmp(b.1)).map(|(zone, n)| (*zone, *n))
+    positive
+        .max_by(|a, b| a.1.total_cmp(b.1))
+        .map(|(zone, n)| (*zone, *n))
 }

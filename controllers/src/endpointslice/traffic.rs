@@ -26,7 +26,10 @@ impl Distribution {
 
     fn hints(self, endpoint: &Endpoint) -> Option<EndpointHints> {
         let zone = endpoint.zone.clone();
-        let node = endpoint.node_name.clone().filter(|_| self == Distribution::SameNode);
+        let node = endpoint
+            .node_name
+            .clone()
+            .filter(|_| self == Distribution::SameNode);
         (zone.is_some() || node.is_some()).then(|| EndpointHints {
             for_zones: zone.map(|name| vec![ForZone { name }]),
             for_nodes: node.map(|name| vec![ForNode { name }]),

@@ -58,14 +58,19 @@ pub fn plan(endpoints: &Endpoints, slices: &[Arc<EndpointSlice>], addresses_max:
     let mut existing = BTreeMap::<(&str, Ports), Vec<&Arc<EndpointSlice>>>::new();
     for slice in slices {
         let ports = Ports::of(slice.ports.as_deref().unwrap_or_default());
-        let family = if slice.address_type == IPV6 { IPV6 } else { IPV4 };
+        let family = if slice.address_type == IPV6 {
+            IPV6
+        } else {
+            IPV4
+        };
         existing.entry((family, ports)).or_default().push(slice);
     }
     for (key, group) in groups {
         let current = existing.remove(&key).unwrap_or_default();
         mirror(endpoints, key.0, group, &current, addresses_max, &mut plan);
     }
-    plan.delete.extend(existing.into_values().flatten().cloned());
+    plan.delete
+        .extend(existing.into_values().flatten().cloned());
 
     // What would be deleted is overwritten by what would be created.
     for mut slice in std::mem::take(&mut plan.create) {
@@ -89,7 +94,11 @@ fn desired(endpoints: &Endpoints, addresses_max: usize, notes: &mut Vec<Note>) -
     for subset in repack(endpoints.subsets.as_deref().unwrap_or_default()) {
         let ports: Vec<_> = subset.ports.iter().flatten().map(port).collect();
         let ready = subset.addresses.iter().flatten().map(|a| (a, true));
-        let waiting = subset.not_ready_addresses.iter().flatten().map(|a| (a, false));
+        let waiting = subset
+            .not_ready_addresses
+            .iter()
+            .flatten()
+            .map(|a| (a, false));
         let mut added = 0;
         for (address, is_ready) in ready.chain(waiting) {
             if added >= addresses_max {
@@ -158,7 +167,8 @@ fn mirror(
     plan: &mut Plan,
 ) {
     let Some((first, rest)) = existing.split_first() else {
-        plan.create.push(new_slice(endpoints, family, group, addresses_max));
+        plan.create
+            .push(new_slice(endpoints, family, group, addresses_max));
         return;
     };
     plan.delete.extend(rest.iter().copied().cloned());
@@ -181,11 +191,16 @@ fn is_mirror(slice: &EndpointSlice, endpoints: &Endpoints, desired: &EndpointSet
     wanted.remove(SERVICE_NAME_LABEL);
     let current = slice.endpoints.as_deref().unwrap_or_default();
     // Endpoints that were deleted and made again have another identity.
-    let is_of_another = slice.metadata.owner_references.iter().flatten().any(|owner| {
-        owner.kind == "Endpoints"
-            && Some(&owner.name) == endpoints.metadata.name.as_ref()
-            && Some(&owner.uid) != endpoints.metadata.uid.as_ref()
-    });
+    let is_of_another = slice
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| {
+            owner.kind == "Endpoints"
+                && Some(&owner.name) == endpoints.metadata.name.as_ref()
+                && Some(&owner.uid) != endpoints.metadata.uid.as_ref()
+        });
     !is_of_another
         && labels == wanted
         && *strings(&slice.metadata.annotations) == annotations(endpoints)

@@ -8,7 +8,9 @@ use api::values::duration;
 use api::values::quantity::Quantity;
 use client::errors;
 use jiff::Timestamp;
-use k8s_openapi::api::autoscaling::v2::{CrossVersionObjectReference, MetricIdentifier, MetricSpec};
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, MetricIdentifier, MetricSpec,
+};
 use kube::Client;
 use kube::core::GroupVersionKind;
 use kube::discovery::pinned_kind;
@@ -86,7 +88,9 @@ fn query(pairs: &[(&str, &str)]) -> String {
 /// A metric's own selector, as text.
 fn selector(metric: &MetricIdentifier) -> String {
     let labels = metric.selector.as_ref();
-    labels.map(|labels| Selector::new(Some(labels)).to_string()).unwrap_or_default()
+    labels
+        .map(|labels| Selector::new(Some(labels)).to_string())
+        .unwrap_or_default()
 }
 
 impl Metrics {
@@ -106,7 +110,8 @@ impl Metrics {
             "ContainerResource" => match &spec.container_resource {
                 Some(source) => {
                     let container = Some(source.container.as_str());
-                    self.resource(namespace, pods, &source.name, container).await
+                    self.resource(namespace, pods, &source.name, container)
+                        .await
                 }
                 None => missing(),
             },
@@ -115,7 +120,10 @@ impl Metrics {
                 None => missing(),
             },
             "Object" => match &spec.object {
-                Some(source) => self.object(namespace, &source.described_object, &source.metric).await,
+                Some(source) => {
+                    self.object(namespace, &source.described_object, &source.metric)
+                        .await
+                }
                 None => missing(),
             },
             "External" => match &spec.external {
@@ -151,7 +159,12 @@ impl Metrics {
         let query = query(&[("labelSelector", pods)]);
         let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?{query}");
         let usages: Vec<PodUsage> = self.get(&path, "resource").await?;
-        Ok(Measured::Pods(usages.iter().filter_map(|usage| pod_metric(usage, resource, container)).collect()))
+        Ok(Measured::Pods(
+            usages
+                .iter()
+                .filter_map(|usage| pod_metric(usage, resource, container))
+                .collect(),
+        ))
     }
 
     async fn pods(
@@ -160,7 +173,10 @@ impl Metrics {
         pods: &str,
         metric: &MetricIdentifier,
     ) -> Result<Measured, String> {
-        let query = query(&[("labelSelector", pods), ("metricLabelSelector", &selector(metric))]);
+        let query = query(&[
+            ("labelSelector", pods),
+            ("metricLabelSelector", &selector(metric)),
+        ]);
         let name = &metric.name;
         let path = format!(
             "/apis/custom.metrics.k8s.io/v1beta2/namespaces/{namespace}/pods/*/{name}?{query}"
@@ -216,18 +232,28 @@ impl Metrics {
         }
     }
 
-    async fn external(&self, namespace: &str, metric: &MetricIdentifier) -> Result<Measured, String> {
+    async fn external(
+        &self,
+        namespace: &str,
+        metric: &MetricIdentifier,
+    ) -> Result<Measured, String> {
         let query = query(&[("labelSelector", &selector(metric))]);
         let name = &metric.name;
         let path =
             format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{name}?{query}");
         let values: Vec<ExternalValue> = self.get(&path, "external").await?;
-        Ok(Measured::External(values.iter().map(|value| millis(&value.value)).collect()))
+        Ok(Measured::External(
+            values.iter().map(|value| millis(&value.value)).collect(),
+        ))
     }
 }
 
 /// What a pod, or one of its containers, uses; none if a part of that is not known.
-fn pod_metric(usage: &PodUsage, resource: &str, container: Option<&str>) -> Option<(String, PodMetric)> {
+fn pod_metric(
+    usage: &PodUsage,
+    resource: &str,
+    container: Option<&str>,
+) -> Option<(String, PodMetric)> {
     let used = |one: &ContainerUsage| one.usage.get(resource).map(|used| millis(used));
     let value = match container {
         Some(name) => used(usage.containers.iter().find(|one| one.name == name)?)?,
@@ -236,7 +262,11 @@ fn pod_metric(usage: &PodUsage, resource: &str, container: Option<&str>) -> Opti
     };
     let nanos = duration::parse(&usage.window).unwrap_or_default();
     let window = Duration::from_nanos(nanos.try_into().unwrap_or_default());
-    let metric = PodMetric { at: usage.timestamp, window, value };
+    let metric = PodMetric {
+        at: usage.timestamp,
+        window,
+        value,
+    };
     Some((usage.metadata.name.clone(), metric))
 }
 
@@ -252,7 +282,8 @@ mod tests {
                            {"name": "b", "usage": {"cpu": "0.25"}}]
         }))
         .unwrap();
-        let value = |resource, container| pod_metric(&usage, resource, container).map(|(_, m)| m.value);
+        let value =
+            |resource, container| pod_metric(&usage, resource, container).map(|(_, m)| m.value);
         assert_eq!(value("cpu", None), Some(350));
         assert_eq!(value("cpu", Some("b")), Some(250));
         assert_eq!(value("memory", None), None, "b does not tell");
@@ -264,6 +295,9 @@ mod tests {
 
     #[test]
     fn queries_are_escaped() {
-        assert_eq!(query(&[("labelSelector", "a=b,c in (d)"), ("x", "")]), "labelSelector=a%3Db%2Cc+in+%28d%29");
+        assert_eq!(
+            query(&[("labelSelector", "a=b,c in (d)"), ("x", "")]),
+            "labelSelector=a%3Db%2Cc+in+%28d%29"
+        );
     }
 }

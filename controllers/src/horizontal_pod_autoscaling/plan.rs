@@ -138,13 +138,16 @@ impl Status {
     pub fn set(&mut self, kind: &str, is_true: bool, reason: &str, message: impl Into<String>) {
         let conditions = self.status.conditions.get_or_insert_default();
         let status = if is_true { "True" } else { "False" };
-        let index = conditions.iter().position(|c| c.type_ == kind).unwrap_or_else(|| {
-            conditions.push(HorizontalPodAutoscalerCondition {
-                type_: kind.to_owned(),
-                ..HorizontalPodAutoscalerCondition::default()
+        let index = conditions
+            .iter()
+            .position(|c| c.type_ == kind)
+            .unwrap_or_else(|| {
+                conditions.push(HorizontalPodAutoscalerCondition {
+                    type_: kind.to_owned(),
+                    ..HorizontalPodAutoscalerCondition::default()
+                });
+                conditions.len() - 1
             });
-            conditions.len() - 1
-        });
         let condition = &mut conditions[index];
         if condition.status != status {
             condition.last_transition_time = Some(Time(self.now));
@@ -184,14 +187,20 @@ pub fn without_scale(
     now: Timestamp,
 ) -> (HorizontalPodAutoscalerStatus, Note) {
     let mut status = Status::of(autoscaler, now);
-    let message = format!("the HPA controller was unable to get the target's current scale: {error}");
+    let message =
+        format!("the HPA controller was unable to get the target's current scale: {error}");
     status.set("AbleToScale", false, "FailedGetScale", message);
     (status.done(), Note::warning("FailedGetScale", error))
 }
 
 /// Decides how many replicas a target shall have.
 pub fn decide(seen: &Observed<'_>, history: &mut History) -> Decision {
-    let Observed { autoscaler, scale, now, .. } = *seen;
+    let Observed {
+        autoscaler,
+        scale,
+        now,
+        ..
+    } = *seen;
     let current = scale.spec_replicas;
     let bounds = bounds(autoscaler, current);
     let mut status = Status::of(autoscaler, now);
@@ -207,9 +216,15 @@ pub fn decide(seen: &Observed<'_>, history: &mut History) -> Decision {
         status.set("ScalingActive", false, "ScalingDisabled", off);
         (0, String::new())
     } else if current > bounds.max {
-        (bounds.max, "Current number of replicas above Spec.MaxReplicas".to_owned())
+        (
+            bounds.max,
+            "Current number of replicas above Spec.MaxReplicas".to_owned(),
+        )
     } else if current < bounds.min {
-        (bounds.min, "Current number of replicas below Spec.MinReplicas".to_owned())
+        (
+            bounds.min,
+            "Current number of replicas below Spec.MinReplicas".to_owned(),
+        )
     } else {
         let proposed = propose(seen, &mut status, &mut notes, &mut statuses);
         let (wanted, metric) = match proposed {
@@ -234,7 +249,10 @@ pub fn decide(seen: &Observed<'_>, history: &mut History) -> Decision {
             std::cmp::Ordering::Less => "All metrics below target".to_owned(),
             _ => String::new(),
         };
-        (normalize(seen, history, &mut status, wanted, bounds), reason)
+        (
+            normalize(seen, history, &mut status, wanted, bounds),
+            reason,
+        )
     };
     let conditions = status.status.conditions.get_or_insert_default();
     conditions.retain(|condition| condition.type_ != "ScaledToZero");
@@ -264,11 +282,18 @@ fn normalize(
         Some(behavior) => {
             let behavior = Behavior::of(behavior, window);
             let stable = history.stabilize_with(&behavior, wanted, bounds.current, seen.now);
-            (stable, history.limit_with(&behavior, stable.replicas, bounds, seen.now))
+            (
+                stable,
+                history.limit_with(&behavior, stable.replicas, bounds, seen.now),
+            )
         }
     };
     status.limited("AbleToScale", true, &stable);
-    status.limited("ScalingLimited", limited.replicas != stable.replicas, &limited);
+    status.limited(
+        "ScalingLimited",
+        limited.replicas != stable.replicas,
+        &limited,
+    );
     limited.replicas
 }
 
@@ -284,14 +309,20 @@ pub fn conclude(
     let Some((desired, reason)) = decision.rescale.clone() else {
         return;
     };
-    let mut status = Status { status: decision.status.clone(), now };
+    let mut status = Status {
+        status: decision.status.clone(),
+        now,
+    };
     match outcome {
         Ok(()) => {
-            let message = format!("the HPA controller was able to update the target scale to {desired}");
+            let message =
+                format!("the HPA controller was able to update the target scale to {desired}");
             status.set("AbleToScale", true, "SucceededRescale", message);
             status.status.last_scale_time = Some(Time(now));
             let message = format!("New size: {desired}; reason: {reason}");
-            decision.notes.push(Note::normal("SuccessfulRescale", message));
+            decision
+                .notes
+                .push(Note::normal("SuccessfulRescale", message));
             if let Some(behavior) = &autoscaler.spec.behavior {
                 let behavior = Behavior::of(behavior, settings.downscale_stabilization);
                 let current = decision.status.current_replicas.unwrap_or_default();
@@ -301,9 +332,13 @@ pub fn conclude(
         Err(error) => {
             let message = format!("New size: {desired}; reason: {reason}; error: {error}");
             decision.notes.push(Note::warning("FailedRescale", message));
-            let message = format!("the HPA controller was unable to update the target scale: {error}");
+            let message =
+                format!("the HPA controller was unable to update the target scale: {error}");
             status.set("AbleToScale", false, "FailedUpdateScale", message);
-            let before = autoscaler.status.as_ref().map_or(0, |status| status.desired_replicas);
+            let before = autoscaler
+                .status
+                .as_ref()
+                .map_or(0, |status| status.desired_replicas);
             status.status.desired_replicas = before;
             decision.failure = Some(format!("failed to rescale: {error}"));
         }
@@ -328,7 +363,10 @@ fn propose(
         match metric(seen, spec, seen.measured.get(index).unwrap_or(&missing)) {
             Ok((proposal, name, value)) => {
                 statuses.push(value);
-                if best.as_ref().is_none_or(|(most, _)| *most == 0 || proposal.replicas > *most) {
+                if best
+                    .as_ref()
+                    .is_none_or(|(most, _)| *most == 0 || proposal.replicas > *most)
+                {
                     best = Some((proposal.replicas, name));
                 }
             }
@@ -348,7 +386,10 @@ fn propose(
     if let (Some(wrong), Some(problem)) = (&first, &problem)
         && (invalid >= specs.len() || replicas < seen.scale.spec_replicas)
     {
-        let message = format!("the HPA was unable to compute the replica count: {}", wrong.message);
+        let message = format!(
+            "the HPA was unable to compute the replica count: {}",
+            wrong.message
+        );
         status.set("ScalingActive", false, wrong.reason, message);
         return Err(problem.clone());
     }
@@ -407,7 +448,11 @@ fn decimal(millis: i64) -> Option<Quantity> {
 /// What one metric asks for.
 fn metric(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result<Asked, Wrong> {
     let wrong = |reason, what: String| {
-        move |message: String| Wrong { reason, told: format!("{what}: {message}"), message }
+        move |message: String| Wrong {
+            reason,
+            told: format!("{what}: {message}"),
+            message,
+        }
     };
     match spec.type_.as_str() {
         "Object" => object(seen, spec, measured).map_err(wrong(
@@ -430,14 +475,21 @@ fn metric(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result
             container(seen, spec, measured).map_err(wrong("FailedGetContainerResourceMetric", what))
         }
         "External" => {
-            let name = spec.external.as_ref().map_or("", |source| &source.metric.name);
+            let name = spec
+                .external
+                .as_ref()
+                .map_or("", |source| &source.metric.name);
             let what = format!("failed to get {name} external metric value");
             external(seen, spec, measured).map_err(wrong("FailedGetExternalMetric", what))
         }
         other => {
             let message = format!("unknown metric source type {other:?}");
             let told = message.clone();
-            Err(Wrong { reason: "InvalidMetricSourceType", message, told })
+            Err(Wrong {
+                reason: "InvalidMetricSourceType",
+                message,
+                told,
+            })
         }
     }
 }
@@ -446,7 +498,9 @@ fn target<'a>(seen: &Observed<'a>) -> Target<'a> {
     let behavior = seen.autoscaler.spec.behavior.as_ref();
     let tolerance = |rules: Option<&k8s_openapi::api::autoscaling::v2::HPAScalingRules>| {
         let quantity = rules.and_then(|rules| rules.tolerance.as_ref());
-        quantity.map_or(seen.settings.tolerance, |quantity| millis(quantity) as f64 / 1000.0)
+        quantity.map_or(seen.settings.tolerance, |quantity| {
+            millis(quantity) as f64 / 1000.0
+        })
     };
     Target {
         replicas: seen.scale.spec_replicas,
@@ -478,14 +532,23 @@ fn generic_resource(
         Measured::Object(_) | Measured::External(_) => Err(missing_source()),
     };
     let quantity = |raw: i64| {
-        let format = if name == "memory" { Format::BinarySi } else { Format::DecimalSi };
-        Some(Quantity(Number::from_millis(raw).in_format(format).to_string()))
+        let format = if name == "memory" {
+            Format::BinarySi
+        } else {
+            Format::DecimalSi
+        };
+        Some(Quantity(
+            Number::from_millis(raw).in_format(format).to_string(),
+        ))
     };
     if let Some(value) = &wanted.average_value {
         let proposal = metrics.and_then(|m| target(seen).average(m, millis(value), Some(name)));
         let proposal = proposal.map_err(|e| format!("failed to get {name} usage: {e}"))?;
         let average_value = quantity(proposal.usage);
-        let value = MetricValueStatus { average_value, ..MetricValueStatus::default() };
+        let value = MetricValueStatus {
+            average_value,
+            ..MetricValueStatus::default()
+        };
         return Ok((proposal, format!("{name} resource"), value));
     }
     let percent = wanted.average_utilization.ok_or(
@@ -494,13 +557,21 @@ fn generic_resource(
     )?;
     let proposal = metrics.and_then(|m| target(seen).utilization(m, percent, name, container));
     let proposal = proposal.map_err(|e| format!("failed to get {name} utilization: {e}"))?;
-    let what = if container.is_some() { "container resource" } else { "resource" };
+    let what = if container.is_some() {
+        "container resource"
+    } else {
+        "resource"
+    };
     let value = MetricValueStatus {
         average_utilization: proposal.utilization,
         average_value: quantity(proposal.usage),
         value: None,
     };
-    Ok((proposal, format!("{name} {what} utilization (percentage of request)"), value))
+    Ok((
+        proposal,
+        format!("{name} {what} utilization (percentage of request)"),
+        value,
+    ))
 }
 
 fn resource(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result<Asked, String> {
@@ -509,14 +580,20 @@ fn resource(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Resu
         generic_resource(seen, &source.name, None, &source.target, measured)?;
     let status = MetricStatus {
         type_: spec.type_.clone(),
-        resource: Some(ResourceMetricStatus { name: source.name.clone(), current }),
+        resource: Some(ResourceMetricStatus {
+            name: source.name.clone(),
+            current,
+        }),
         ..MetricStatus::default()
     };
     Ok((proposal, name, status))
 }
 
 fn container(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result<Asked, String> {
-    let source = spec.container_resource.as_ref().ok_or_else(missing_source)?;
+    let source = spec
+        .container_resource
+        .as_ref()
+        .ok_or_else(missing_source)?;
     let container = Some(source.container.as_str());
     let (proposal, name, current) =
         generic_resource(seen, &source.name, container, &source.target, measured)?;
@@ -558,7 +635,11 @@ fn pods(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result<A
 
 /// A metric that is not of pods, as messages name it.
 fn external_name(metric: &MetricIdentifier) -> String {
-    format!("external metric {}({})", metric.name, go::label_selector(metric.selector.as_ref()))
+    format!(
+        "external metric {}({})",
+        metric.name,
+        go::label_selector(metric.selector.as_ref())
+    )
 }
 
 fn object(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result<Asked, String> {
@@ -567,8 +648,16 @@ fn object(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result
     let usage = || match measured {
         Measured::Object(usage) => Ok(*usage),
         Measured::Failed(why) => {
-            let namespace = seen.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
-            Err(format!("unable to get metric {name}: {why} on {} {namespace}/{}", of.kind, of.name))
+            let namespace = seen
+                .autoscaler
+                .metadata
+                .namespace
+                .as_deref()
+                .unwrap_or_default();
+            Err(format!(
+                "unable to get metric {name}: {why} on {} {namespace}/{}",
+                of.kind, of.name
+            ))
         }
         Measured::Pods(_) | Measured::External(_) => Err(missing_source()),
     };
@@ -577,7 +666,10 @@ fn object(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result
         ("Value", Some(value), _) => {
             let proposal = target(seen).total(usage()?, millis(value))?;
             let value = decimal(proposal.usage);
-            let current = MetricValueStatus { value, ..MetricValueStatus::default() };
+            let current = MetricValueStatus {
+                value,
+                ..MetricValueStatus::default()
+            };
             (proposal, format!("{} metric {name}", of.kind), current)
         }
         ("AverageValue", _, Some(value)) => {
@@ -585,13 +677,18 @@ fn object(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Result
             let current = seen.scale.status_replicas;
             let proposal = target(seen).total_per_pod(usage, millis(value), current);
             let average_value = decimal(proposal.usage);
-            let current = MetricValueStatus { average_value, ..MetricValueStatus::default() };
+            let current = MetricValueStatus {
+                average_value,
+                ..MetricValueStatus::default()
+            };
             (proposal, external_name(&source.metric), current)
         }
         _ => {
-            return Err("invalid object metric source: neither a value target nor an average \
+            return Err(
+                "invalid object metric source: neither a value target nor an average \
                         value target was set"
-                .to_owned());
+                    .to_owned(),
+            );
         }
     };
     let status = MetricStatus {
@@ -610,13 +707,20 @@ fn external(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Resu
     let source = spec.external.as_ref().ok_or_else(missing_source)?;
     let name = &source.metric.name;
     let usage = match measured {
-        Measured::External(values) => {
-            Ok(values.iter().fold(0_i64, |sum, value| sum.saturating_add(*value)))
-        }
+        Measured::External(values) => Ok(values
+            .iter()
+            .fold(0_i64, |sum, value| sum.saturating_add(*value))),
         Measured::Failed(why) => {
-            let namespace = seen.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
+            let namespace = seen
+                .autoscaler
+                .metadata
+                .namespace
+                .as_deref()
+                .unwrap_or_default();
             let selector = go::label_selector(source.metric.selector.as_ref());
-            Err(format!("unable to get external metric {namespace}/{name}/{selector}: {why}"))
+            Err(format!(
+                "unable to get external metric {namespace}/{name}/{selector}: {why}"
+            ))
         }
         Measured::Pods(_) | Measured::Object(_) => Err(missing_source()),
     };
@@ -625,20 +729,38 @@ fn external(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Resu
         let current = seen.scale.status_replicas;
         let proposal = target(seen).total_per_pod(usage, millis(value), current);
         let average_value = decimal(proposal.usage);
-        (proposal, MetricValueStatus { average_value, ..MetricValueStatus::default() })
+        (
+            proposal,
+            MetricValueStatus {
+                average_value,
+                ..MetricValueStatus::default()
+            },
+        )
     } else if let Some(value) = &source.target.value {
         let proposal = usage.and_then(|usage| target(seen).total(usage, millis(value)));
-        let proposal = proposal.map_err(|e| format!("failed to get external metric {name}: {e}"))?;
+        let proposal =
+            proposal.map_err(|e| format!("failed to get external metric {name}: {e}"))?;
         let value = decimal(proposal.usage);
-        (proposal, MetricValueStatus { value, ..MetricValueStatus::default() })
+        (
+            proposal,
+            MetricValueStatus {
+                value,
+                ..MetricValueStatus::default()
+            },
+        )
     } else {
-        return Err("invalid external metric source: neither a value target nor an average value \
+        return Err(
+            "invalid external metric source: neither a value target nor an average value \
                     target was set"
-            .to_owned());
+                .to_owned(),
+        );
     };
     let status = MetricStatus {
         type_: spec.type_.clone(),
-        external: Some(ExternalMetricStatus { metric: source.metric.clone(), current }),
+        external: Some(ExternalMetricStatus {
+            metric: source.metric.clone(),
+            current,
+        }),
         ..MetricStatus::default()
     };
     Ok((proposal, external_name(&source.metric), status))

@@ -61,7 +61,11 @@ impl Pool {
     }
 
     fn width(&self) -> u8 {
-        if self.cluster.address.is_ipv4() { 32 } else { 128 }
+        if self.cluster.address.is_ipv4() {
+            32
+        } else {
+            128
+        }
     }
 
     fn number(address: IpAddr) -> u128 {
@@ -79,7 +83,10 @@ impl Pool {
             IpAddr::V4(_) => IpAddr::V4((address as u32).into()),
             IpAddr::V6(_) => IpAddr::V6(address.into()),
         };
-        Cidr { address, bits: self.node_bits }
+        Cidr {
+            address,
+            bits: self.node_bits,
+        }
     }
 
     /// The parts that a block covers or lies in.
@@ -135,7 +142,9 @@ impl Pool {
             return Err(PoolError::Exhausted);
         }
         let candidates = (self.next..self.parts).chain(0..self.next);
-        let mut free = candidates.into_iter().filter(|index| !self.is_taken(*index));
+        let mut free = candidates
+            .into_iter()
+            .filter(|index| !self.is_taken(*index));
         let index = free.next().ok_or(PoolError::Exhausted)?;
         self.next = (index + 1) % self.parts;
         self.set(index, true);
@@ -159,7 +168,8 @@ pub fn occupy(pools: &mut [Pool], node: &str, blocks: &[&str]) -> Result<(), Str
 pub fn release(pools: &mut [Pool], node: &str, blocks: &[&str]) -> Result<(), String> {
     each(pools, node, blocks, |pool, block, _| {
         let text = block.canonical();
-        pool.release(block).map_err(|error| format!("error when releasing CIDR {text}: {error}"))
+        pool.release(block)
+            .map_err(|error| format!("error when releasing CIDR {text}: {error}"))
     })
 }
 
@@ -170,8 +180,8 @@ fn each(
     mut act: impl FnMut(&mut Pool, &Cidr, usize) -> Result<(), String>,
 ) -> Result<(), String> {
     for (index, text) in blocks.iter().enumerate() {
-        let block = Cidr::parse(text)
-            .ok_or_else(|| format!("failed to parse node {node}, CIDR {text}"))?;
+        let block =
+            Cidr::parse(text).ok_or_else(|| format!("failed to parse node {node}, CIDR {text}"))?;
         let pool = pools.get_mut(index).ok_or_else(|| {
             format!(
                 "node:{node} has an allocated cidr: {text} at index:{index} that does not exist in \
@@ -191,7 +201,8 @@ pub fn allocate(pools: &mut [Pool]) -> Result<Vec<Cidr>, String> {
         match pool.allocate() {
             Ok(block) => blocks.push(block),
             Err(error) => {
-                let message = format!("failed to allocate cidr from cluster cidr at idx:{index}: {error}");
+                let message =
+                    format!("failed to allocate cidr from cluster cidr at idx:{index}: {error}");
                 failure = Some(message);
                 break;
             }
@@ -220,7 +231,9 @@ mod tests {
     }
 
     fn take(pool: &mut Pool, count: usize) -> Vec<String> {
-        (0..count).map(|_| pool.allocate().unwrap().canonical()).collect()
+        (0..count)
+            .map(|_| pool.allocate().unwrap().canonical())
+            .collect()
     }
 
     #[test]
@@ -228,7 +241,10 @@ mod tests {
         let mut four = pool("127.123.232.0/22", 24);
         assert_eq!(take(&mut four, 2), ["127.123.232.0/24", "127.123.233.0/24"]);
         four.release(&cidr("127.123.232.0/24")).unwrap();
-        assert_eq!(take(&mut four, 3), ["127.123.234.0/24", "127.123.235.0/24", "127.123.232.0/24"]);
+        assert_eq!(
+            take(&mut four, 3),
+            ["127.123.234.0/24", "127.123.235.0/24", "127.123.232.0/24"]
+        );
         assert_eq!(four.allocate(), Err(PoolError::Exhausted));
         let mut one = pool("127.123.234.0/24", 24);
         assert_eq!(take(&mut one, 1), ["127.123.234.0/24"]);
@@ -236,7 +252,10 @@ mod tests {
         let mut six = pool("beef:1234::/48", 64);
         assert_eq!(take(&mut six, 2), ["beef:1234::/64", "beef:1234:0:1::/64"]);
         let mut small = pool("fd00:10:244::/112", 120);
-        assert_eq!(take(&mut small, 2), ["fd00:10:244::/120", "fd00:10:244::100/120"]);
+        assert_eq!(
+            take(&mut small, 2),
+            ["fd00:10:244::/120", "fd00:10:244::100/120"]
+        );
     }
 
     #[test]
@@ -247,7 +266,9 @@ mod tests {
         pool.occupy(&cidr("10.0.3.0/24")).unwrap();
         assert_eq!(take(&mut pool, 2), ["10.0.2.0/24", "10.0.4.0/24"]);
         assert_eq!(
-            pool.occupy(&cidr("192.168.0.0/24")).unwrap_err().to_string(),
+            pool.occupy(&cidr("192.168.0.0/24"))
+                .unwrap_err()
+                .to_string(),
             "cidr 192.168.0.0/24 is out the range of cluster cidr 10.0.0.0/21"
         );
         pool.occupy(&cidr("10.0.0.0/8")).unwrap();
@@ -268,10 +289,19 @@ mod tests {
         let texts: Vec<_> = blocks.iter().map(Cidr::canonical).collect();
         assert_eq!(texts, ["10.0.0.0/24", "fd00::/64"]);
         let error = allocate(&mut pools).unwrap_err();
-        assert!(error.starts_with("failed to allocate cidr from cluster cidr at idx:1: CIDR alloc"));
+        assert!(
+            error.starts_with("failed to allocate cidr from cluster cidr at idx:1: CIDR alloc")
+        );
         assert_eq!(pools[0].free, 1, "the first family was given back");
         release(&mut pools, "n", &["10.0.0.0/24", "fd00::/64"]).unwrap();
-        assert!(occupy(&mut pools, "n", &["10.0.0.0/24", "fd00::/64", "10.9.0.0/24"]).is_err());
+        assert!(
+            occupy(
+                &mut pools,
+                "n",
+                &["10.0.0.0/24", "fd00::/64", "10.9.0.0/24"]
+            )
+            .is_err()
+        );
         assert!(occupy(&mut pools, "n", &["x"]).is_err());
     }
 }

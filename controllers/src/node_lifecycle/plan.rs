@@ -44,12 +44,18 @@ const OURS: [&str; 7] = [
 /// The taints to add to a node and to remove from it, so that new pods go where they can run.
 pub fn no_schedule(node: &Node) -> (Vec<Taint>, Vec<Taint>) {
     let conditions = node.status.conditions.iter();
-    let mut wanted: Vec<_> = conditions.filter_map(|c| of_condition(&c.type_, &c.status)).collect();
+    let mut wanted: Vec<_> = conditions
+        .filter_map(|c| of_condition(&c.type_, &c.status))
+        .collect();
     if node.spec.unschedulable {
         wanted.push(taint::UNSCHEDULABLE);
     }
-    let missing = wanted.iter().filter(|key| !node.has_taint(key, NO_SCHEDULE));
-    let wrong = OURS.iter().filter(|key| !wanted.contains(key) && node.has_taint(key, NO_SCHEDULE));
+    let missing = wanted
+        .iter()
+        .filter(|key| !node.has_taint(key, NO_SCHEDULE));
+    let wrong = OURS
+        .iter()
+        .filter(|key| !wanted.contains(key) && node.has_taint(key, NO_SCHEDULE));
     let of = |key: &&str| taint::taint(key, NO_SCHEDULE);
     (missing.map(of).collect(), wrong.map(of).collect())
 }
@@ -57,7 +63,11 @@ pub fn no_schedule(node: &Node) -> (Vec<Taint>, Vec<Taint>) {
 /// The labels of a node that lag behind.
 pub fn stale_labels(node: &Node) -> BTreeMap<&'static str, &str> {
     let labels = node.metadata.labels.as_ref();
-    let value = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+    let value = |key: &str| {
+        labels
+            .and_then(|labels| labels.get(key))
+            .map(String::as_str)
+    };
     let stale = RENAMED.iter().filter_map(|(new, old)| {
         let wanted = value(new)?;
         (value(old) != Some(wanted)).then_some((*old, wanted))

@@ -79,11 +79,18 @@ pub fn plan<'a>(
     if !left.is_zero() {
         return vec![Step::Wait(left)];
     }
-    if is_protected { vec![Step::Release] } else { Vec::new() }
+    if is_protected {
+        vec![Step::Release]
+    } else {
+        Vec::new()
+    }
 }
 
 fn tell(cidr: &ServiceCIDR, ready: Ready) -> Option<Step> {
-    let conditions = cidr.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = cidr
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
     let said = conditions.into_iter().any(|c| {
         c.type_ == "Ready"
             && (c.status.as_str(), c.reason.as_str(), c.message.as_str())
@@ -94,7 +101,10 @@ fn tell(cidr: &ServiceCIDR, ready: Ready) -> Option<Step> {
 
 /// The blocks of a ServiceCIDR.
 pub fn blocks(cidr: &ServiceCIDR) -> impl Iterator<Item = Cidr> {
-    let cidrs = cidr.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    let cidrs = cidr
+        .spec
+        .iter()
+        .flat_map(|spec| spec.cidrs.iter().flatten());
     cidrs.filter_map(|text| Cidr::parse(text))
 }
 
@@ -129,9 +139,9 @@ fn may_go<'a>(
     };
     let covers = |block: &Cidr| others().any(|o| blocks(o).any(|outer| is_within(block, &outer)));
     blocks(cidr).all(|block| covers(&block))
-        || !addresses.into_iter().any(|address| {
-            holds(cidr, address) && !others().any(|other| holds(other, address))
-        })
+        || !addresses
+            .into_iter()
+            .any(|address| holds(cidr, address) && !others().any(|other| holds(other, address)))
 }
 
 #[cfg(test)]

@@ -42,13 +42,19 @@ impl SliceTracker {
 
     fn expected(&self, slice: &EndpointSlice) -> Option<Expected> {
         let services = self.services();
-        services.get(&service_of(slice)?)?.get(uid(&slice.metadata)).copied()
+        services
+            .get(&service_of(slice)?)?
+            .get(uid(&slice.metadata))
+            .copied()
     }
 
     fn expect(&self, slice: &EndpointSlice, expected: Expected) {
         if let Some(service) = service_of(slice) {
             let uid = uid(&slice.metadata).to_owned();
-            self.services().entry(service).or_default().insert(uid, expected);
+            self.services()
+                .entry(service)
+                .or_default()
+                .insert(uid, expected);
         }
     }
 
@@ -99,9 +105,9 @@ impl SliceTracker {
                 _ => {}
             }
         }
-        known.iter().any(|(uid, expected)| {
-            *expected != Expected::Deleted && !shown.contains(uid.as_str())
-        })
+        known
+            .iter()
+            .any(|(uid, expected)| *expected != Expected::Deleted && !shown.contains(uid.as_str()))
     }
 
     /// Forgets a Service.

@@ -38,12 +38,17 @@ impl TriggerTimes {
             earliest = Some(earliest.map_or(at, |earliest: Timestamp| earliest.min(at)));
         };
         for pod in pods {
-            let Some(at) = pod.condition(&ConditionType::Ready).and_then(|c| c.last_transition_time.as_ref())
+            let Some(at) = pod
+                .condition(&ConditionType::Ready)
+                .and_then(|c| c.last_transition_time.as_ref())
             else {
                 continue;
             };
             let name = pod.metadata.name.clone().unwrap_or_default();
-            if last.and_then(|last| last.pods.get(&name)).is_none_or(|before| at.0 > *before) {
+            if last
+                .and_then(|last| last.pods.get(&name))
+                .is_none_or(|before| at.0 > *before)
+            {
                 changed(at.0);
             }
             seen.pods.insert(name, at.0);

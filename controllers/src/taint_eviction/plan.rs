@@ -33,7 +33,11 @@ pub fn leaves_at(
             (Some(added), Some(arrived)) => added.max(arrived).min(first_seen),
             _ => first_seen,
         };
-        Some(since.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX))
+        Some(
+            since
+                .saturating_add(SignedDuration::from_secs(seconds))
+                .unwrap_or(Timestamp::MAX),
+        )
     });
     deadlines.min()
 }
@@ -65,8 +69,18 @@ mod tests {
             ("a taint that does not evict", &[], &[harmless], None),
             ("not tolerated", &[], &[plain.clone()], Some(at(100))),
             ("tolerated", &[bears("a", None)], &[plain.clone()], None),
-            ("for a while", &[bears("a", Some(60))], &[plain.clone()], Some(at(160))),
-            ("for no time", &[bears("a", Some(-1))], &[plain.clone()], Some(at(100))),
+            (
+                "for a while",
+                &[bears("a", Some(60))],
+                &[plain.clone()],
+                Some(at(160)),
+            ),
+            (
+                "for no time",
+                &[bears("a", Some(-1))],
+                &[plain.clone()],
+                Some(at(100)),
+            ),
             (
                 "only one of two",
                 &[bears("a", None)],
@@ -87,7 +101,11 @@ mod tests {
             ),
         ];
         for (name, tolerations, taints, leaves) in cases {
-            assert_eq!(leaves_at(tolerations, taints, Some(at(0)), at(100)), leaves, "{name}");
+            assert_eq!(
+                leaves_at(tolerations, taints, Some(at(0)), at(100)),
+                leaves,
+                "{name}"
+            );
         }
     }
 
@@ -97,10 +115,22 @@ mod tests {
         let tolerations = [bears("a", Some(60))];
         let leaves = |arrived| leaves_at(&tolerations, &taints, arrived, at(100));
         assert_eq!(leaves(Some(at(0))), Some(at(110)), "counted from the taint");
-        assert_eq!(leaves(Some(at(80))), Some(at(140)), "but not before the pod came");
-        assert_eq!(leaves(None), Some(at(160)), "or from now, if it did not say when");
+        assert_eq!(
+            leaves(Some(at(80))),
+            Some(at(140)),
+            "but not before the pod came"
+        );
+        assert_eq!(
+            leaves(None),
+            Some(at(160)),
+            "or from now, if it did not say when"
+        );
         let odd = [taint_since("a", NO_EXECUTE, at(500))];
         let leaves = leaves_at(&tolerations, &odd, Some(at(0)), at(100));
-        assert_eq!(leaves, Some(at(160)), "a clock that is ahead does not delay");
+        assert_eq!(
+            leaves,
+            Some(at(160)),
+            "a clock that is ahead does not delay"
+        );
     }
 }

@@ -60,7 +60,11 @@ mod tests {
             (4, 0, 0),
         ];
         for (before, nodes, after) in cases {
-            assert_eq!(next_step(before, nodes), after, "{before} with {nodes} nodes");
+            assert_eq!(
+                next_step(before, nodes),
+                after,
+                "{before} with {nodes} nodes"
+            );
         }
     }
 

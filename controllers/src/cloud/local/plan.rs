@@ -29,15 +29,26 @@ impl Range {
     pub fn parse(text: &str) -> Option<Range> {
         if let Some((first, last)) = text.split_once('-') {
             let (first, last) = (ip::parse(first.trim())?, ip::parse(last.trim())?);
-            let range = Range { first: number(first), last: number(last), is_v6: first.is_ipv6() };
-            return (first.is_ipv6() == last.is_ipv6() && range.first <= range.last).then_some(range);
+            let range = Range {
+                first: number(first),
+                last: number(last),
+                is_v6: first.is_ipv6(),
+            };
+            return (first.is_ipv6() == last.is_ipv6() && range.first <= range.last)
+                .then_some(range);
         }
         let block = Cidr::parse(text)?;
         let first = block.network();
         let width = if first.is_ipv6() { 128 } else { 32 };
         let size = u32::from(width - block.bits);
-        let rest = 1_u128.checked_shl(size).map_or(u128::MAX, |count| count - 1);
-        Some(Range { first: number(first), last: number(first) | rest, is_v6: first.is_ipv6() })
+        let rest = 1_u128
+            .checked_shl(size)
+            .map_or(u128::MAX, |count| count - 1);
+        Some(Range {
+            first: number(first),
+            last: number(first) | rest,
+            is_v6: first.is_ipv6(),
+        })
     }
 
     fn contains(&self, address: IpAddr) -> bool {
@@ -56,7 +67,11 @@ impl Range {
 fn families(service: &Service) -> Vec<bool> {
     let families = spec_of(service).ip_families.iter().flatten();
     let wanted: Vec<_> = families.map(|family| family == IPV6).collect();
-    if wanted.is_empty() { vec![false] } else { wanted }
+    if wanted.is_empty() {
+        vec![false]
+    } else {
+        wanted
+    }
 }
 
 /// The addresses of a Service: those it has, where they may stay; the one it asks for; else the
@@ -71,16 +86,22 @@ pub fn addresses(
     taken: &BTreeSet<IpAddr>,
     pools: &[Range],
 ) -> Result<Vec<IpAddr>, String> {
-    let requested = spec_of(service).load_balancer_ip.as_deref().filter(|ip| !ip.is_empty());
+    let requested = spec_of(service)
+        .load_balancer_ip
+        .as_deref()
+        .filter(|ip| !ip.is_empty());
     let requested = match requested {
         None => None,
         Some(text) => {
-            let address = ip::parse(text).ok_or_else(|| format!("requested address {text} is no address"))?;
+            let address =
+                ip::parse(text).ok_or_else(|| format!("requested address {text} is no address"))?;
             if !pools.iter().any(|pool| pool.contains(address)) {
                 return Err(format!("requested address {text} is not in a pool"));
             }
             if taken.contains(&address) {
-                return Err(format!("requested address {text} is taken by another Service"));
+                return Err(format!(
+                    "requested address {text} is taken by another Service"
+                ));
             }
             Some(address)
         }
@@ -96,7 +117,9 @@ pub fn addresses(
         let kept = || has.iter().copied().find(is_fit);
         let free = || {
             let pools = pools.iter().filter(|pool| pool.is_v6 == is_v6);
-            pools.flat_map(|pool| pool.addresses()).find(|address| !taken.contains(address))
+            pools
+                .flat_map(|pool| pool.addresses())
+                .find(|address| !taken.contains(address))
         };
         given.extend(wanted.or_else(kept).or_else(free));
     }
@@ -110,7 +133,12 @@ pub fn addresses(
 /// and the node decide between them, so that Services spread, and few move when nodes do.
 pub fn announcer<'n>(service: &str, current: Option<&str>, nodes: &[&'n str]) -> Option<&'n str> {
     let stays = nodes.iter().copied().find(|node| Some(*node) == current);
-    stays.or_else(|| nodes.iter().copied().max_by_key(|node| (weight(service, node), *node)))
+    stays.or_else(|| {
+        nodes
+            .iter()
+            .copied()
+            .max_by_key(|node| (weight(service, node), *node))
+    })
 }
 
 fn weight(service: &str, node: &str) -> u64 {
@@ -159,21 +187,49 @@ mod tests {
     fn a_service_keeps_its_addresses() {
         let given = |texts: &[&str]| Ok(texts.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(give(json!({}), &[], &[]), given(&["192.0.2.10"]));
-        assert_eq!(give(json!({}), &["192.0.2.12"], &[]), given(&["192.0.2.12"]));
-        assert_eq!(give(json!({}), &["192.0.2.12"], &["192.0.2.12", "192.0.2.10"]), given(&["192.0.2.11"]));
-        assert_eq!(give(json!({}), &["10.0.0.1"], &[]), given(&["192.0.2.10"]), "its pool is gone");
+        assert_eq!(
+            give(json!({}), &["192.0.2.12"], &[]),
+            given(&["192.0.2.12"])
+        );
+        assert_eq!(
+            give(json!({}), &["192.0.2.12"], &["192.0.2.12", "192.0.2.10"]),
+            given(&["192.0.2.11"])
+        );
+        assert_eq!(
+            give(json!({}), &["10.0.0.1"], &[]),
+            given(&["192.0.2.10"]),
+            "its pool is gone"
+        );
         let dual = json!({"ipFamilies": ["IPv6", "IPv4"]});
-        assert_eq!(give(dual, &[], &["fd00::"]), given(&["fd00::1", "192.0.2.10"]));
+        assert_eq!(
+            give(dual, &[], &["fd00::"]),
+            given(&["fd00::1", "192.0.2.10"])
+        );
     }
 
     #[test]
     fn an_address_can_be_asked_for() {
         let asks = |ip: &str| json!({"loadBalancerIP": ip});
-        assert_eq!(give(asks("192.0.2.11"), &["192.0.2.10"], &[]), Ok(vec!["192.0.2.11".to_owned()]));
-        assert!(give(asks("192.0.2.99"), &[], &[]).unwrap_err().contains("not in a pool"));
-        assert!(give(asks("192.0.2.11"), &[], &["192.0.2.11"]).unwrap_err().contains("taken"));
+        assert_eq!(
+            give(asks("192.0.2.11"), &["192.0.2.10"], &[]),
+            Ok(vec!["192.0.2.11".to_owned()])
+        );
+        assert!(
+            give(asks("192.0.2.99"), &[], &[])
+                .unwrap_err()
+                .contains("not in a pool")
+        );
+        assert!(
+            give(asks("192.0.2.11"), &[], &["192.0.2.11"])
+                .unwrap_err()
+                .contains("taken")
+        );
         let all = ["192.0.2.10", "192.0.2.11", "192.0.2.12"];
-        assert!(give(json!({}), &[], &all).unwrap_err().contains("no address is free"));
+        assert!(
+            give(json!({}), &[], &all)
+                .unwrap_err()
+                .contains("no address is free")
+        );
     }
 
     #[test]
@@ -191,7 +247,11 @@ mod tests {
     fn one_node_answers_and_stays() {
         let nodes = ["a", "b", "c"];
         let chosen = announcer("ns/svc", None, &nodes).unwrap();
-        assert_eq!(announcer("ns/svc", None, &nodes), Some(chosen), "the same every time");
+        assert_eq!(
+            announcer("ns/svc", None, &nodes),
+            Some(chosen),
+            "the same every time"
+        );
         assert_eq!(announcer("ns/svc", Some("b"), &nodes), Some("b"));
         assert_eq!(announcer("ns/svc", None, &[]), None);
         let mut counts = [0; 3];

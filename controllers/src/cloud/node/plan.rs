@@ -15,7 +15,10 @@ const PROVIDED_IP: &str = "alpha.kubernetes.io/provided-node-ip";
 const RENAMED: [(&str, &str); 3] = [
     ("failure-domain.beta.kubernetes.io/zone", ZONE_LABEL),
     ("failure-domain.beta.kubernetes.io/region", REGION_LABEL),
-    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    (
+        "beta.kubernetes.io/instance-type",
+        "node.kubernetes.io/instance-type",
+    ),
 ];
 
 /// What to write to a node that was not initialized.
@@ -31,14 +34,19 @@ pub struct Initialized {
 
 /// Whether a node waits for its place.
 pub fn is_uninitialized(node: &Node) -> bool {
-    node.spec.taints.iter().any(|taint| taint.key == UNINITIALIZED)
+    node.spec
+        .taints
+        .iter()
+        .any(|taint| taint.key == UNINITIALIZED)
 }
 
 /// Whether a label is of Kubernetes, so that no place may set it.
 fn is_reserved(key: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     ["kubernetes.io", "k8s.io"].iter().any(|reserved| {
-        domain.strip_suffix(reserved).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        domain
+            .strip_suffix(reserved)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     })
 }
 
@@ -49,7 +57,11 @@ fn is_reserved(key: &str) -> bool {
 /// If its place does not tell enough.
 pub fn initialize(node: &Node, instance: &Instance) -> Result<Initialized, String> {
     let name = node.name();
-    let has_id = node.spec.provider_id.as_deref().is_some_and(|id| !id.is_empty());
+    let has_id = node
+        .spec
+        .provider_id
+        .as_deref()
+        .is_some_and(|id| !id.is_empty());
     if !has_id && instance.provider_id.is_empty() {
         return Err(format!(
             "failed to get instance metadata for node {name}: cloud provider does not set node \
@@ -63,7 +75,11 @@ pub fn initialize(node: &Node, instance: &Instance) -> Result<Initialized, Strin
         )
     })?;
     let mut labels = BTreeMap::new();
-    for ((old, new), value) in RENAMED.iter().zip([&instance.zone, &instance.region, &instance.instance_type]) {
+    for ((old, new), value) in
+        RENAMED
+            .iter()
+            .zip([&instance.zone, &instance.region, &instance.instance_type])
+    {
         if !value.is_empty() {
             labels.insert((*old).to_owned(), value.clone());
             labels.insert((*new).to_owned(), value.clone());
@@ -74,7 +90,11 @@ pub fn initialize(node: &Node, instance: &Instance) -> Result<Initialized, Strin
             labels.insert(key.clone(), value.clone());
         }
     }
-    let taints = node.spec.taints.iter().filter(|taint| taint.key != UNINITIALIZED);
+    let taints = node
+        .spec
+        .taints
+        .iter()
+        .filter(|taint| taint.key != UNINITIALIZED);
     Ok(Initialized {
         provider_id: (!has_id).then(|| instance.provider_id.clone()),
         labels,
@@ -97,10 +117,17 @@ pub fn stale_labels(node: &Node) -> BTreeMap<String, String> {
 pub fn missing_labels(node: &Node, instance: &Instance) -> BTreeMap<String, String> {
     let labels = node.metadata.labels.as_ref();
     let has = |key: &str, value: &str| {
-        labels.and_then(|labels| labels.get(key)).is_some_and(|current| current == value)
+        labels
+            .and_then(|labels| labels.get(key))
+            .is_some_and(|current| current == value)
     };
-    let missing = instance.labels.iter().filter(|(key, value)| !has(key, value));
-    missing.map(|(key, value)| (key.clone(), value.clone())).collect()
+    let missing = instance
+        .labels
+        .iter()
+        .filter(|(key, value)| !has(key, value));
+    missing
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// The addresses that a node shall have; none if it has them, or its place does not tell.
@@ -111,7 +138,11 @@ pub fn addresses(node: &Node, instance: &Instance) -> Option<Vec<NodeAddress>> {
     let mut wanted = instance.addresses.clone();
     // The agent knows the host name, if the place does not.
     if !wanted.iter().any(|address| address.type_ == "Hostname") {
-        let own = node.status.addresses.iter().filter(|address| address.type_ == "Hostname");
+        let own = node
+            .status
+            .addresses
+            .iter()
+            .filter(|address| address.type_ == "Hostname");
         wanted.extend(own.cloned());
     }
     let wanted = preferred(node, &wanted).ok()?;
@@ -127,14 +158,20 @@ fn preferred(node: &Node, addresses: &[NodeAddress]) -> Result<Vec<NodeAddress>,
     let mut first = Vec::new();
     for text in provided.split(',').map(str::trim) {
         let wanted = ip::parse(text).ok_or_else(|| format!("failed to parse node IP {text:?}"))?;
-        let found = addresses.iter().filter(|address| ip::parse(&address.address) == Some(wanted));
+        let found = addresses
+            .iter()
+            .filter(|address| ip::parse(&address.address) == Some(wanted));
         let before = first.len();
         first.extend(found.cloned());
         if first.len() == before {
-            return Err(format!("failed to get node address from cloud provider that matches ip: {text}"));
+            return Err(format!(
+                "failed to get node address from cloud provider that matches ip: {text}"
+            ));
         }
     }
-    let others = addresses.iter().filter(|address| !first.iter().any(|f| f.type_ == address.type_));
+    let others = addresses
+        .iter()
+        .filter(|address| !first.iter().any(|f| f.type_ == address.type_));
     let others: Vec<_> = others.cloned().collect();
     first.extend(others);
     Ok(first)
@@ -151,7 +188,10 @@ mod tests {
     }
 
     fn address(type_: &str, address: &str) -> NodeAddress {
-        NodeAddress { type_: type_.to_owned(), address: address.to_owned() }
+        NodeAddress {
+            type_: type_.to_owned(),
+            address: address.to_owned(),
+        }
     }
 
     fn instance() -> Instance {
@@ -159,8 +199,14 @@ mod tests {
             provider_id: "x://1".to_owned(),
             instance_type: "big".to_owned(),
             zone: "z".to_owned(),
-            addresses: vec![address("InternalIP", "10.0.0.1"), address("InternalIP", "10.0.0.2"), address("ExternalIP", "1.1.1.1")],
-            labels: [("rack", "7"), ("x.kubernetes.io/no", "1"), ("mine", "new")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            addresses: vec![
+                address("InternalIP", "10.0.0.1"),
+                address("InternalIP", "10.0.0.2"),
+                address("ExternalIP", "1.1.1.1"),
+            ],
+            labels: [("rack", "7"), ("x.kubernetes.io/no", "1"), ("mine", "new")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
             ..Instance::default()
         }
     }
@@ -172,17 +218,27 @@ mod tests {
         assert!(is_uninitialized(&node));
         let done = initialize(&node, &instance()).unwrap();
         assert_eq!(done.provider_id.as_deref(), Some("x://1"));
-        let labels: Vec<_> = done.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        assert_eq!(labels, [
-            ("beta.kubernetes.io/instance-type", "big"),
-            ("failure-domain.beta.kubernetes.io/zone", "z"),
-            ("node.kubernetes.io/instance-type", "big"),
-            ("rack", "7"),
-            (ZONE_LABEL, "z"),
-        ]);
+        let labels: Vec<_> = done
+            .labels
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(
+            labels,
+            [
+                ("beta.kubernetes.io/instance-type", "big"),
+                ("failure-domain.beta.kubernetes.io/zone", "z"),
+                ("node.kubernetes.io/instance-type", "big"),
+                ("rack", "7"),
+                (ZONE_LABEL, "z"),
+            ]
+        );
         assert_eq!(done.taints.len(), 1);
         let error = initialize(&node, &Instance::default()).unwrap_err();
-        assert!(error.ends_with("cloud provider does not set node provider ID for node n"), "{error}");
+        assert!(
+            error.ends_with("cloud provider does not set node provider ID for node n"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -196,14 +252,25 @@ mod tests {
         assert_eq!(addresses(&same, &instance()), None);
         let wishes = |ip: &str| node(json!({"metadata": {"annotations": {PROVIDED_IP: ip}}}));
         let wanted = addresses(&wishes("10.0.0.2"), &instance()).unwrap();
-        assert_eq!(wanted, [address("InternalIP", "10.0.0.2"), address("ExternalIP", "1.1.1.1")]);
+        assert_eq!(
+            wanted,
+            [
+                address("InternalIP", "10.0.0.2"),
+                address("ExternalIP", "1.1.1.1")
+            ]
+        );
         assert!(initialize(&wishes("10.9.9.9"), &instance()).is_err());
     }
 
     #[test]
     fn labels_follow() {
-        let node = node(json!({"metadata": {"labels": {"failure-domain.beta.kubernetes.io/zone": "z", "rack": "7"}}}));
-        assert_eq!(stale_labels(&node), [(ZONE_LABEL.to_owned(), "z".to_owned())].into());
+        let node = node(
+            json!({"metadata": {"labels": {"failure-domain.beta.kubernetes.io/zone": "z", "rack": "7"}}}),
+        );
+        assert_eq!(
+            stale_labels(&node),
+            [(ZONE_LABEL.to_owned(), "z".to_owned())].into()
+        );
         assert_eq!(missing_labels(&node, &instance()).len(), 2);
     }
 }

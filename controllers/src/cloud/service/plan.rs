@@ -49,14 +49,20 @@ pub fn step(service: &Service, class: Option<&str>) -> Step {
 
 /// Whether a change of a Service means that its load balancer has to be looked at, and what to say
 /// about it. Annotations of this prefix are our own.
-pub fn change(old: &Service, new: &Service, class: Option<&str>, own: &str) -> (bool, Option<Note>) {
+pub fn change(
+    old: &Service,
+    new: &Service,
+    class: Option<&str>,
+    own: &str,
+) -> (bool, Option<Note>) {
     let (was, is) = (wants(old, class), wants(new, class));
     if !was && !is {
         return (is_held(new), None);
     }
     let (a, b) = (spec_of(old), spec_of(new));
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let list = |list: &Option<Vec<String>>| format!("[{}]", list.as_deref().unwrap_or_default().join(" "));
+    let list =
+        |list: &Option<Vec<String>>| format!("[{}]", list.as_deref().unwrap_or_default().join(" "));
     let note = |reason: &'static str, from: String, to: String| {
         (true, Some(Note::normal(reason, format!("{from} -> {to}"))))
     };
@@ -64,31 +70,56 @@ pub fn change(old: &Service, new: &Service, class: Option<&str>, own: &str) -> (
         return note("Type", text(&a.type_), text(&b.type_));
     }
     if a.load_balancer_source_ranges != b.load_balancer_source_ranges {
-        let ranges = |spec: &k8s_openapi::api::core::v1::ServiceSpec| list(&spec.load_balancer_source_ranges);
+        let ranges = |spec: &k8s_openapi::api::core::v1::ServiceSpec| {
+            list(&spec.load_balancer_source_ranges)
+        };
         return note("LoadBalancerSourceRanges", ranges(a), ranges(b));
     }
     if a.load_balancer_ip != b.load_balancer_ip {
-        return note("LoadbalancerIP", text(&a.load_balancer_ip), text(&b.load_balancer_ip));
+        return note(
+            "LoadbalancerIP",
+            text(&a.load_balancer_ip),
+            text(&b.load_balancer_ip),
+        );
     }
     if a.external_ips != b.external_ips {
         let count = |ips: &Option<Vec<String>>| ips.as_ref().map_or(0, Vec::len);
         let (before, after) = (count(&a.external_ips), count(&b.external_ips));
         if before != after {
-            return (true, Some(Note::normal("ExternalIP", format!("Count: {before} -> {after}"))));
+            return (
+                true,
+                Some(Note::normal(
+                    "ExternalIP",
+                    format!("Count: {before} -> {after}"),
+                )),
+            );
         }
-        let added = b.external_ips.iter().flatten().find(|ip| !a.external_ips.iter().flatten().any(|o| o == *ip));
-        return (true, added.map(|ip| Note::normal("ExternalIP", format!("Added: {ip}"))));
+        let added = b
+            .external_ips
+            .iter()
+            .flatten()
+            .find(|ip| !a.external_ips.iter().flatten().any(|o| o == *ip));
+        return (
+            true,
+            added.map(|ip| Note::normal("ExternalIP", format!("Added: {ip}"))),
+        );
     }
     if old.metadata.uid != new.metadata.uid {
         return note("UID", text(&old.metadata.uid), text(&new.metadata.uid));
     }
     if a.external_traffic_policy != b.external_traffic_policy {
-        let policies = (text(&a.external_traffic_policy), text(&b.external_traffic_policy));
+        let policies = (
+            text(&a.external_traffic_policy),
+            text(&b.external_traffic_policy),
+        );
         return note("ExternalTrafficPolicy", policies.0, policies.1);
     }
     if a.health_check_node_port != b.health_check_node_port {
         let port = |port: Option<i32>| port.unwrap_or_default().to_string();
-        let (before, after) = (port(a.health_check_node_port), port(b.health_check_node_port));
+        let (before, after) = (
+            port(a.health_check_node_port),
+            port(b.health_check_node_port),
+        );
         return note("HealthCheckNodePort", before, after);
     }
     let annotations = |service: &Service| {
@@ -108,9 +139,15 @@ pub fn change(old: &Service, new: &Service, class: Option<&str>, own: &str) -> (
 /// Whether load balancers may send to a node.
 pub fn serves(node: &Node) -> bool {
     !node.has_label(EXCLUDE_BALANCERS_LABEL)
-        && !node.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED)
+        && !node
+            .spec
+            .taints
+            .iter()
+            .any(|taint| taint.key == TO_BE_DELETED)
         && !node.status.conditions.is_empty()
-        && node.condition("Ready").is_none_or(|ready| ready.status == "True")
+        && node
+            .condition("Ready")
+            .is_none_or(|ready| ready.status == "True")
 }
 
 #[cfg(test)]
@@ -133,12 +170,28 @@ mod tests {
             (json!({}), balanced.clone(), Step::Ensure),
             (held.clone(), balanced.clone(), Step::Ensure),
             (held, json!({"type": "NodePort"}), Step::Remove),
-            (json!({"finalizers": [FINALIZER], "deletionTimestamp": going}), balanced.clone(), Step::Remove),
+            (
+                json!({"finalizers": [FINALIZER], "deletionTimestamp": going}),
+                balanced.clone(),
+                Step::Remove,
+            ),
             (json!({"deletionTimestamp": going}), balanced, Step::Nothing),
-            (json!({}), json!({"type": "LoadBalancer", "loadBalancerClass": "mine"}), Step::Ensure),
-            (json!({}), json!({"type": "LoadBalancer", "loadBalancerClass": "other"}), Step::Nothing),
+            (
+                json!({}),
+                json!({"type": "LoadBalancer", "loadBalancerClass": "mine"}),
+                Step::Ensure,
+            ),
+            (
+                json!({}),
+                json!({"type": "LoadBalancer", "loadBalancerClass": "other"}),
+                Step::Nothing,
+            ),
         ] {
-            assert_eq!(step(&service(metadata.clone(), spec.clone()), Some("mine")), wanted, "{metadata} {spec}");
+            assert_eq!(
+                step(&service(metadata.clone(), spec.clone()), Some("mine")),
+                wanted,
+                "{metadata} {spec}"
+            );
         }
     }
 
@@ -152,22 +205,49 @@ mod tests {
             service(json!({}), spec)
         };
         let told = |old: Value, new: Value| change(&with(old), &with(new), None, "lb/");
-        let note = |reason: &'static str, message: &str| (true, Some(Note::normal(reason, message)));
+        let note =
+            |reason: &'static str, message: &str| (true, Some(Note::normal(reason, message)));
         assert_eq!(told(json!({}), json!({})), (false, None));
-        assert_eq!(told(json!({"type": "ClusterIP"}), json!({})), note("Type", "ClusterIP -> LoadBalancer"));
-        assert_eq!(told(json!({}), json!({"loadBalancerIP": "1.2.3.4"})), note("LoadbalancerIP", " -> 1.2.3.4"));
         assert_eq!(
-            told(json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}), json!({})),
+            told(json!({"type": "ClusterIP"}), json!({})),
+            note("Type", "ClusterIP -> LoadBalancer")
+        );
+        assert_eq!(
+            told(json!({}), json!({"loadBalancerIP": "1.2.3.4"})),
+            note("LoadbalancerIP", " -> 1.2.3.4")
+        );
+        assert_eq!(
+            told(
+                json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+                json!({})
+            ),
             note("LoadBalancerSourceRanges", "[10.0.0.0/8] -> []")
         );
-        assert_eq!(told(json!({"externalIPs": ["1.1.1.1"]}), json!({})), note("ExternalIP", "Count: 1 -> 0"));
         assert_eq!(
-            told(json!({"externalTrafficPolicy": "Cluster"}), json!({"externalTrafficPolicy": "Local"})),
+            told(json!({"externalIPs": ["1.1.1.1"]}), json!({})),
+            note("ExternalIP", "Count: 1 -> 0")
+        );
+        assert_eq!(
+            told(
+                json!({"externalTrafficPolicy": "Cluster"}),
+                json!({"externalTrafficPolicy": "Local"})
+            ),
             note("ExternalTrafficPolicy", "Cluster -> Local")
         );
-        assert_eq!(told(json!({}), json!({"ports": [{"port": 1}]})), (true, None));
-        let annotated = |key: &str| service(json!({"annotations": {key: "x"}}), json!({"type": "LoadBalancer"}));
-        assert!(!change(&with(json!({})), &annotated("lb/x"), None, "lb/").0, "our own");
+        assert_eq!(
+            told(json!({}), json!({"ports": [{"port": 1}]})),
+            (true, None)
+        );
+        let annotated = |key: &str| {
+            service(
+                json!({"annotations": {key: "x"}}),
+                json!({"type": "LoadBalancer"}),
+            )
+        };
+        assert!(
+            !change(&with(json!({})), &annotated("lb/x"), None, "lb/").0,
+            "our own"
+        );
         assert!(change(&with(json!({})), &annotated("x"), None, "lb/").0);
     }
 
@@ -180,8 +260,20 @@ mod tests {
         let ready = json!([{"type": "Ready", "status": "True"}]);
         assert!(node(json!({}), json!([]), ready.clone()));
         assert!(!node(json!({}), json!([]), json!([])));
-        assert!(!node(json!({}), json!([]), json!([{"type": "Ready", "status": "Unknown"}])));
-        assert!(!node(json!({"labels": {EXCLUDE_BALANCERS_LABEL: ""}}), json!([]), ready.clone()));
-        assert!(!node(json!({}), json!([{"key": TO_BE_DELETED, "effect": "NoSchedule"}]), ready));
+        assert!(!node(
+            json!({}),
+            json!([]),
+            json!([{"type": "Ready", "status": "Unknown"}])
+        ));
+        assert!(!node(
+            json!({"labels": {EXCLUDE_BALANCERS_LABEL: ""}}),
+            json!([]),
+            ready.clone()
+        ));
+        assert!(!node(
+            json!({}),
+            json!([{"key": TO_BE_DELETED, "effect": "NoSchedule"}]),
+            ready
+        ));
     }
 }

@@ -14,7 +14,9 @@ fn service(spec: Value) -> Service {
     for (key, value) in spec.as_object().unwrap() {
         full[key] = value.clone();
     }
-    from(json!({"metadata": {"name": "svc", "namespace": "ns", "labels": {"a": "b"}}, "spec": full}))
+    from(
+        json!({"metadata": {"name": "svc", "namespace": "ns", "labels": {"a": "b"}}, "spec": full}),
+    )
 }
 
 fn pod(number: usize, is_ready: bool) -> Arc<Pod> {
@@ -32,7 +34,9 @@ fn pod(number: usize, is_ready: bool) -> Arc<Pod> {
 fn counts(endpoints: &Endpoints) -> Vec<(usize, usize)> {
     let count = |addresses: &Option<Vec<EndpointAddress>>| addresses.as_ref().map_or(0, Vec::len);
     let subsets = endpoints.subsets.iter().flatten();
-    subsets.map(|subset| (count(&subset.addresses), count(&subset.not_ready_addresses))).collect()
+    subsets
+        .map(|subset| (count(&subset.addresses), count(&subset.not_ready_addresses)))
+        .collect()
 }
 
 #[test]
@@ -42,11 +46,26 @@ fn ready_and_unready_pods_share_a_subset() {
     assert_eq!(counts(&made), [(1, 1)]);
     let subset = &made.subsets.as_ref().unwrap()[0];
     let address = &subset.addresses.as_ref().unwrap()[0];
-    assert_eq!((address.ip.as_str(), address.node_name.as_deref()), ("10.0.0.2", Some("n1")));
-    assert_eq!(address.target_ref.as_ref().unwrap().uid.as_deref(), Some("u00001"));
+    assert_eq!(
+        (address.ip.as_str(), address.node_name.as_deref()),
+        ("10.0.0.2", Some("n1"))
+    );
+    assert_eq!(
+        address.target_ref.as_ref().unwrap().uid.as_deref(),
+        Some("u00001")
+    );
     let labels = strings(&made.metadata.labels);
-    assert_eq!(*labels, [("a", "b"), (MANAGED_BY, NAME)].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-    assert_eq!(plan(&service, &[pod(1, true), pod(2, false)], Some(&made), None), None, "and stays so");
+    assert_eq!(
+        *labels,
+        [("a", "b"), (MANAGED_BY, NAME)]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into()
+    );
+    assert_eq!(
+        plan(&service, &[pod(1, true), pod(2, false)], Some(&made), None),
+        None,
+        "and stays so"
+    );
     let changed = plan(&service, &[pod(1, true), pod(2, true)], Some(&made), None).unwrap();
     assert_eq!(counts(&changed), [(2, 0)]);
 }
@@ -55,7 +74,10 @@ fn ready_and_unready_pods_share_a_subset() {
 fn the_first_family_counts() {
     let service = service(json!({"ipFamilies": ["IPv6", "IPv4"]}));
     let made = plan(&service, &[pod(7, true)], None, None).unwrap();
-    assert_eq!(made.subsets.unwrap()[0].addresses.as_ref().unwrap()[0].ip, "fd00::7");
+    assert_eq!(
+        made.subsets.unwrap()[0].addresses.as_ref().unwrap()[0].ip,
+        "fd00::7"
+    );
 }
 
 #[test]
@@ -65,7 +87,13 @@ fn terminating_pods_are_gone_unless_all_are_published() {
     let going = [Arc::new(going)];
     let made = plan(&service(json!({})), &going, None, None).unwrap();
     assert_eq!(counts(&made), []);
-    let made = plan(&service(json!({"publishNotReadyAddresses": true})), &going, None, None).unwrap();
+    let made = plan(
+        &service(json!({"publishNotReadyAddresses": true})),
+        &going,
+        None,
+        None,
+    )
+    .unwrap();
     assert_eq!(counts(&made), [(1, 0)]);
 }
 
@@ -75,14 +103,25 @@ fn a_headless_service_needs_no_ports() {
     let made = plan(&service, &[pod(1, true)], None, None).unwrap();
     assert_eq!(counts(&made), [(1, 0)]);
     assert_eq!(made.subsets.as_ref().unwrap()[0].ports, None);
-    assert_eq!(strings(&made.metadata.labels).get(HEADLESS_LABEL).map(String::as_str), Some(""));
+    assert_eq!(
+        strings(&made.metadata.labels)
+            .get(HEADLESS_LABEL)
+            .map(String::as_str),
+        Some("")
+    );
 }
 
 #[test]
 fn ports_of_the_same_pods_are_packed() {
     let ports = json!([{"name": "a", "port": 1, "targetPort": 1, "protocol": "TCP"},
                        {"name": "b", "port": 2, "targetPort": 2, "protocol": "UDP"}]);
-    let made = plan(&service(json!({"ports": ports})), &[pod(1, true), pod(2, true)], None, None).unwrap();
+    let made = plan(
+        &service(json!({"ports": ports})),
+        &[pod(1, true), pod(2, true)],
+        None,
+        None,
+    )
+    .unwrap();
     assert_eq!(counts(&made), [(2, 0)]);
     assert_eq!(made.subsets.unwrap()[0].ports.as_ref().unwrap().len(), 2);
 }

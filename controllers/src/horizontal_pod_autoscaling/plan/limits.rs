@@ -47,12 +47,18 @@ const UP_STABILIZED: (&str, &str) = (
     "recent recommendations were lower than current one, applying the lowest recent recommendation",
 );
 const READY: (&str, &str) = ("ReadyForNewScale", "recommended size matches current size");
-const WITHIN: (&str, &str) =
-    ("DesiredWithinRange", "the desired count is within the acceptable range");
-const TOO_MANY: (&str, &str) =
-    ("TooManyReplicas", "the desired replica count is more than the maximum replica count");
-const TOO_FEW: (&str, &str) =
-    ("TooFewReplicas", "the desired replica count is less than the minimum replica count");
+const WITHIN: (&str, &str) = (
+    "DesiredWithinRange",
+    "the desired count is within the acceptable range",
+);
+const TOO_MANY: (&str, &str) = (
+    "TooManyReplicas",
+    "the desired replica count is more than the maximum replica count",
+);
+const TOO_FEW: (&str, &str) = (
+    "TooFewReplicas",
+    "the desired replica count is less than the minimum replica count",
+);
 const TOO_FAST_UP: (&str, &str) = (
     "ScaleUpLimit",
     "the desired replica count is increasing faster than the maximum scale rate",
@@ -63,11 +69,16 @@ const TOO_FAST_DOWN: (&str, &str) = (
 );
 
 fn limited(replicas: i32, (reason, message): (&'static str, &'static str)) -> Limited {
-    Limited { replicas, reason, message }
+    Limited {
+        replicas,
+        reason,
+        message,
+    }
 }
 
 fn before(now: Timestamp, seconds: i64) -> Timestamp {
-    now.saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN)
+    now.saturating_sub(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MIN)
 }
 
 /// Rules of one direction, defaults filled in.
@@ -79,10 +90,18 @@ struct Rules<'a> {
 
 impl<'a> Rules<'a> {
     fn of(rules: Option<&'a HPAScalingRules>, default_window: i64, is_up: bool) -> Rules<'a> {
-        let given = rules.and_then(|rules| rules.policies.as_deref()).unwrap_or_default();
+        let given = rules
+            .and_then(|rules| rules.policies.as_deref())
+            .unwrap_or_default();
         let mut policies: Vec<_> = given
             .iter()
-            .map(|HPAScalingPolicy { type_, value, period_seconds }| (type_.as_str(), *value, *period_seconds))
+            .map(
+                |HPAScalingPolicy {
+                     type_,
+                     value,
+                     period_seconds,
+                 }| (type_.as_str(), *value, *period_seconds),
+            )
             .collect();
         if policies.is_empty() {
             policies.push(("Percent", 100, 15));
@@ -91,13 +110,19 @@ impl<'a> Rules<'a> {
         let window = rules.and_then(|rules| rules.stabilization_window_seconds);
         Rules {
             window_s: window.map_or(default_window, i64::from),
-            select: rules.and_then(|rules| rules.select_policy.as_deref()).unwrap_or("Max"),
+            select: rules
+                .and_then(|rules| rules.select_policy.as_deref())
+                .unwrap_or("Max"),
             policies,
         }
     }
 
     fn longest_period_s(&self) -> i64 {
-        self.policies.iter().map(|(_, _, period)| i64::from(*period)).max().unwrap_or(0)
+        self.policies
+            .iter()
+            .map(|(_, _, period)| i64::from(*period))
+            .max()
+            .unwrap_or(0)
     }
 
     /// How far one may go within the periods of the policies.
@@ -108,7 +133,11 @@ impl<'a> Rules<'a> {
         let proposals = self.policies.iter().map(|(kind, value, period)| {
             let cutoff = before(now, (*period).into());
             let sum = |changes: &[(Timestamp, i32)]| -> i32 {
-                changes.iter().filter(|(at, _)| *at > cutoff).map(|(_, change)| change).sum()
+                changes
+                    .iter()
+                    .filter(|(at, _)| *at > cutoff)
+                    .map(|(_, change)| change)
+                    .sum()
             };
             let start = current - sum(&history.ups) + sum(&history.downs);
             let share = f64::from(*value) / 100.0;
@@ -120,7 +149,11 @@ impl<'a> Rules<'a> {
             }
         });
         let wants_most_change = self.select != "Min";
-        let best = if wants_most_change == is_up { proposals.max() } else { proposals.min() };
+        let best = if wants_most_change == is_up {
+            proposals.max()
+        } else {
+            proposals.min()
+        };
         best.unwrap_or(current)
     }
 }
@@ -133,7 +166,10 @@ pub struct Behavior<'a> {
 
 impl<'a> Behavior<'a> {
     /// The rules, with a default for how long lower recommendations wait.
-    pub fn of(behavior: &'a HorizontalPodAutoscalerBehavior, down_window: Duration) -> Behavior<'a> {
+    pub fn of(
+        behavior: &'a HorizontalPodAutoscalerBehavior,
+        down_window: Duration,
+    ) -> Behavior<'a> {
         let down_window = down_window.as_secs().try_into().unwrap_or(i64::MAX);
         Behavior {
             up: Rules::of(behavior.scale_up.as_ref(), 0, true),
@@ -152,7 +188,12 @@ impl History {
 
     /// Notes a recommendation in the place of one that is too old to matter.
     fn recommend(&mut self, replicas: i32, cutoff: Timestamp, now: Timestamp) {
-        match self.recommendations.iter_mut().rev().find(|(at, _)| *at < cutoff) {
+        match self
+            .recommendations
+            .iter_mut()
+            .rev()
+            .find(|(at, _)| *at < cutoff)
+        {
             Some(old) => *old = (now, replicas),
             None => self.recommendations.push((now, replicas)),
         }
@@ -177,7 +218,14 @@ impl History {
         let recent = self.recommendations.iter().filter(|(at, _)| *at >= cutoff);
         let highest = recent.map(|(_, replicas)| *replicas).fold(wanted, i32::max);
         self.recommend(wanted, cutoff, now);
-        limited(highest, if highest == wanted { READY } else { DOWN_STABILIZED })
+        limited(
+            highest,
+            if highest == wanted {
+                READY
+            } else {
+                DOWN_STABILIZED
+            },
+        )
     }
 
     /// Smooths a recommendation over the windows of a behavior.
@@ -191,7 +239,10 @@ impl History {
         let up_cutoff = before(now, behavior.up.window_s);
         let down_cutoff = before(now, behavior.down.window_s);
         let recent = |cutoff: Timestamp| {
-            let recent = self.recommendations.iter().filter(move |(at, _)| *at > cutoff);
+            let recent = self
+                .recommendations
+                .iter()
+                .filter(move |(at, _)| *at > cutoff);
             recent.map(|(_, replicas)| *replicas)
         };
         let lowest = recent(up_cutoff).fold(wanted, i32::min);
@@ -240,7 +291,11 @@ pub fn limit(wanted: i32, bounds: Bounds) -> Limited {
     if wanted < bounds.min {
         limited(bounds.min, TOO_FEW)
     } else if wanted > bounds.max.min(fastest) {
-        let why = if bounds.max > fastest { TOO_FAST_UP } else { TOO_MANY };
+        let why = if bounds.max > fastest {
+            TOO_FAST_UP
+        } else {
+            TOO_MANY
+        };
         limited(bounds.max.min(fastest), why)
     } else {
         limited(wanted, WITHIN)

@@ -101,7 +101,9 @@ impl<'a> Target<'a> {
         });
         let requests = requests.collect::<Result<BTreeMap<_, _>, String>>()?;
         let ratio_of = |metrics: &PodMetrics| -> Result<(f64, i32, i64), String> {
-            let known = metrics.iter().filter_map(|(name, m)| Some((requests.get(name.as_str())?, m)));
+            let known = metrics
+                .iter()
+                .filter_map(|(name, m)| Some((requests.get(name.as_str())?, m)));
             let (mut used, mut requested, mut count) = (0_i64, 0_i64, 0_i64);
             for (request, metric) in known {
                 used = used.saturating_add(metric.value);
@@ -112,7 +114,11 @@ impl<'a> Target<'a> {
                 return Err("no metrics returned matched known pods".to_owned());
             }
             let utilization = (i128::from(used) * 100 / i128::from(requested)) as i32;
-            Ok((f64::from(utilization) / f64::from(percent), utilization, used / count))
+            Ok((
+                f64::from(utilization) / f64::from(percent),
+                utilization,
+                used / count,
+            ))
         };
         let (ratio, utilization, usage) = ratio_of(&metrics)?;
         // A missing pod that would keep us from shrinking is taken to use all that it may.
@@ -122,7 +128,11 @@ impl<'a> Target<'a> {
         };
         let ratio_with_guesses = |metrics: &PodMetrics| ratio_of(metrics).map(|(ratio, ..)| ratio);
         let replicas = self.replicas_for(metrics, &groups, ratio, full, ratio_with_guesses)?;
-        Ok(Proposal { replicas, usage, utilization: Some(utilization) })
+        Ok(Proposal {
+            replicas,
+            usage,
+            utilization: Some(utilization),
+        })
     }
 
     /// A plain number per pod, of a resource or of any metric.
@@ -135,14 +145,20 @@ impl<'a> Target<'a> {
         self.checked_pods()?;
         let (metrics, groups) = self.sift(metrics, resource)?;
         let ratio_of = |metrics: &PodMetrics| {
-            let sum = metrics.values().fold(0_i64, |sum, metric| sum.saturating_add(metric.value));
+            let sum = metrics
+                .values()
+                .fold(0_i64, |sum, metric| sum.saturating_add(metric.value));
             let usage = sum / metrics.len().max(1) as i64;
             (usage as f64 / target as f64, usage)
         };
         let (ratio, usage) = ratio_of(&metrics);
         let with_guesses = |metrics: &PodMetrics| Ok(ratio_of(metrics).0);
         let replicas = self.replicas_for(metrics, &groups, ratio, |_| target, with_guesses)?;
-        Ok(Proposal { replicas, usage, utilization: None })
+        Ok(Proposal {
+            replicas,
+            usage,
+            utilization: None,
+        })
     }
 
     /// A number of something else, in all.
@@ -153,11 +169,17 @@ impl<'a> Target<'a> {
         } else if self.tolerances.bear(ratio) {
             self.replicas
         } else {
-            let pods = self.checked_pods().map_err(|e| format!("unable to calculate ready pods: {e}"))?;
+            let pods = self
+                .checked_pods()
+                .map_err(|e| format!("unable to calculate ready pods: {e}"))?;
             let is_serving = |pod: &&Arc<Pod>| pod.status.phase == Phase::Running && pod.is_ready();
             ceil(ratio * pods.iter().filter(is_serving).count() as f64)
         };
-        Ok(Proposal { replicas, usage, utilization: None })
+        Ok(Proposal {
+            replicas,
+            usage,
+            utilization: None,
+        })
     }
 
     /// A number of something else, per pod that there is.
@@ -168,8 +190,16 @@ impl<'a> Target<'a> {
         } else {
             ceil(usage as f64 / target as f64)
         };
-        let usage = if usage == i64::MAX { usage } else { (usage as f64 / f64::from(current)).ceil() as i64 };
-        Proposal { replicas, usage, utilization: None }
+        let usage = if usage == i64::MAX {
+            usage
+        } else {
+            (usage as f64 / f64::from(current)).ceil() as i64
+        };
+        Proposal {
+            replicas,
+            usage,
+            utilization: None,
+        }
     }
 
     /// Sorts pods by what their metrics are worth, and drops those that are worth nothing.
@@ -178,7 +208,11 @@ impl<'a> Target<'a> {
         mut metrics: PodMetrics,
         resource: Option<&str>,
     ) -> Result<(PodMetrics, Groups<'a>), String> {
-        let mut groups = Groups { ready: 0, unready: HashSet::new(), missing: HashSet::new() };
+        let mut groups = Groups {
+            ready: 0,
+            unready: HashSet::new(),
+            missing: HashSet::new(),
+        };
         for pod in self.pods {
             let name = pod.name();
             if pod.is_deleted() || pod.status.phase == Phase::Failed {
@@ -198,7 +232,9 @@ impl<'a> Target<'a> {
             }
         }
         if metrics.is_empty() {
-            return Err("did not receive metrics for targeted pods (pods might be unready)".to_owned());
+            return Err(
+                "did not receive metrics for targeted pods (pods might be unready)".to_owned(),
+            );
         }
         Ok((metrics, groups))
     }
@@ -211,7 +247,10 @@ impl<'a> Target<'a> {
             return true;
         };
         let is_unready = ready.status == ConditionStatus::False;
-        let changed = ready.last_transition_time.as_ref().map_or(Timestamp::MIN, |time| time.0);
+        let changed = ready
+            .last_transition_time
+            .as_ref()
+            .map_or(Timestamp::MIN, |time| time.0);
         let after = |time: Timestamp, wait: Duration| {
             let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
             time.saturating_add(wait).unwrap_or(Timestamp::MAX)
@@ -241,7 +280,11 @@ impl<'a> Target<'a> {
             return Ok(ceil(ratio * groups.ready as f64));
         }
         let mut guess = |name: &str, value: i64| {
-            let metric = PodMetric { at: self.now, window: Duration::ZERO, value };
+            let metric = PodMetric {
+                at: self.now,
+                window: Duration::ZERO,
+                value,
+            };
             metrics.insert(name.to_owned(), metric);
         };
         for name in &groups.missing {

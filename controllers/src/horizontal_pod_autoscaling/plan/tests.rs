@@ -44,7 +44,11 @@ impl World {
             autoscaler: from(json!({"metadata": {"name": "h", "namespace": "ns"},
                 "spec": {"minReplicas": min, "maxReplicas": max, "metrics": metrics,
                          "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}})),
-            scale: Scale { spec_replicas: replicas, status_replicas: replicas, selector: "app=web".to_owned() },
+            scale: Scale {
+                spec_replicas: replicas,
+                status_replicas: replicas,
+                selector: "app=web".to_owned(),
+            },
             pods: (0..replicas).map(|n| pod(n, "Running", "True")).collect(),
             rivals: vec!["{h ns}".to_owned()],
             settings: Settings::default(),
@@ -69,7 +73,11 @@ impl World {
     /// Per cent of a CPU that each of the first pods uses.
     fn usage(&self, percents: &[i64]) -> Measured {
         let metrics = percents.iter().enumerate().map(|(number, percent)| {
-            let metric = PodMetric { at: at(self.now), window: Duration::from_secs(60), value: percent * 10 };
+            let metric = PodMetric {
+                at: at(self.now),
+                window: Duration::from_secs(60),
+                value: percent * 10,
+            };
             (format!("p{number}"), metric)
         });
         Measured::Pods(metrics.collect())
@@ -84,8 +92,15 @@ impl World {
 
 fn condition<'d>(decision: &'d Decision, kind: &str) -> (&'d str, &'d str, &'d str) {
     let conditions = decision.status.conditions.as_ref().unwrap();
-    let found = conditions.iter().find(|condition| condition.type_ == kind).unwrap();
-    (&found.status, found.reason.as_deref().unwrap(), found.message.as_deref().unwrap())
+    let found = conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+        .unwrap();
+    (
+        &found.status,
+        found.reason.as_deref().unwrap(),
+        found.message.as_deref().unwrap(),
+    )
 }
 
 #[test]
@@ -96,16 +111,56 @@ fn usage_above_the_target_scales_up() {
     let reason = "cpu resource utilization (percentage of request) above target";
     assert_eq!(decision.rescale, Some((5, reason.to_owned())));
     let message = "the HPA was able to successfully calculate a replica count from cpu resource utilization (percentage of request)";
-    assert_eq!(condition(&decision, "ScalingActive"), ("True", "ValidMetricFound", message));
+    assert_eq!(
+        condition(&decision, "ScalingActive"),
+        ("True", "ValidMetricFound", message)
+    );
     assert_eq!(condition(&decision, "AbleToScale").1, "ReadyForNewScale");
-    assert_eq!(condition(&decision, "ScalingLimited"), ("False", "DesiredWithinRange", "the desired count is within the acceptable range"));
-    let current = &decision.status.current_metrics.as_ref().unwrap()[0].resource.as_ref().unwrap().current;
-    assert_eq!((current.average_utilization, current.average_value.as_ref().unwrap().0.as_str()), (Some(50), "500m"));
+    assert_eq!(
+        condition(&decision, "ScalingLimited"),
+        (
+            "False",
+            "DesiredWithinRange",
+            "the desired count is within the acceptable range"
+        )
+    );
+    let current = &decision.status.current_metrics.as_ref().unwrap()[0]
+        .resource
+        .as_ref()
+        .unwrap()
+        .current;
+    assert_eq!(
+        (
+            current.average_utilization,
+            current.average_value.as_ref().unwrap().0.as_str()
+        ),
+        (Some(50), "500m")
+    );
 
     let settings = world.settings.clone();
-    conclude(&world.autoscaler, &mut decision, Ok(()), &mut world.history, &settings, at(world.now));
-    assert_eq!(condition(&decision, "AbleToScale"), ("True", "SucceededRescale", "the HPA controller was able to update the target scale to 5"));
-    assert_eq!(decision.notes, [Note::normal("SuccessfulRescale", format!("New size: 5; reason: {reason}"))]);
+    conclude(
+        &world.autoscaler,
+        &mut decision,
+        Ok(()),
+        &mut world.history,
+        &settings,
+        at(world.now),
+    );
+    assert_eq!(
+        condition(&decision, "AbleToScale"),
+        (
+            "True",
+            "SucceededRescale",
+            "the HPA controller was able to update the target scale to 5"
+        )
+    );
+    assert_eq!(
+        decision.notes,
+        [Note::normal(
+            "SuccessfulRescale",
+            format!("New size: 5; reason: {reason}")
+        )]
+    );
     assert_eq!(decision.status.last_scale_time, Some(Time(at(world.now))));
 }
 
@@ -115,9 +170,29 @@ fn a_failed_change_is_told() {
     let usage = world.usage(&[30, 50, 70]);
     let mut decision = world.decide(&[usage]);
     let settings = world.settings.clone();
-    conclude(&world.autoscaler, &mut decision, Err("no".to_owned()), &mut world.history, &settings, at(world.now));
-    assert_eq!(condition(&decision, "AbleToScale"), ("False", "FailedUpdateScale", "the HPA controller was unable to update the target scale: no"));
-    assert!(decision.notes[0].message.ends_with("above target; error: no"), "{:?}", decision.notes);
+    conclude(
+        &world.autoscaler,
+        &mut decision,
+        Err("no".to_owned()),
+        &mut world.history,
+        &settings,
+        at(world.now),
+    );
+    assert_eq!(
+        condition(&decision, "AbleToScale"),
+        (
+            "False",
+            "FailedUpdateScale",
+            "the HPA controller was unable to update the target scale: no"
+        )
+    );
+    assert!(
+        decision.notes[0]
+            .message
+            .ends_with("above target; error: no"),
+        "{:?}",
+        decision.notes
+    );
     assert_eq!(decision.status.last_scale_time, None);
 }
 
@@ -126,7 +201,8 @@ fn small_differences_are_borne() {
     assert_eq!(World::new(3, 1, 9, cpu(50)).wanted(&[52, 53, 54]), 3);
     assert_eq!(World::new(3, 1, 9, cpu(50)).wanted(&[46, 47, 48]), 3);
     let mut exact = World::new(3, 1, 9, cpu(50));
-    exact.autoscaler.spec.behavior = from(json!({"scaleUp": {"tolerance": "0", "stabilizationWindowSeconds": 0}}));
+    exact.autoscaler.spec.behavior =
+        from(json!({"scaleUp": {"tolerance": "0", "stabilizationWindowSeconds": 0}}));
     assert_eq!(exact.wanted(&[52, 53, 54]), 4);
 }
 
@@ -137,7 +213,10 @@ fn lower_recommendations_wait() {
     let decision = world.decide(&[usage]);
     assert_eq!(decision.status.desired_replicas, 5);
     let why = "recent recommendations were higher than current one, applying the highest recent recommendation";
-    assert_eq!(condition(&decision, "AbleToScale"), ("True", "ScaleDownStabilized", why));
+    assert_eq!(
+        condition(&decision, "AbleToScale"),
+        ("True", "ScaleDownStabilized", why)
+    );
     world.now += 301;
     assert_eq!(world.wanted(&[10; 5]), 1);
 }
@@ -149,26 +228,52 @@ fn bounds_are_kept_and_told() {
         world.history.begin(0, at(0));
         let usage = world.usage(&vec![percent; replicas as usize]);
         let decision = world.decide(&[usage]);
-        (decision.status.desired_replicas, condition(&decision, "ScalingLimited").1.to_owned())
+        (
+            decision.status.desired_replicas,
+            condition(&decision, "ScalingLimited").1.to_owned(),
+        )
     };
     assert_eq!(limited(2, 1, 3, 100), (3, "TooManyReplicas".to_owned()));
     assert_eq!(limited(3, 1, 90, 500), (6, "ScaleUpLimit".to_owned()));
     assert_eq!(limited(5, 2, 9, 10), (2, "TooFewReplicas".to_owned()));
     let mut above = World::new(9, 1, 5, cpu(50));
     let decision = above.decide(&[]);
-    assert_eq!(decision.rescale, Some((5, "Current number of replicas above Spec.MaxReplicas".to_owned())));
+    assert_eq!(
+        decision.rescale,
+        Some((
+            5,
+            "Current number of replicas above Spec.MaxReplicas".to_owned()
+        ))
+    );
     let mut below = World::new(1, 3, 5, cpu(50));
-    assert_eq!(below.decide(&[]).rescale, Some((3, "Current number of replicas below Spec.MinReplicas".to_owned())));
+    assert_eq!(
+        below.decide(&[]).rescale,
+        Some((
+            3,
+            "Current number of replicas below Spec.MinReplicas".to_owned()
+        ))
+    );
     let mut off = World::new(0, 3, 5, cpu(50));
     let decision = off.decide(&[]);
     assert_eq!(decision.rescale, None);
-    assert_eq!(condition(&decision, "ScalingActive"), ("False", "ScalingDisabled", "scaling is disabled since the replica count of the target is zero"));
+    assert_eq!(
+        condition(&decision, "ScalingActive"),
+        (
+            "False",
+            "ScalingDisabled",
+            "scaling is disabled since the replica count of the target is zero"
+        )
+    );
 }
 
 #[test]
 fn missing_and_unready_pods_make_changes_smaller() {
     let mut missing = World::new(4, 1, 10, cpu(100));
-    assert_eq!(missing.wanted(&[250, 250]), 5, "the two that are missing are taken to use nothing");
+    assert_eq!(
+        missing.wanted(&[250, 250]),
+        5,
+        "the two that are missing are taken to use nothing"
+    );
     let mut missing = World::new(4, 1, 10, cpu(100));
     missing.history.begin(0, at(0));
     assert_eq!(missing.wanted(&[50, 50]), 3, "or all, if that would shrink");
@@ -177,22 +282,48 @@ fn missing_and_unready_pods_make_changes_smaller() {
     assert_eq!(unready.wanted(&[60, 60, 0]), 4);
     let mut failed = World::new(3, 1, 10, cpu(50));
     failed.pods[2] = pod(2, "Failed", "False");
-    assert_eq!(failed.wanted(&[100, 100]), 4, "those that failed do not count");
+    assert_eq!(
+        failed.wanted(&[100, 100]),
+        4,
+        "those that failed do not count"
+    );
     let mut none = World::new(1, 1, 10, cpu(50));
     none.pods[0] = pod(0, "Pending", "False");
     let usage = none.usage(&[100]);
     let decision = none.decide(&[usage]);
-    assert!(decision.failure.unwrap().contains("did not receive metrics for targeted pods (pods might be unready)"));
+    assert!(
+        decision
+            .failure
+            .unwrap()
+            .contains("did not receive metrics for targeted pods (pods might be unready)")
+    );
 }
 
 #[test]
 fn what_cannot_be_measured_is_told() {
     let mut world = World::new(3, 1, 9, cpu(50));
-    let decision = world.decide(&[Measured::Failed("no metrics returned from resource metrics API".to_owned())]);
+    let decision = world.decide(&[Measured::Failed(
+        "no metrics returned from resource metrics API".to_owned(),
+    )]);
     let why = "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource metrics API";
-    assert_eq!(condition(&decision, "ScalingActive"), ("False", "FailedGetResourceMetric", format!("the HPA was unable to compute the replica count: {why}").as_str()));
-    let all = format!("invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: {why}");
-    assert_eq!(decision.notes, [Note::warning("FailedGetResourceMetric", why), Note::warning("FailedComputeMetricsReplicas", all)]);
+    assert_eq!(
+        condition(&decision, "ScalingActive"),
+        (
+            "False",
+            "FailedGetResourceMetric",
+            format!("the HPA was unable to compute the replica count: {why}").as_str()
+        )
+    );
+    let all = format!(
+        "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: {why}"
+    );
+    assert_eq!(
+        decision.notes,
+        [
+            Note::warning("FailedGetResourceMetric", why),
+            Note::warning("FailedComputeMetricsReplicas", all)
+        ]
+    );
     assert_eq!(decision.rescale, None);
 }
 
@@ -202,33 +333,72 @@ fn a_target_needs_a_selector_of_its_own() {
     world.rivals.push("{other ns}".to_owned());
     let decision = world.decide(&[]);
     let why = "pods by selector app=web are controlled by multiple HPAs: [{h ns} {other ns}]";
-    assert_eq!(condition(&decision, "ScalingActive"), ("False", "AmbiguousSelector", why));
+    assert_eq!(
+        condition(&decision, "ScalingActive"),
+        ("False", "AmbiguousSelector", why)
+    );
     world.scale.selector.clear();
     let decision = world.decide(&[]);
     assert_eq!(condition(&decision, "ScalingActive").1, "InvalidSelector");
-    assert_eq!(decision.notes[0], Note::warning("SelectorRequired", "selector is required"));
+    assert_eq!(
+        decision.notes[0],
+        Note::warning("SelectorRequired", "selector is required")
+    );
 }
 
 #[test]
 fn metrics_of_pods_objects_and_the_outside() {
     let pods = json!([{"type": "Pods", "pods": {"metric": {"name": "qps"}, "target": {"type": "AverageValue", "averageValue": "15"}}}]);
     let mut world = World::new(3, 1, 9, pods);
-    let usage = Measured::Pods([("p0", 20_000), ("p1", 10_000), ("p2", 30_000)].map(|(name, value)| {
-        (name.to_owned(), PodMetric { at: at(0), window: Duration::ZERO, value })
-    }).into());
+    let usage = Measured::Pods(
+        [("p0", 20_000), ("p1", 10_000), ("p2", 30_000)]
+            .map(|(name, value)| {
+                (
+                    name.to_owned(),
+                    PodMetric {
+                        at: at(0),
+                        window: Duration::ZERO,
+                        value,
+                    },
+                )
+            })
+            .into(),
+    );
     assert_eq!(world.decide(&[usage]).status.desired_replicas, 4);
 
-    let object = |target: Value| json!([{"type": "Object", "object": {"metric": {"name": "qps"},
-        "describedObject": {"kind": "Service", "name": "s"}, "target": target}}]);
+    let object = |target: Value| {
+        json!([{"type": "Object", "object": {"metric": {"name": "qps"},
+        "describedObject": {"kind": "Service", "name": "s"}, "target": target}}])
+    };
     let mut world = World::new(3, 1, 9, object(json!({"type": "Value", "value": "15"})));
-    assert_eq!(world.decide(&[Measured::Object(20_000)]).status.desired_replicas, 4);
-    let mut world = World::new(3, 1, 9, object(json!({"type": "AverageValue", "averageValue": "10"})));
+    assert_eq!(
+        world
+            .decide(&[Measured::Object(20_000)])
+            .status
+            .desired_replicas,
+        4
+    );
+    let mut world = World::new(
+        3,
+        1,
+        9,
+        object(json!({"type": "AverageValue", "averageValue": "10"})),
+    );
     let decision = world.decide(&[Measured::Object(60_000)]);
-    assert_eq!(decision.rescale, Some((6, "external metric qps(nil) above target".to_owned())));
+    assert_eq!(
+        decision.rescale,
+        Some((6, "external metric qps(nil) above target".to_owned()))
+    );
 
     let external = json!([{"type": "External", "external": {"metric": {"name": "jobs"}, "target": {"type": "AverageValue", "averageValue": "2222m"}}}]);
     let mut world = World::new(3, 1, 9, external);
-    assert_eq!(world.decide(&[Measured::External(vec![8600])]).status.desired_replicas, 4);
+    assert_eq!(
+        world
+            .decide(&[Measured::External(vec![8600])])
+            .status
+            .desired_replicas,
+        4
+    );
 }
 
 #[test]
@@ -243,12 +413,23 @@ fn behaviors_limit_speed_and_smooth() {
     assert_eq!(decision.status.desired_replicas, 5);
     assert_eq!(condition(&decision, "ScalingLimited").1, "ScaleUpLimit");
     let settings = world.settings.clone();
-    conclude(&world.autoscaler, &mut decision, Ok(()), &mut world.history, &settings, at(world.now));
+    conclude(
+        &world.autoscaler,
+        &mut decision,
+        Ok(()),
+        &mut world.history,
+        &settings,
+        at(world.now),
+    );
     world.scale.spec_replicas = 5;
     world.now += 10;
     assert_eq!(world.wanted(&[100; 5]), 5, "one a minute");
     world.now += 60;
-    assert_eq!(world.wanted(&[1; 5]), 4, "down by the policy that changes least");
+    assert_eq!(
+        world.wanted(&[1; 5]),
+        4,
+        "down by the policy that changes least"
+    );
     world.autoscaler.spec.behavior = from(json!({"scaleDown": {"selectPolicy": "Disabled"}}));
     world.now += 1000;
     assert_eq!(world.wanted(&[1; 5]), 5);

@@ -93,12 +93,20 @@ pub fn look(
 ) -> Look {
     let ready = node.condition("Ready");
     let observed = Ready::of(node);
-    let created = node.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let created = node
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |time| time.0);
     let heartbeat = ready.map(|ready| ready.last_heartbeat_time.clone());
     let mut health = match known {
         Some(known) if known.heartbeat == heartbeat => known.clone(),
         // A node that never posted a status has had its time since it was created.
-        None if ready.is_none() => Health { heard: created, heartbeat, renewed: None },
+        None if ready.is_none() => Health {
+            heard: created,
+            heartbeat,
+            renewed: None,
+        },
         known => Health {
             heard: now,
             heartbeat,
@@ -106,19 +114,30 @@ pub fn look(
         },
     };
     if let Some(renewed) = renewed
-        && health.renewed.as_ref().is_none_or(|before| before.0 < renewed.0)
+        && health
+            .renewed
+            .as_ref()
+            .is_none_or(|before| before.0 < renewed.0)
     {
         health.renewed = Some(renewed.clone());
         health.heard = now;
     }
-    let patience = if ready.is_some() { grace.running } else { grace.starting };
+    let patience = if ready.is_some() {
+        grace.running
+    } else {
+        grace.starting
+    };
     let silence = now.duration_since(health.heard);
     let is_silent = silence > patience.try_into().unwrap_or(jiff::SignedDuration::MAX);
     let write = (is_silent && observed.is_none_or(|ready| ready != Ready::Unknown))
         .then(|| unknown(node, created, now));
     Look {
         health,
-        current: if is_silent { Some(Ready::Unknown) } else { observed },
+        current: if is_silent {
+            Some(Ready::Unknown)
+        } else {
+            observed
+        },
         write,
         observed: observed.unwrap_or(Ready::Unknown),
     }
@@ -149,5 +168,8 @@ fn unknown(node: &Node, created: Timestamp, now: Timestamp) -> Vec<NodeCondition
             last_transition_time: Some(Time(now)),
         })
     };
-    CONDITIONS.iter().filter_map(|kind| condition(kind)).collect()
+    CONDITIONS
+        .iter()
+        .filter_map(|kind| condition(kind))
+        .collect()
 }

@@ -47,18 +47,39 @@ fn conditions_and_cordons_keep_new_pods_away() {
     let none = Vec::<String>::new;
     let cases = [
         (condition("Ready", "True", 0), none()),
-        (condition("Ready", "False", 0), vec![taint::NOT_READY.to_owned()]),
-        (condition("Ready", "Unknown", 0), vec![taint::UNREACHABLE.to_owned()]),
-        (condition("MemoryPressure", "True", 0), vec![taint::MEMORY_PRESSURE.to_owned()]),
-        (condition("DiskPressure", "True", 0), vec![taint::DISK_PRESSURE.to_owned()]),
-        (condition("PIDPressure", "True", 0), vec![taint::PID_PRESSURE.to_owned()]),
-        (condition("NetworkUnavailable", "True", 0), vec![taint::NETWORK_UNAVAILABLE.to_owned()]),
+        (
+            condition("Ready", "False", 0),
+            vec![taint::NOT_READY.to_owned()],
+        ),
+        (
+            condition("Ready", "Unknown", 0),
+            vec![taint::UNREACHABLE.to_owned()],
+        ),
+        (
+            condition("MemoryPressure", "True", 0),
+            vec![taint::MEMORY_PRESSURE.to_owned()],
+        ),
+        (
+            condition("DiskPressure", "True", 0),
+            vec![taint::DISK_PRESSURE.to_owned()],
+        ),
+        (
+            condition("PIDPressure", "True", 0),
+            vec![taint::PID_PRESSURE.to_owned()],
+        ),
+        (
+            condition("NetworkUnavailable", "True", 0),
+            vec![taint::NETWORK_UNAVAILABLE.to_owned()],
+        ),
         (condition("DiskPressure", "Unknown", 0), none()),
     ];
     for (condition, wanted) in cases {
         let mut one = node(vec![condition.clone()]);
         assert_eq!(plan(&one), (wanted.clone(), none()), "{condition:?}");
-        one.spec.taints = wanted.iter().map(|key| taint::taint(key, NO_SCHEDULE)).collect();
+        one.spec.taints = wanted
+            .iter()
+            .map(|key| taint::taint(key, NO_SCHEDULE))
+            .collect();
         assert_eq!(plan(&one), (none(), none()), "already there");
         one.status.conditions.clear();
         assert_eq!(plan(&one), (none(), wanted), "no longer wanted");
@@ -66,16 +87,26 @@ fn conditions_and_cordons_keep_new_pods_away() {
     let mut cordoned = node(Vec::new());
     cordoned.spec.unschedulable = true;
     cordoned.spec.taints = vec![taint::taint("mine", NO_SCHEDULE)];
-    assert_eq!(plan(&cordoned), (vec![taint::UNSCHEDULABLE.to_owned()], none()));
+    assert_eq!(
+        plan(&cordoned),
+        (vec![taint::UNSCHEDULABLE.to_owned()], none())
+    );
 }
 
 #[test]
 fn renamed_labels_follow() {
     let mut one = node(Vec::new());
-    let labels = [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "arm64"), ("beta.kubernetes.io/arch", "x")];
+    let labels = [
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", "arm64"),
+        ("beta.kubernetes.io/arch", "x"),
+    ];
     one.metadata.labels = Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
     let stale = stale_labels(&one);
-    let wanted = BTreeMap::from([("beta.kubernetes.io/os", "linux"), ("beta.kubernetes.io/arch", "arm64")]);
+    let wanted = BTreeMap::from([
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", "arm64"),
+    ]);
     assert_eq!(stale, wanted);
     assert!(stale_labels(&node(Vec::new())).is_empty());
 }
@@ -84,15 +115,26 @@ fn renamed_labels_follow() {
 fn a_node_that_posts_or_renews_stays_alive() {
     let mut one = node(vec![condition("Ready", "True", 10)]);
     let first = look_at(&one, None, None, 100);
-    assert_eq!(first.health.heard, at(100), "what is new here counts from now");
-    assert_eq!((first.observed, first.current, &first.write), (Ready::True, Some(Ready::True), &None));
+    assert_eq!(
+        first.health.heard,
+        at(100),
+        "what is new here counts from now"
+    );
+    assert_eq!(
+        (first.observed, first.current, &first.write),
+        (Ready::True, Some(Ready::True), &None)
+    );
 
     let quiet = look_at(&one, None, Some(&first.health), 150);
     assert_eq!(quiet.write, None, "50 s are not over");
     let renewed = look_at(&one, Some(20), Some(&quiet.health), 150);
     assert_eq!(renewed.health.heard, at(150));
     let same_lease = look_at(&one, Some(20), Some(&renewed.health), 160);
-    assert_eq!(same_lease.health.heard, at(150), "the same renewal is no news");
+    assert_eq!(
+        same_lease.health.heard,
+        at(150),
+        "the same renewal is no news"
+    );
     one.status.conditions = vec![condition("Ready", "True", 30)];
     let posted = look_at(&one, Some(20), Some(&same_lease.health), 170);
     assert_eq!(posted.health.heard, at(170));
@@ -101,17 +143,33 @@ fn a_node_that_posts_or_renews_stays_alive() {
 
 #[test]
 fn a_silent_node_is_unknown() {
-    let one = node(vec![condition("Ready", "True", 10), condition("DiskPressure", "False", 10)]);
+    let one = node(vec![
+        condition("Ready", "True", 10),
+        condition("DiskPressure", "False", 10),
+    ]);
     let first = look_at(&one, None, None, 100);
     let silent = look_at(&one, None, Some(&first.health), 151);
-    assert_eq!((silent.observed, silent.current), (Ready::True, Some(Ready::Unknown)));
+    assert_eq!(
+        (silent.observed, silent.current),
+        (Ready::True, Some(Ready::Unknown))
+    );
     let written = silent.write.unwrap();
     let told: Vec<_> = written
         .iter()
-        .map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_deref().unwrap(), c.message.as_deref().unwrap()))
+        .map(|c| {
+            (
+                c.type_.as_str(),
+                c.status.as_str(),
+                c.reason.as_deref().unwrap(),
+                c.message.as_deref().unwrap(),
+            )
+        })
         .collect();
     let stopped = ("NodeStatusUnknown", "Kubelet stopped posting node status.");
-    let never = ("NodeStatusNeverUpdated", "Kubelet never posted node status.");
+    let never = (
+        "NodeStatusNeverUpdated",
+        "Kubelet never posted node status.",
+    );
     assert_eq!(
         told,
         [
@@ -121,20 +179,31 @@ fn a_silent_node_is_unknown() {
             ("PIDPressure", "Unknown", never.0, never.1),
         ]
     );
-    assert_eq!(written[0].last_heartbeat_time, Some(Time(at(10))), "its own last word stays");
+    assert_eq!(
+        written[0].last_heartbeat_time,
+        Some(Time(at(10))),
+        "its own last word stays"
+    );
     assert_eq!(written[1].last_heartbeat_time, Some(Time(at(0))));
     assert_eq!(written[0].last_transition_time, Some(Time(at(151))));
 
     let known = node(vec![condition("Ready", "Unknown", 10)]);
     let again = look_at(&known, None, Some(&silent.health), 200);
-    assert_eq!((again.write, again.current), (None, Some(Ready::Unknown)), "said once");
+    assert_eq!(
+        (again.write, again.current),
+        (None, Some(Ready::Unknown)),
+        "said once"
+    );
 }
 
 #[test]
 fn a_node_that_never_posted_has_its_startup_time() {
     let one = node(Vec::new());
     let first = look_at(&one, None, None, 30);
-    assert_eq!((first.observed, first.current, first.write), (Ready::Unknown, None, None));
+    assert_eq!(
+        (first.observed, first.current, first.write),
+        (Ready::Unknown, None, None)
+    );
     let late = look_at(&one, None, Some(&first.health), 61);
     assert_eq!(late.write.map(|c| c.len()), Some(4));
     let renewing = look_at(&one, Some(55), Some(&first.health), 61);
@@ -146,7 +215,13 @@ fn a_node_that_never_posted_has_its_startup_time() {
 
 fn counts(zones: &[(&str, usize, usize)]) -> BTreeMap<String, Count> {
     let counts = zones.iter().map(|(zone, ready, unready)| {
-        (zone.to_string(), Count { ready: *ready, unready: *unready })
+        (
+            zone.to_string(),
+            Count {
+                ready: *ready,
+                unready: *unready,
+            },
+        )
     });
     counts.collect()
 }
@@ -186,7 +261,11 @@ fn an_unhealthy_small_zone_loses_none_and_a_large_one_few() {
     let mut large = with_queue("a", 40, &[("a", 20, 40)]);
     assert_eq!(tainted(&mut large, 0, 300), 3);
     let mut two = with_queue("a", 2, &[("a", 0, 2), ("b", 9, 0)]);
-    assert_eq!(tainted(&mut two, 0, 20), 2, "a lost zone while others live is given up");
+    assert_eq!(
+        tainted(&mut two, 0, 20),
+        2,
+        "a lost zone while others live is given up"
+    );
     let mut few = with_queue("a", 2, &[("a", 1, 2)]);
     assert_eq!(tainted(&mut few, 0, 20), 2, "two are never much of a zone");
 }
@@ -203,7 +282,10 @@ fn when_all_is_lost_nothing_is_given_up() {
     assert_eq!(zones.update(&lost, at(600)), Verdict::Nothing);
     let back = counts(&[("a", 1, 5), ("b", 0, 2)]);
     assert_eq!(zones.update(&back, at(601)), Verdict::SomeoneIsBack);
-    assert_eq!(zones.update(&counts(&[("a", 6, 0), ("b", 2, 0)]), at(602)), Verdict::Nothing);
+    assert_eq!(
+        zones.update(&counts(&[("a", 6, 0), ("b", 2, 0)]), at(602)),
+        Verdict::Nothing
+    );
     assert!(tainted(&mut zones, 602, 20) > 0);
 }
 
@@ -219,5 +301,8 @@ fn a_node_waits_once_and_moves_with_its_zone() {
     assert_eq!(zones.due(at(60)), Vec::<String>::new());
     assert_eq!(zone_of(&node(Vec::new())), "");
     let grace = Grace::default();
-    assert_eq!((grace.running, grace.starting), (Duration::from_secs(50), Duration::from_secs(60)));
+    assert_eq!(
+        (grace.running, grace.starting),
+        (Duration::from_secs(50), Duration::from_secs(60))
+    );
 }

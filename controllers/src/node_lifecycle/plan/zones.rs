@@ -74,7 +74,11 @@ struct Bucket {
 
 impl Bucket {
     fn new(per_second: f64, now: Timestamp) -> Bucket {
-        Bucket { per_second, tokens: 1.0, filled: now }
+        Bucket {
+            per_second,
+            tokens: 1.0,
+            filled: now,
+        }
     }
 
     fn take(&mut self, now: Timestamp) -> bool {
@@ -131,7 +135,10 @@ pub enum Verdict {
 impl Zones {
     /// No zones yet.
     pub fn new(rates: Rates) -> Zones {
-        Zones { rates, ..Zones::default() }
+        Zones {
+            rates,
+            ..Zones::default()
+        }
     }
 
     /// Takes note of a zone.
@@ -183,14 +190,20 @@ impl Zones {
             self.see(zone, now);
         }
         let states = |rates: &Rates| -> BTreeMap<&str, State> {
-            let states = counts.iter().map(|(zone, count)| (zone.as_str(), count.state(rates)));
+            let states = counts
+                .iter()
+                .map(|(zone, count)| (zone.as_str(), count.state(rates)));
             states.collect()
         };
         let after = states(&self.rates);
         // Nodes that are left out of the counts may still wait.
-        self.zones.retain(|name, zone| counts.contains_key(name) || !zone.queue.is_empty());
+        self.zones
+            .retain(|name, zone| counts.contains_key(name) || !zone.queue.is_empty());
         let all_are_lost = after.values().all(|state| *state == State::Full);
-        let mut counted = self.zones.iter().filter(|(name, _)| counts.contains_key(*name));
+        let mut counted = self
+            .zones
+            .iter()
+            .filter(|(name, _)| counts.contains_key(*name));
         let all_were_lost = counted.all(|(_, zone)| zone.state == State::Full);
         if all_are_lost && all_were_lost {
             return Verdict::Nothing;
@@ -213,7 +226,11 @@ impl Zones {
                 zone.state = state;
             }
         }
-        if all_were_lost { Verdict::SomeoneIsBack } else { Verdict::Nothing }
+        if all_were_lost {
+            Verdict::SomeoneIsBack
+        } else {
+            Verdict::Nothing
+        }
     }
 }
 
