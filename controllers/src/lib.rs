@@ -10,12 +10,21 @@
 //! It leaves reaching the API server, informers and leadership to `client`, placing pods to
 //! `scheduler`, and running them to `node`.
 
+pub mod bootstrap;
+pub mod certificates;
 pub mod context;
 pub mod controller;
+pub mod devices;
+pub mod fresh;
 pub mod manager;
+pub mod note;
+pub mod pod;
+pub mod selector;
 pub mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod view;
+pub mod volumes;
 
 pub use context::Context;
 pub use controller::{Again, Controller, Error, Row};

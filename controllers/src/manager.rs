@@ -10,9 +10,58 @@ use seams::{Seams, Tasks};
 use crate::context::Context;
 use crate::controller::{Row, is_wanted};
 use crate::settings::Settings;
+use crate::{bootstrap, certificates, devices, volumes};
 
 /// All controllers, with upstream's names and service accounts.
-pub const CONTROLLERS: &[Row] = &[];
+pub const CONTROLLERS: &[Row] = &[
+    // Certificates and tokens.
+    Row::of::<certificates::approving::Approving>(
+        "certificatesigningrequest-approving-controller",
+        "certificate-controller",
+    ),
+    Row::of::<certificates::signing::Signing>(
+        "certificatesigningrequest-signing-controller",
+        "certificate-controller",
+    ),
+    Row::of::<certificates::cleaner::Cleaner>(
+        "certificatesigningrequest-cleaner-controller",
+        "certificate-controller",
+    ),
+    Row::of::<bootstrap::signer::Signer>("bootstrap-signer-controller", "bootstrap-signer"),
+    Row::of::<bootstrap::token_cleaner::TokenCleaner>("token-cleaner-controller", "token-cleaner"),
+    // Storage.
+    Row::of::<volumes::binder::Binder>(
+        "persistentvolume-binder-controller",
+        "persistent-volume-binder",
+    ),
+    Row::of::<volumes::attach_detach::AttachDetach>(
+        "persistentvolume-attach-detach-controller",
+        "attachdetach-controller",
+    ),
+    Row::of::<volumes::expand::Expand>("persistentvolume-expander-controller", "expand-controller"),
+    Row::of::<volumes::protection::Claims>(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+    ),
+    Row::of::<volumes::protection::Volumes>(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+    ),
+    Row::of::<volumes::protection::Attributes>(
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+    ),
+    Row::of::<volumes::ephemeral::Ephemeral>(
+        "ephemeral-volume-controller",
+        "ephemeral-volume-controller",
+    ),
+    // Devices.
+    Row::of::<devices::claims::Claims>("resourceclaim-controller", "resource-claim-controller"),
+    Row::of::<devices::taints::Taints>(
+        "device-taint-eviction-controller",
+        "device-taint-eviction-controller",
+    ),
+];
 
 /// Runs controllers.
 pub struct Manager {

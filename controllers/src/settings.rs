@@ -1,5 +1,8 @@
 //! How controllers are set up; the defaults are upstream's.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 /// Settings of all controllers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -7,6 +10,31 @@ pub struct Settings {
     pub controllers: Vec<String>,
     /// The name of the cluster.
     pub cluster_name: String,
+    /// Who signs certificates that are asked for; without, nobody does.
+    pub signer: Option<Signer>,
+}
+
+/// The authority that signs certificates which are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The file with its certificate.
+    pub certificate: PathBuf,
+    /// The file with its key.
+    pub key: PathBuf,
+    /// The longest that its certificates live.
+    pub life: Duration,
+}
+
+impl Signer {
+    /// An authority whose certificates live a year, as upstream's do.
+    pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        Self {
+            certificate,
+            key,
+            life: YEAR,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -14,6 +42,7 @@ impl Default for Settings {
         Self {
             controllers: vec!["*".to_string()],
             cluster_name: "kubernetes".to_string(),
+            signer: None,
         }
     }
 }
