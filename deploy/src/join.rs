@@ -6,8 +6,8 @@
 //! 2. On the machine, `trireme join` reads what the cluster publishes to everyone and believes it by
 //!    the token's signature and the pin of the authority ([`discovery`]).
 //! 3. A node then asks for a client certificate with the token. A master reads the bundle with the
-//!    token, opens it with the key, makes its own certificates ([`crate::master`]) and enters the
-//!    store's members.
+//!    token, opens it with the key and makes its own certificates ([`crate::master`]); its store enters
+//!    the members when it starts.
 
 pub mod bundle;
 pub mod discovery;

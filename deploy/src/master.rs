@@ -176,11 +176,7 @@ impl Master {
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn bundle(
-        dir: &Path,
-        peer_urls: Vec<String>,
-        client_urls: Vec<String>,
-    ) -> Result<Bundle, MasterError> {
+    pub fn bundle(dir: &Path, peer_urls: Vec<String>) -> Result<Bundle, MasterError> {
         let pki = dir.join("pki");
         let pairs = AUTHORITIES.iter();
         let pairs = pairs.flat_map(|(name, _)| [format!("{name}.crt"), format!("{name}.key")]);
@@ -197,7 +193,6 @@ impl Master {
             format: bundle::FORMAT,
             files: files.collect::<Result<_, MasterError>>()?,
             peer_urls,
-            client_urls,
         })
     }
 
@@ -378,7 +373,7 @@ mod tests {
         first.found().unwrap();
         assert!(matches!(first.found(), Err(MasterError::Exists(_))));
         let urls = vec![first.peer_url().to_string()];
-        let bundle = Master::bundle(&first.dir, urls, Vec::new()).unwrap();
+        let bundle = Master::bundle(&first.dir, urls).unwrap();
         second.join(&bundle).unwrap();
         let read = |path: PathBuf| std::fs::read(path).unwrap();
         for name in ["ca.key", "api-ca.crt", SERVICE_ACCOUNT_KEY] {

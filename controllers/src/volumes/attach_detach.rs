@@ -98,18 +98,23 @@ impl AttachDetach {
         let world = self.informed.world(driver, handle);
         let memory = lock(&self.memories).get(name).cloned().unwrap_or_default();
         let plan = plan::plan(&world, &memory, self.context.now());
+        self.remember(name, plan.memory);
         for step in plan.steps {
             self.step(name, &world, step).await?;
         }
-        let mut memories = lock(&self.memories);
-        match plan.memory == Memory::default() {
-            true => memories.remove(name),
-            false => memories.insert(name.clone(), plan.memory),
-        };
         Ok(match plan.again.and_then(|wait| wait.try_into().ok()) {
             Some(wait) => Again::After(wait),
             None => Again::Done,
         })
+    }
+
+    /// Before anything is tried: since when nobody wants a volume counts, however often that fails.
+    fn remember(&self, volume: &Arc<str>, memory: Memory) {
+        let mut memories = lock(&self.memories);
+        match memory == Memory::default() {
+            true => memories.remove(volume),
+            false => memories.insert(volume.clone(), memory),
+        };
     }
 
     async fn step(&self, volume: &str, world: &World, step: Step) -> Result<(), Error> {

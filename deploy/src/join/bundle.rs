@@ -37,8 +37,6 @@ pub struct Bundle {
     pub files: BTreeMap<String, String>,
     /// Where peers of the store reach its members.
     pub peer_urls: Vec<String>,
-    /// Where clients of the store reach its members.
-    pub client_urls: Vec<String>,
 }
 
 /// The format of bundles that this version writes.

@@ -1,6 +1,6 @@
 //! What is to be done so that a volume is attached where pods want it, and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use client::View;
@@ -62,7 +62,7 @@ pub(super) struct Memory {
     /// Since when nobody wants it there.
     pub(super) unwanted: BTreeMap<String, Timestamp>,
     /// Where it was said that another node has it.
-    pub(super) told: BTreeMap<String, ()>,
+    pub(super) told: BTreeSet<String>,
     /// Where it is being attached.
     pub(super) attaching: BTreeMap<String, Attempt>,
 }
@@ -208,10 +208,10 @@ fn attach(plan: &mut Plan, world: &World, memory: &Memory, node: &str, now: Time
             .map(|(n, _)| n.as_str())
             .collect();
         if !holders.is_empty() {
-            if !memory.told.contains_key(node) {
+            if !memory.told.contains(node) {
                 tell_multi_attach(plan, world, node, &holders);
             }
-            plan.memory.told.insert(node.into(), ());
+            plan.memory.told.insert(node.into());
             return;
         }
     }
@@ -232,8 +232,8 @@ fn is_leaving(attachment: &Attachment, now: Timestamp) -> bool {
 }
 
 fn remember_told(plan: &mut Plan, memory: &Memory, node: &str) {
-    if memory.told.contains_key(node) {
-        plan.memory.told.insert(node.into(), ());
+    if memory.told.contains(node) {
+        plan.memory.told.insert(node.into());
     }
 }
 
