@@ -2,14 +2,11 @@
 //! were when they were judged.
 
 use client::View;
-use client::recorder::{EventType, Recorder};
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::core::Status;
 
 use crate::controller::Error;
-use crate::note::Note;
 
 /// Fetches an object that was seen.
 ///
@@ -27,27 +24,4 @@ pub async fn fetch<K: View + Clone + std::fmt::Debug>(
         return Err(kube::Error::Api(Box::new(status)).into());
     }
     Ok(found)
-}
-
-/// What an event about an object refers to.
-pub fn reference<V: View + k8s_openapi::Resource>(object: &V) -> ObjectReference {
-    let metadata = object.meta();
-    ObjectReference {
-        api_version: Some(V::API_VERSION.into()),
-        kind: Some(V::KIND.into()),
-        namespace: metadata.namespace.clone(),
-        name: metadata.name.clone(),
-        uid: metadata.uid.clone(),
-        resource_version: metadata.resource_version.clone(),
-        field_path: None,
-    }
-}
-
-/// Records what a plan wants said of an object.
-pub fn say(recorder: &Recorder, object: &ObjectReference, note: &Note) {
-    let kind = match note.is_warning {
-        true => EventType::Warning,
-        false => EventType::Normal,
-    };
-    recorder.event(object, kind, &note.reason, note.message.clone());
 }

@@ -6,24 +6,44 @@
 //!
 //! - [`manager`]: the table of controllers, and what runs them; [`settings`]
 //! - [`controller`]: what a controller is; [`context`]: what it gets
+//! - Views, shared by all: [`pod`], [`node`], [`apps`], with [`selector`] and [`template`]
+//! - Owners and what they own: [`adoption`], [`expectations`], [`pod_control`], [`ranking`],
+//!   [`history`], [`status`]
+//! - Workloads: [`replicaset`] (and ReplicationController), [`deployment`], [`statefulset`],
+//!   [`daemonset`]
+//! - Storage and devices: [`volumes`], [`devices`]; how nodes join: [`certificates`], [`bootstrap`]
+//! - Used by many: [`note`], what is said of objects; [`fresh`], objects that are to be changed
 //!
 //! It leaves reaching the API server, informers and leadership to `client`, placing pods to
 //! `scheduler`, and running them to `node`.
 
+pub mod adoption;
+pub mod apps;
 pub mod bootstrap;
 pub mod certificates;
 pub mod context;
 pub mod controller;
+pub mod daemonset;
+pub mod deployment;
 pub mod devices;
+pub mod expectations;
 pub mod fresh;
+pub mod history;
 pub mod manager;
+pub mod node;
 pub mod note;
 pub mod pod;
+pub mod pod_control;
+pub mod ranking;
+pub mod replicaset;
 pub mod selector;
 pub mod settings;
+pub mod statefulset;
+pub mod status;
+pub mod template;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod view;
+mod view;
 pub mod volumes;
 
 pub use context::Context;

@@ -20,7 +20,7 @@ use super::{Claim, Named, claim_keys, named};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
 use crate::fresh;
-use crate::note::Note;
+use crate::note::{self, Note};
 use crate::pod::Pod;
 
 /// In whose name fields of a pod's status are applied.
@@ -201,7 +201,7 @@ impl Claims {
     fn refuse(&self, pod: &Pod, claim: &str, why: &str) -> Error {
         let message = format!("PodResourceClaim {claim}: {why}");
         let note = Note::warning("FailedResourceClaimCreation", message.clone());
-        fresh::say(&self.recorder, &fresh::reference(pod), &note);
+        note::tell(&self.recorder, &note::reference(pod), [&note]);
         let (namespace, pod) = (pod.namespace(), pod.name());
         Error::other(format!("pod {namespace}/{pod}, {message}"))
     }

@@ -19,8 +19,7 @@ use serde_json::json;
 use super::{Claim, claim_keys};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
-use crate::fresh;
-use crate::note::Note;
+use crate::note::{self, Note};
 use crate::pod::Pod;
 
 /// The controller.
@@ -89,7 +88,7 @@ impl Controller for Taints {
 impl Taints {
     fn say(&self, pod: &Pod, message: &str) {
         let note = Note::normal("DeviceTaintManagerEviction", message);
-        fresh::say(&self.recorder, &fresh::reference(pod), &note);
+        note::tell(&self.recorder, &note::reference(pod), [&note]);
     }
 
     async fn evict(&self, pod: &Pod) -> Result<(), Error> {

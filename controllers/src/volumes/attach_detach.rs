@@ -23,7 +23,7 @@ use self::observe::{Informed, Node};
 use self::plan::{Memory, Step, World};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
-use crate::fresh;
+use crate::note;
 use crate::pod::Pod;
 
 /// What is synced.
@@ -127,7 +127,7 @@ impl AttachDetach {
             } => self.detach(volume, &node, &attachment, is_forced).await,
             Step::Note { node, note } => {
                 for pod in world.wanted.get(&node).into_iter().flatten() {
-                    fresh::say(&self.recorder, &fresh::reference(&**pod), &note);
+                    note::tell(&self.recorder, &note::reference(&**pod), [&note]);
                 }
                 Ok(())
             }

@@ -22,6 +22,7 @@ use super::{Claim, Class, Volume, claim_keys, is_pod_terminated};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
 use crate::fresh;
+use crate::note;
 use crate::pod::Pod;
 
 /// How often what is not bound is looked at again.
@@ -311,12 +312,12 @@ impl Binder {
             }
             Step::NoteClaim(note) => {
                 if let Some(claim) = &judged.claim {
-                    fresh::say(&self.recorder, &fresh::reference(&**claim), &note);
+                    note::tell(&self.recorder, &note::reference(&**claim), [&note]);
                 }
             }
             Step::NoteVolume(note) => {
                 if let Some(volume) = &judged.volume {
-                    fresh::say(&self.recorder, &fresh::reference(&**volume), &note);
+                    note::tell(&self.recorder, &note::reference(&**volume), [&note]);
                 }
             }
             Step::SyncClaim => {

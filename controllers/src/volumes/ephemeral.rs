@@ -15,7 +15,7 @@ use super::{Claim, claim_keys, claim_name};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
 use crate::fresh;
-use crate::note::Note;
+use crate::note::{self, Note};
 use crate::pod::Pod;
 
 /// The controller.
@@ -107,7 +107,7 @@ impl Ephemeral {
         };
         let message = format!("ephemeral volume {volume}: {why}");
         let note = Note::warning("FailedBinding", message.clone());
-        fresh::say(&self.recorder, &fresh::reference(pod), &note);
+        note::tell(&self.recorder, &note::reference(pod), [&note]);
         let (namespace, pod) = (pod.namespace(), pod.name());
         Err(Error::other(format!("pod {namespace}/{pod}, {message}")))
     }

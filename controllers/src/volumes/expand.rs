@@ -10,7 +10,7 @@ use self::plan::Decision;
 use super::{Claim, Volume};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
-use crate::fresh;
+use crate::note;
 
 /// The controller.
 pub struct Expand {
@@ -57,7 +57,7 @@ impl Controller for Expand {
             volume.map_err(|why| Error::other(format!("failed to get PV {name:?}: {why}")))?;
         match plan::decide(&claim, &volume) {
             Decision::Nothing => {}
-            Decision::Wait(note) => fresh::say(&self.recorder, &fresh::reference(&*claim), &note),
+            Decision::Wait(note) => note::tell(&self.recorder, &note::reference(&*claim), [&note]),
             Decision::Fail(why) => return Err(Error::other(why)),
         }
         Ok(Again::Done)
