@@ -40,6 +40,9 @@ pub enum Work {
     Node(String),
 }
 
+/// The generation of a set, and what its template asks of nodes.
+type Placed = (Option<i64>, Arc<Placement>);
+
 /// Keeps the pods of all DaemonSets.
 pub struct DaemonSets {
     context: Context,
@@ -53,7 +56,7 @@ pub struct DaemonSets {
     revisions: Index<Revision>,
     failed: FailedPods,
     /// What templates ask of nodes, by the set's uid, with the set's generation.
-    placements: Mutex<HashMap<String, (Option<i64>, Arc<Placement>)>>,
+    placements: Mutex<HashMap<String, Placed>>,
     _subscriptions: [Subscription; 4],
 }
 

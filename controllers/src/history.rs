@@ -122,11 +122,11 @@ pub fn wanted(revisions: &[Arc<Revision>], data: &str) -> Wanted {
 }
 
 /// Those of `revisions`, sorted, that go: all that are not live but the `limit` latest.
-pub fn surplus<'r>(
-    revisions: &'r [Arc<Revision>],
+pub fn surplus(
+    revisions: &[Arc<Revision>],
     is_live: impl Fn(&Revision) -> bool,
     limit: usize,
-) -> Vec<&'r Arc<Revision>> {
+) -> Vec<&Arc<Revision>> {
     let mut old: Vec<_> = revisions.iter().filter(|one| !is_live(one)).collect();
     old.truncate(old.len().saturating_sub(limit));
     old

@@ -14,7 +14,7 @@ use std::time::Duration;
 use client::View;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-pub use status::status;
+pub(super) use status::status;
 
 use crate::apps::{DaemonSet, scaled};
 use crate::history::REVISION_HASH;
@@ -25,11 +25,11 @@ use placement::{Fit, Placement};
 /// How many pods are made, and deleted, before the set is looked at again.
 const BURST: usize = 250;
 /// The label of pods with the number of the template they were made from, in use before revisions.
-pub const TEMPLATE_GENERATION: &str = "pod-template-generation";
+pub(super) const TEMPLATE_GENERATION: &str = "pod-template-generation";
 const TEMPLATE_GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 
 /// What there is of a DaemonSet.
-pub struct Observed<'o> {
+pub(super) struct Observed<'o> {
     /// The set itself.
     pub set: &'o DaemonSet,
     /// Where its pods fit.
@@ -46,7 +46,7 @@ pub struct Observed<'o> {
 
 /// What to do for a DaemonSet.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Nodes that get a pod.
     pub create: Vec<String>,
     /// Pods that go.
@@ -61,7 +61,7 @@ pub struct Plan {
 
 /// What to tell the user.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Event {
+pub(super) struct Event {
     /// Whether something is wrong.
     pub is_warning: bool,
     /// In a word.
@@ -71,7 +71,7 @@ pub struct Event {
 }
 
 /// What to do for a DaemonSet. Pods are renewed only when all nodes have what they should have.
-pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
+pub(super) fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let mut planner = Planner::new(observed, now);
     planner.place();
     let is_settled = planner.plan.create.is_empty() && planner.plan.delete.is_empty();
@@ -192,10 +192,10 @@ impl<'o> Planner<'o> {
                 Some(_) => self.plan.delete.push(Arc::clone(pod)),
             }
         }
-        if let (Some(new), Some(old)) = (new, old) {
-            if !old.is_ready() || self.is_available(new) {
-                self.plan.delete.push(old.clone());
-            }
+        if let (Some(new), Some(old)) = (new, old)
+            && (!old.is_ready() || self.is_available(new))
+        {
+            self.plan.delete.push(old.clone());
         }
     }
 
@@ -245,7 +245,7 @@ fn bound_and_old_first(a: &Pod, b: &Pod) -> Ordering {
 }
 
 /// The number of a set's template, in use before revisions.
-pub fn template_generation(set: &DaemonSet) -> Option<i64> {
+pub(super) fn template_generation(set: &DaemonSet) -> Option<i64> {
     let annotations = set.metadata.annotations.as_ref()?;
     annotations
         .get(TEMPLATE_GENERATION_ANNOTATION)?

@@ -21,12 +21,12 @@ use serde_json::Value;
 
 use crate::apps::{Deployment, ReplicaSet, scaled};
 
-pub use revisions::REVISION;
-pub use status::creation_failed;
+pub(super) use revisions::REVISION;
+pub(super) use status::creation_failed;
 
 /// What to do for a Deployment.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(super) struct Plan {
     /// In this order; if one fails, the rest waits.
     pub steps: Vec<Step>,
     /// What the Deployment shall say of itself afterwards.
@@ -39,7 +39,7 @@ pub struct Plan {
 
 /// One thing to do.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub(super) enum Step {
     /// Make a ReplicaSet for the Deployment's template.
     Create {
         /// Its name.
@@ -77,7 +77,7 @@ pub enum Step {
 
 /// What to do for a Deployment that controls `sets`. `has_pods` tells whether a set has pods whose
 /// containers may run.
-pub fn plan(
+pub(super) fn plan(
     deployment: &Deployment,
     sets: &[Arc<ReplicaSet>],
     has_pods: impl Fn(&ReplicaSet) -> bool,

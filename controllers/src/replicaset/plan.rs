@@ -17,7 +17,7 @@ const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// What to do about the number of pods.
 #[derive(Debug)]
-pub enum Scale {
+pub(super) enum Scale {
     /// It is right.
     Keep,
     /// Make so many.
@@ -28,7 +28,7 @@ pub enum Scale {
 
 /// What to do about the number of pods. `related` tells the pods of all sets that do the same work,
 /// and is asked only if some of `active` must go.
-pub fn scale(
+pub(super) fn scale(
     spec: &ReplicaSetSpec,
     active: &[Arc<Pod>],
     related: impl FnOnce() -> Vec<Arc<Pod>>,
@@ -52,7 +52,7 @@ pub fn scale(
 
 /// What a set says of itself. `terminating` is none for kinds that do not tell; `failure` is why the
 /// number of pods could not be put right.
-pub fn status(
+pub(super) fn status(
     spec: &ReplicaSetSpec,
     last: &ReplicaSetStatus,
     generation: i64,
@@ -80,7 +80,7 @@ pub fn status(
 }
 
 /// When the next pod becomes available by mere time.
-pub fn next_check(
+pub(super) fn next_check(
     spec: &ReplicaSetSpec,
     status: &ReplicaSetStatus,
     active: &[Arc<Pod>],

@@ -24,7 +24,7 @@ use claims::Claim;
 pub(super) use identity::{is_member, ordinal};
 
 /// What there is of a StatefulSet.
-pub struct Observed<'o> {
+pub(super) struct Observed<'o> {
     /// The set itself.
     pub set: &'o StatefulSet,
     /// The template that all its pods had before the update.
@@ -41,7 +41,7 @@ pub struct Observed<'o> {
 
 /// What to do for a StatefulSet.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(super) struct Plan {
     /// One after the other; the steps of a phase at once if the set allows it. If one fails, what
     /// follows waits, but the status is told.
     pub phases: Vec<Vec<Step>>,
@@ -53,7 +53,7 @@ pub struct Plan {
 
 /// One thing to do.
 #[derive(Debug)]
-pub enum Step {
+pub(super) enum Step {
     /// Make a pod, after those of its claims that are missing.
     Create {
         /// The pod's name.
@@ -89,7 +89,7 @@ pub enum Step {
 
 /// The claims that a pod lacks.
 #[derive(Debug, Default)]
-pub struct Missing {
+pub(super) struct Missing {
     /// Those to make.
     pub create: Vec<Value>,
     /// Why the pod cannot have them: one that is there is going.
@@ -98,7 +98,7 @@ pub struct Missing {
 
 /// New owners of a claim.
 #[derive(Debug)]
-pub struct Owners {
+pub(super) struct Owners {
     /// Which claim.
     pub claim: Arc<Claim>,
     /// Its owners.
@@ -108,12 +108,12 @@ pub struct Owners {
 }
 
 /// Whether pods are made and deleted without waiting for each other.
-pub fn is_parallel(set: &StatefulSet) -> bool {
+pub(super) fn is_parallel(set: &StatefulSet) -> bool {
     set.spec.pod_management_policy == "Parallel"
 }
 
 /// What to do for a StatefulSet.
-pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
+pub(super) fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let mut planner = Planner::new(observed, now);
     if !observed.set.is_deleted() {
         planner.run();

@@ -26,7 +26,7 @@ const NETWORK_UNAVAILABLE: &str = "node.kubernetes.io/network-unavailable";
 
 /// Whether a daemon belongs on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// It does.
     Run,
     /// It is not brought there, but one that is there stays.
@@ -37,7 +37,7 @@ pub enum Fit {
 
 /// What a template asks of nodes.
 #[derive(Debug, Default)]
-pub struct Placement {
+pub(crate) struct Placement {
     node_name: String,
     node_selector: BTreeMap<String, String>,
     /// One of these terms must hold; none: no node is refused.
@@ -61,7 +61,7 @@ struct Spec {
 
 impl Placement {
     /// What a template asks of nodes.
-    pub fn new(template: &Template) -> Self {
+    pub(crate) fn new(template: &Template) -> Self {
         let mut template = template.value();
         let spec = Spec::deserialize(template["spec"].take()).unwrap_or_default();
         let mut tolerations = spec.tolerations;
@@ -80,7 +80,7 @@ impl Placement {
     }
 
     /// Whether a daemon belongs on a node.
-    pub fn fit(&self, node: &Node) -> Fit {
+    pub(crate) fn fit(&self, node: &Node) -> Fit {
         let is_named = self.node_name.is_empty() || self.node_name == node.name();
         if !is_named || !self.is_selected(node) {
             return Fit::Leave;
@@ -158,7 +158,7 @@ impl Term {
 }
 
 /// Whether a toleration bears a taint.
-pub fn bears(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn bears(toleration: &Toleration, taint: &Taint) -> bool {
     let says = |field: &Option<String>, value: &str| {
         field
             .as_deref()
@@ -190,7 +190,7 @@ fn borne(host_network: bool) -> impl Iterator<Item = Toleration> {
 }
 
 /// Makes a pod one for a node: it bears what daemons bear, and fits on no other node.
-pub fn pin(pod: &mut Value, node: &str) {
+pub(crate) fn pin(pod: &mut Value, node: &str) {
     let spec = &mut pod["spec"];
     let host_network = spec["hostNetwork"] == true;
     let mut tolerations = spec["tolerations"].as_array().cloned().unwrap_or_default();

@@ -7,7 +7,7 @@ use super::placement::Fit;
 use super::{Observed, bound_and_old_first, by_node, is_updated};
 
 /// What a DaemonSet says of itself. `observed_generation` is the generation that was acted upon.
-pub fn status(
+pub(crate) fn status(
     observed: &Observed<'_>,
     observed_generation: Option<i64>,
     now: Timestamp,

@@ -13,7 +13,7 @@ use crate::apps::{Deployment, ReplicaSet, ReplicaSetSpec};
 use crate::template::POD_TEMPLATE_HASH;
 
 /// The number of a ReplicaSet among its Deployment's, and the Deployment's latest.
-pub const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The numbers that a ReplicaSet had before.
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// How many pods the Deployment wanted when the set was scaled.

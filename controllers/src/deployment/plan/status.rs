@@ -47,13 +47,12 @@ fn find<'s>(status: &'s DeploymentStatus, type_: &str) -> Option<&'s DeploymentC
 
 /// Sets a condition, unless status and reason are what they were.
 fn set(status: &mut DeploymentStatus, mut condition: DeploymentCondition) {
-    if let Some(last) = find(status, &condition.type_) {
-        if last.status == condition.status {
-            if last.reason == condition.reason {
-                return;
-            }
-            condition.last_transition_time = last.last_transition_time.clone();
+    let last = find(status, &condition.type_);
+    if let Some(last) = last.filter(|last| last.status == condition.status) {
+        if last.reason == condition.reason {
+            return;
         }
+        condition.last_transition_time = last.last_transition_time.clone();
     }
     let all = status.conditions.get_or_insert_default();
     all.retain(|one| one.type_ != condition.type_);
@@ -70,7 +69,7 @@ fn remove(status: &mut DeploymentStatus, type_: &str) {
 }
 
 /// What a Deployment says when a ReplicaSet could not be made, and the message for everybody.
-pub fn creation_failed(
+pub(crate) fn creation_failed(
     deployment: &Deployment,
     set_name: &str,
     cause: &str,

@@ -17,7 +17,7 @@ use crate::pod::Pod;
 /// A PersistentVolumeClaim: whose it is.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// Its metadata.
     pub metadata: ObjectMeta,
 }
@@ -35,18 +35,18 @@ crate::view!(
 type Find<'f> = &'f dyn Fn(&str) -> Option<Arc<Claim>>;
 
 /// The name of a claim template.
-pub fn template_name(template: &Value) -> &str {
+pub(crate) fn template_name(template: &Value) -> &str {
     let name = template.pointer("/metadata/name");
     name.and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The name of a number's claim.
-pub fn claim_name(set: &StatefulSet, template: &Value, ordinal: i32) -> String {
+pub(crate) fn claim_name(set: &StatefulSet, template: &Value, ordinal: i32) -> String {
     format!("{}-{}-{ordinal}", template_name(template), set.name())
 }
 
 /// The claims that a number lacks.
-pub fn missing(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> Missing {
+pub(crate) fn missing(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> Missing {
     let mut missing = Missing::default();
     let mut errors = Vec::new();
     for template in &set.spec.volume_claim_templates {
@@ -91,7 +91,7 @@ fn policy(set: &StatefulSet) -> (bool, bool) {
 }
 
 /// Whether a number's claim belongs to a former pod of this number, and goes with it.
-pub fn is_stale(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> bool {
+pub(crate) fn is_stale(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> bool {
     let (deletes_when_scaled, _) = policy(set);
     let pod = pod_name(set, ordinal);
     let of_former = |claim: &Claim| {
@@ -108,7 +108,7 @@ pub fn is_stale(set: &StatefulSet, ordinal: i32, find: Find<'_>) -> bool {
 }
 
 /// The claims of a pod whose owners are not as the policy says.
-pub fn owners(set: &StatefulSet, pod: &Pod, find: Find<'_>) -> Vec<Owners> {
+pub(crate) fn owners(set: &StatefulSet, pod: &Pod, find: Find<'_>) -> Vec<Owners> {
     let Some(ordinal) = ordinal(pod.name()) else {
         return Vec::new();
     };

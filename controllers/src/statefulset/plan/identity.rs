@@ -21,22 +21,22 @@ fn parts(pod: &str) -> Option<(&str, i32)> {
 }
 
 /// The number in a pod's name.
-pub fn ordinal(pod: &str) -> Option<i32> {
+pub(crate) fn ordinal(pod: &str) -> Option<i32> {
     parts(pod).map(|(_, number)| number)
 }
 
 /// Whether a pod is called as one of the set's.
-pub fn is_member(set: &StatefulSet, pod: &str) -> bool {
+pub(crate) fn is_member(set: &StatefulSet, pod: &str) -> bool {
     parts(pod).is_some_and(|(parent, _)| parent == set.name())
 }
 
 /// The name of the pod of a number.
-pub fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
+pub(super) fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
     format!("{}-{ordinal}", set.name())
 }
 
 /// The pod of a number.
-pub fn pod(set: &StatefulSet, template: &Template, revision: &str, ordinal: i32) -> Value {
+pub(super) fn pod(set: &StatefulSet, template: &Template, revision: &str, ordinal: i32) -> Value {
     let name = pod_name(set, ordinal);
     let mut pod = pod_control::pod_of(template, set);
     pod["metadata"]["name"] = json!(name);
@@ -73,7 +73,7 @@ fn volumes(set: &StatefulSet, ordinal: i32) -> Vec<Value> {
 }
 
 /// Whether a pod's volumes are its claims.
-pub fn is_stored(set: &StatefulSet, pod: &Pod) -> bool {
+pub(super) fn is_stored(set: &StatefulSet, pod: &Pod) -> bool {
     let Some(ordinal) = ordinal(pod.name()) else {
         return false;
     };
@@ -86,7 +86,7 @@ pub fn is_stored(set: &StatefulSet, pod: &Pod) -> bool {
 }
 
 /// What is to be corrected about a pod, as a strategic merge patch.
-pub fn correction(set: &StatefulSet, pod: &Pod, is_stored: bool) -> Option<Value> {
+pub(super) fn correction(set: &StatefulSet, pod: &Pod, is_stored: bool) -> Option<Value> {
     let is_named = pod.label(POD_NAME) == Some(pod.name());
     if is_named && is_stored {
         return None;
