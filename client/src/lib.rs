@@ -12,6 +12,7 @@
 //! - [`backoff`]: how long to wait before trying again; [`lru`]: bounded memory; [`metrics`]: what is counted
 
 pub mod backoff;
+pub mod bootstrap_token;
 pub mod election;
 pub mod errors;
 pub mod informer;

@@ -11,6 +11,8 @@
 //!   [`history`], [`status`]
 //! - Workloads: [`replicaset`] (and ReplicationController), [`deployment`], [`statefulset`],
 //!   [`daemonset`]
+//! - Storage and devices: [`volumes`], [`devices`]; how nodes join: [`certificates`], [`bootstrap`]
+//! - Used by many: [`note`], what is said of objects; [`fresh`], objects that are to be changed
 //!
 //! - Work that ends: [`job`], [`cronjob`], [`ttl_after_finished`]
 //! - What goes: [`garbage_collector`], [`namespace`], [`pod_gc`]; [`catalog`] says what there is
@@ -26,6 +28,8 @@ pub mod apps;
 mod catalog;
 mod cluster_role_aggregation;
 pub mod cloud;
+pub mod bootstrap;
+pub mod certificates;
 pub mod context;
 pub mod controller;
 mod cronjob;
@@ -37,6 +41,8 @@ pub mod endpointslice;
 pub mod endpointslice_mirroring;
 pub mod expectations;
 mod garbage_collector;
+pub mod devices;
+pub mod fresh;
 pub mod history;
 mod job;
 mod legacy_token_cleaner;
@@ -75,6 +81,7 @@ mod view;
 #[cfg(test)]
 pub(crate) mod testing;
 mod ttl_after_finished;
+pub mod volumes;
 
 pub use context::Context;
 pub use controller::{Again, Controller, Error, Row};

@@ -37,9 +37,23 @@ use crate::statefulset::StatefulSets;
 use crate::taint_eviction::TaintEviction;
 use crate::ttl::Ttl;
 use crate::ttl_after_finished::TtlAfterFinished;
+use crate::{bootstrap, certificates, devices, volumes};
 
 /// All controllers, with upstream's names and service accounts.
 pub const CONTROLLERS: &[Row] = &[
+    Row::of::<bootstrap::signer::Signer>("bootstrap-signer-controller", "bootstrap-signer"),
+    Row::of::<certificates::approving::Approving>(
+        "certificatesigningrequest-approving-controller",
+        "certificate-controller",
+    ),
+    Row::of::<certificates::cleaner::Cleaner>(
+        "certificatesigningrequest-cleaner-controller",
+        "certificate-controller",
+    ),
+    Row::of::<certificates::signing::Signing>(
+        "certificatesigningrequest-signing-controller",
+        "certificate-controller",
+    ),
     Row::of::<ClusterRoleAggregation>(
         "clusterrole-aggregation-controller",
         "clusterrole-aggregation-controller",
@@ -47,12 +61,20 @@ pub const CONTROLLERS: &[Row] = &[
     Row::of::<CronJobs>("cronjob-controller", "cronjob-controller"),
     Row::of::<DaemonSets>("daemonset-controller", "daemon-set-controller"),
     Row::of::<Deployments>("deployment-controller", "deployment-controller"),
+    Row::of::<devices::taints::Taints>(
+        "device-taint-eviction-controller",
+        "device-taint-eviction-controller",
+    ),
     Row::of::<Disruption>("disruption-controller", "disruption-controller"),
     Row::of::<EndpointsController>("endpoints-controller", "endpoint-controller"),
     Row::of::<EndpointSlices>("endpointslice-controller", "endpointslice-controller"),
     Row::of::<Mirroring>(
         "endpointslice-mirroring-controller",
         "endpointslicemirroring-controller",
+    ),
+    Row::of::<volumes::ephemeral::Ephemeral>(
+        "ephemeral-volume-controller",
+        "ephemeral-volume-controller",
     ),
     Row::of::<GarbageCollector>("garbage-collector-controller", "generic-garbage-collector"),
     Row::of::<Autoscaling>(
@@ -67,12 +89,30 @@ pub const CONTROLLERS: &[Row] = &[
     Row::of::<Namespaces>("namespace-controller", "namespace-controller"),
     Row::of::<NodeIpam>("node-ipam-controller", "node-controller"),
     Row::of::<NodeLifecycle>("node-lifecycle-controller", "node-controller"),
+    Row::of::<volumes::attach_detach::AttachDetach>(
+        "persistentvolume-attach-detach-controller",
+        "attachdetach-controller",
+    ),
+    Row::of::<volumes::binder::Binder>(
+        "persistentvolume-binder-controller",
+        "persistent-volume-binder",
+    ),
+    Row::of::<volumes::expand::Expand>("persistentvolume-expander-controller", "expand-controller"),
+    Row::of::<volumes::protection::Volumes>(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+    ),
+    Row::of::<volumes::protection::Claims>(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+    ),
     Row::of::<PodGc>("pod-garbage-collector-controller", "pod-garbage-collector"),
     Row::of::<Replication<ReplicaSet>>("replicaset-controller", "replicaset-controller"),
     Row::of::<Replication<ReplicationController>>(
         "replicationcontroller-controller",
         "replication-controller",
     ),
+    Row::of::<devices::claims::Claims>("resourceclaim-controller", "resource-claim-controller"),
     Row::of::<ResourceQuotas>("resourcequota-controller", "resourcequota-controller"),
     Row::of::<RootCaPublisher>(
         "root-ca-certificate-publisher-controller",
@@ -83,11 +123,16 @@ pub const CONTROLLERS: &[Row] = &[
     Row::of::<ServiceAccountTokens>("serviceaccount-token-controller", "tokens-controller"),
     Row::of::<StatefulSets>("statefulset-controller", "statefulset-controller"),
     Row::of::<TaintEviction>("taint-eviction-controller", "node-controller"),
+    Row::of::<bootstrap::token_cleaner::TokenCleaner>("token-cleaner-controller", "token-cleaner"),
     Row::of::<TtlAfterFinished>(
         "ttl-after-finished-controller",
         "ttl-after-finished-controller",
     ),
     Row::of::<Ttl>("ttl-controller", "ttl-controller"),
+    Row::of::<volumes::protection::Attributes>(
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+    ),
 ];
 
 /// Runs controllers.

@@ -57,6 +57,8 @@ pub struct PodSpec {
     /// What it requests as a whole, where that is said; in thousandths.
     #[serde(rename = "resources", deserialize_with = "requests")]
     pub requests: Requests,
+    /// The claims for devices that it has.
+    pub resource_claims: Vec<PodResourceClaim>,
     /// The taints it bears.
     pub tolerations: Vec<Toleration>,
     /// The node that its required affinity names, as a DaemonSet's does before it is bound.
@@ -124,6 +126,42 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
     /// Its init containers.
     pub init_container_statuses: Vec<ContainerStatus>,
+    /// Its ephemeral containers.
+    pub ephemeral_container_statuses: Vec<ContainerStatus>,
+    /// The claims that were made for it.
+    pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
+    /// The claim that the scheduler made for its extended resources.
+    pub extended_resource_claim_status: Option<ExtendedResourceClaimStatus>,
+}
+
+/// A claim for devices that a pod names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodResourceClaim {
+    /// What the pod calls it.
+    pub name: Box<str>,
+    /// The claim, if there is one already.
+    pub resource_claim_name: Option<Box<str>>,
+    /// What one is to be made from.
+    pub resource_claim_template_name: Option<Box<str>>,
+}
+
+/// A claim that was made for a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodResourceClaimStatus {
+    /// What the pod calls it.
+    pub name: Box<str>,
+    /// The claim; none if the pod needs none.
+    pub resource_claim_name: Option<Box<str>>,
+}
+
+/// The claim that the scheduler made for a pod's extended resources.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtendedResourceClaimStatus {
+    /// The claim.
+    pub resource_claim_name: Box<str>,
 }
 
 /// How far a pod's life has got.
@@ -344,6 +382,18 @@ impl Pod {
     /// Whether it is on its way out and its containers may still run.
     pub fn is_terminating(&self) -> bool {
         !self.is_terminal() && self.is_deleted()
+    }
+
+    /// Whether any of its containers runs, as far as its node says.
+    pub fn has_running_containers(&self) -> bool {
+        let all = [
+            &self.status.init_container_statuses,
+            &self.status.container_statuses,
+            &self.status.ephemeral_container_statuses,
+        ];
+        let is_running =
+            |one: &ContainerStatus| one.state.terminated.is_none() && one.state.waiting.is_none();
+        all.into_iter().flatten().any(is_running)
     }
 
     /// What it costs to delete it rather than its siblings; 0 if not said, or not said well.

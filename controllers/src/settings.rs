@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Settings of all controllers.
@@ -25,6 +26,8 @@ pub struct Settings {
     pub cloud: crate::cloud::Config,
     /// Times and tolerance of autoscalers.
     pub autoscaling: crate::horizontal_pod_autoscaling::plan::Settings,
+    /// Who signs certificates that are asked for; without, nobody does.
+    pub signer: Option<Signer>,
 }
 
 /// Signs tokens.
@@ -57,6 +60,29 @@ impl PartialEq for TokenSigner {
     }
 }
 
+/// The authority that signs certificates which are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The file with its certificate.
+    pub certificate: PathBuf,
+    /// The file with its key.
+    pub key: PathBuf,
+    /// The longest that its certificates live.
+    pub life: Duration,
+}
+
+impl Signer {
+    /// An authority whose certificates live a year, as upstream's do.
+    pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        Self {
+            certificate,
+            key,
+            life: YEAR,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -69,6 +95,7 @@ impl Default for Settings {
             node_ipam: crate::node_ipam::Settings::default(),
             cloud: crate::cloud::Config::None,
             autoscaling: crate::horizontal_pod_autoscaling::plan::Settings::default(),
+            signer: None,
         }
     }
 }

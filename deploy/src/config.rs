@@ -307,5 +307,19 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// The settings that differ from others.
+pub(crate) fn differing<T: serde::Serialize>(
+    settings: &T,
+    from: &T,
+) -> Result<serde_yaml_ng::Mapping, serde_yaml_ng::Error> {
+    let serde_yaml_ng::Value::Mapping(mut settings) = serde_yaml_ng::to_value(settings)? else {
+        return Ok(serde_yaml_ng::Mapping::new());
+    };
+    if let serde_yaml_ng::Value::Mapping(from) = serde_yaml_ng::to_value(from)? {
+        settings.retain(|key, value| from.get(key) != Some(value));
+    }
+    Ok(settings)
+}
+
 #[cfg(test)]
 mod tests;

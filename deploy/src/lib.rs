@@ -5,6 +5,8 @@
 //! - [`config`]: how a process gets its settings: a YAML file, then `TRIREME_*` variables, then
 //!   flags; [`config::StoreConfig`] are those of a store member.
 //! - [`pki`]: certificate authorities, and certificates that are made once and renewed in place.
+//! - [`master`]: the files of a master on a machine of its own; [`join`]: how machines become part
+//!   of a cluster; [`kubeconfig`]: how people reach it.
 //! - [`local`]: a cluster of processes on this machine, for `trireme dev`, tests and chaos.
 //!
 //! It leaves what a process does with its settings to the components, and composing them to the
@@ -17,5 +19,8 @@
 
 pub mod config;
 mod files;
+pub mod join;
+pub mod kubeconfig;
 pub mod local;
+pub mod master;
 pub mod pki;

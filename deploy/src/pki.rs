@@ -6,6 +6,8 @@
 //! key, so that one atomic rename is the whole change and a server that reloads meanwhile sees
 //! either the old certificate or the new one.
 
+pub mod ledger;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,11 +18,22 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use seams::{RealRng, Rng};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::OffsetDateTime;
 use x509_parser::pem::parse_x509_pem;
 
 use crate::files;
+
+/// The names of the API within the cluster.
+pub(crate) const API_NAMES: [&str; 6] = [
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster",
+    "kubernetes.default.svc.cluster.local",
+    "10.96.0.1",
+];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -76,7 +89,8 @@ pub enum PkiError {
 }
 
 /// What a certificate may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Usage {
     /// To serve.
     Server,
@@ -87,7 +101,8 @@ pub enum Usage {
 }
 
 /// What to certify.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Request {
     /// Who it is.
     pub common_name: String,
@@ -299,6 +314,38 @@ impl Authority {
         };
         made().map_err(|source| PkiError::Issue {
             subject: request.common_name.clone(),
+            source,
+        })
+    }
+}
+
+/// A node's new key, and the request for its certificate, as PEM.
+pub struct NodeKey {
+    /// The private key.
+    pub key: String,
+    /// The request.
+    pub request: String,
+}
+
+impl NodeKey {
+    /// Makes a key for a node.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn generate(node: &str) -> Result<NodeKey, PkiError> {
+        let common_name = format!("system:node:{node}");
+        let made = || {
+            let key = KeyPair::generate()?;
+            let mut params = CertificateParams::default();
+            params.distinguished_name = subject(&common_name, &["system:nodes".into()]);
+            let request = params.serialize_request(&key)?.pem()?;
+            Ok(NodeKey {
+                key: key.serialize_pem(),
+                request,
+            })
+        };
+        made().map_err(|source| PkiError::Issue {
+            subject: common_name.clone(),
             source,
         })
     }

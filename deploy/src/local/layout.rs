@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use serde_yaml_ng::{Mapping, Value};
 use thiserror::Error;
 
 use crate::config::values::{InitialMember, Url};
-use crate::config::{self, ApiConfig, ConfigError, ServerConfig, Sources, StoreConfig};
+use crate::config::{self, ApiConfig, ConfigError, ServerConfig, Sources, StoreConfig, differing};
 use crate::files;
-use crate::pki::{Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
+use crate::pki::{API_NAMES, Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
 
 /// Ports that belong to one master.
 pub const PORTS_PER_MASTER: u16 = 10;
@@ -464,27 +463,6 @@ impl Layout {
             endpoints.join(",")
         )
     }
-}
-
-/// The names of the API within the cluster.
-const API_NAMES: [&str; 6] = [
-    "kubernetes",
-    "kubernetes.default",
-    "kubernetes.default.svc",
-    "kubernetes.default.svc.cluster",
-    "kubernetes.default.svc.cluster.local",
-    "10.96.0.1",
-];
-
-/// The settings that differ from others.
-fn differing<T: Serialize>(settings: &T, from: &T) -> Result<Mapping, serde_yaml_ng::Error> {
-    let Value::Mapping(mut settings) = serde_yaml_ng::to_value(settings)? else {
-        return Ok(Mapping::new());
-    };
-    if let Value::Mapping(from) = serde_yaml_ng::to_value(from)? {
-        settings.retain(|key, value| from.get(key) != Some(value));
-    }
-    Ok(settings)
 }
 
 fn member_request(name: &str, usage: Usage) -> Request {
