@@ -17,9 +17,9 @@ mod lifecycle;
 pub mod node;
 pub mod pod;
 mod script;
-pub mod voice;
 #[cfg(test)]
 mod tests;
+pub mod voice;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,7 +71,12 @@ impl Default for Config {
             address: base.into(),
             bits,
         };
-        let capacity = [("cpu", "8"), ("memory", "32Gi"), ("pods", "110"), ("ephemeral-storage", "100Gi")];
+        let capacity = [
+            ("cpu", "8"),
+            ("memory", "32Gi"),
+            ("pods", "110"),
+            ("ephemeral-storage", "100Gi"),
+        ];
         Config {
             prefix: "node".into(),
             first: 1,
@@ -105,11 +110,16 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         let last = u128::from(self.first) + u128::from(self.count);
         if addresses::nth(&self.addresses, last).is_none() {
-            return Err(format!("{} has no address for node {last}", self.addresses.canonical()));
+            return Err(format!(
+                "{} has no address for node {last}",
+                self.addresses.canonical()
+            ));
         }
         if addresses::subnet(&self.pod_addresses, POD_BITS, last).is_none() {
             let block = self.pod_addresses.canonical();
-            return Err(format!("{block} has no block of /{POD_BITS} for the pods of node {last}"));
+            return Err(format!(
+                "{block} has no block of /{POD_BITS} for the pods of node {last}"
+            ));
         }
         Ok(())
     }

@@ -102,9 +102,15 @@ mod tests {
     fn blocks_are_cut_and_counted() {
         let all = block("10.128.0.0/9");
         assert_eq!(subnet(&all, 24, 1).unwrap().canonical(), "10.128.1.0/24");
-        assert_eq!(subnet(&all, 24, 32_767).unwrap().canonical(), "10.255.255.0/24");
+        assert_eq!(
+            subnet(&all, 24, 32_767).unwrap().canonical(),
+            "10.255.255.0/24"
+        );
         assert_eq!(subnet(&all, 24, 32_768), None);
-        assert_eq!(nth(&block("198.18.0.0/15"), 257).unwrap().to_string(), "198.18.1.1");
+        assert_eq!(
+            nth(&block("198.18.0.0/15"), 257).unwrap().to_string(),
+            "198.18.1.1"
+        );
         assert_eq!(nth(&block("10.0.0.0/30"), 4), None);
         assert_eq!(nth(&block("fd00::/64"), 3).unwrap().to_string(), "fd00::3");
     }

@@ -6,7 +6,7 @@
 mod nodes;
 mod pods;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -92,6 +92,8 @@ struct Known {
     uid: String,
     node: usize,
     since: Timestamp,
+    /// Since when it is known that it is to be deleted.
+    told: Option<Timestamp>,
     address: Option<IpAddr>,
     /// The version that its last write made: what is older is not looked at.
     written: u64,
@@ -118,7 +120,8 @@ impl Agent {
             Some(client) => vec![Watches::of_all(client, seams, tasks)],
             None => {
                 let all = nodes.iter().enumerate();
-                let clients = all.filter_map(|(at, node)| Some((voices.of(at)?, &node.identity.name)));
+                let clients =
+                    all.filter_map(|(at, node)| Some((voices.of(at)?, &node.identity.name)));
                 clients
                     .map(|(client, name)| Watches::of_one(client, name, seams, tasks))
                     .collect()
@@ -159,8 +162,12 @@ impl Agent {
                 Duration::from_millis(shared.seams.rng.below(millis))
             };
             // All register within a second or so, the first of them at once.
-            shared.work.add_after(Work::Report(node), spread(registration(shared.nodes.len())));
-            shared.work.add_after(Work::Lease(node), spread(shared.lease_interval()));
+            shared
+                .work
+                .add_after(Work::Report(node), spread(registration(shared.nodes.len())));
+            shared
+                .work
+                .add_after(Work::Lease(node), spread(shared.lease_interval()));
         }
         let of_nodes = (shared.config.writers / NODE_SHARE).max(2);
         for _ in 0..of_nodes {
@@ -214,7 +221,13 @@ fn subscribe(shared: &Arc<Shared>) -> Vec<Subscription> {
 impl Watches {
     /// Of all nodes and all pods that are bound.
     fn of_all(client: &kube::Client, seams: &Seams, tasks: &Tasks) -> Watches {
-        Watches::new(client, String::new(), "spec.nodeName!=".into(), seams, tasks)
+        Watches::new(
+            client,
+            String::new(),
+            "spec.nodeName!=".into(),
+            seams,
+            tasks,
+        )
     }
 
     /// Of one node and its pods, which is all that a node may see.
@@ -223,7 +236,13 @@ impl Watches {
         Watches::new(client, node, format!("spec.nodeName={name}"), seams, tasks)
     }
 
-    fn new(client: &kube::Client, nodes: String, pods: String, seams: &Seams, tasks: &Tasks) -> Watches {
+    fn new(
+        client: &kube::Client,
+        nodes: String,
+        pods: String,
+        seams: &Seams,
+        tasks: &Tasks,
+    ) -> Watches {
         let informers = Informers::new(client.clone(), seams, tasks);
         let selected = |fields: String| Selection {
             fields: Some(fields).filter(|fields| !fields.is_empty()),

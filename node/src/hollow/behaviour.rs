@@ -68,7 +68,12 @@ impl Behaviour {
     }
 
     /// How long a container runs until it ends by itself; `None` if it does not.
-    pub(super) fn runs_for(&self, pod: &Pod, container: &Container, kind: Kind) -> Option<Duration> {
+    pub(super) fn runs_for(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        kind: Kind,
+    ) -> Option<Duration> {
         let given = pod.annotation(&key("run-for"));
         if let Some(given) = given.and_then(|text| for_container(text, container, kind)) {
             return parse_span(given);
@@ -139,7 +144,9 @@ impl FromStr for Failure {
             ("crash", _) => Ok(Failure::Crash),
             ("not-ready", _) => Ok(Failure::NotReady),
             (_, Some(span)) => Ok(Failure::Slow(span)),
-            _ => Err(format!("`{text}` is none of: none, crash, not-ready, slow=TIME")),
+            _ => Err(format!(
+                "`{text}` is none of: none, crash, not-ready, slow=TIME"
+            )),
         }
     }
 }

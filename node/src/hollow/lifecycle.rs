@@ -28,6 +28,8 @@ pub(super) struct Situation<'a> {
     pub(super) pod: &'a Pod,
     /// Since when the node knows it.
     pub(super) known: Timestamp,
+    /// Since when the node knows that it is to be deleted.
+    pub(super) told: Option<Timestamp>,
     /// The addresses of the node; the first one is the main one.
     pub(super) host_ips: &'a [IpAddr],
     /// The addresses set aside for the pod.
@@ -105,10 +107,13 @@ fn killed_at(at: &Situation<'_>, containers: &Containers<'_>) -> Option<Timestam
         return Some(at.now);
     }
     let grace = at.pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-    let asked = end - SignedDuration::from_secs(grace);
-    let stopped = at.behaviour.stop_after(at.pod);
-    let end = stopped.map_or(end, |span| end.min(later(asked, span)));
-    Some(later(end, at.slow))
+    let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+    // The object tells only the second in which it was asked for.
+    let second = earlier(end, grace);
+    let asked = at.told.unwrap_or(at.now);
+    let asked = asked.clamp(second, later(second, Duration::from_secs(1)));
+    let stops = at.behaviour.stop_after(at.pod).unwrap_or(grace).min(grace);
+    Some(later(later(asked, stops), at.slow))
 }
 
 /// When it has run for as long as it may.
@@ -122,6 +127,12 @@ fn deadline(at: &Situation<'_>) -> Option<Timestamp> {
 fn later(from: Timestamp, span: Duration) -> Timestamp {
     let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
     from.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// A moment some time before another one.
+fn earlier(from: Timestamp, span: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+    from.checked_sub(span).unwrap_or(Timestamp::MIN)
 }
 
 /// Moments that are waited for.

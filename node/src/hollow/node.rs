@@ -174,7 +174,10 @@ fn differs(own: &Identity, seen: &Status, failure: Failure) -> bool {
     !has(&seen.capacity)
         || !has(&seen.allocatable)
         || !conditions(failure).iter().all(said)
-        || !seen.addresses.iter().any(|held| held.address == own.address.to_string())
+        || !seen
+            .addresses
+            .iter()
+            .any(|held| held.address == own.address.to_string())
         || seen.node_info.kubelet_version != KUBELET_VERSION
 }
 
@@ -310,7 +313,9 @@ mod tests {
     #[test]
     fn a_sign_of_life_is_small_and_keeps_what_others_wrote() {
         let mut node = created();
-        node.status.capacity.insert("example.com/dongle".into(), "3".into());
+        node.status
+            .capacity
+            .insert("example.com/dongle".into(), "3".into());
         let plan = plan(&identity(), Some(&node), Failure::None, true, now());
         let status = &plan.report.unwrap()["status"];
         assert_eq!(status.as_object().unwrap().len(), 1);
@@ -325,7 +330,10 @@ mod tests {
         node.status.conditions[3].reason = "NodeStatusUnknown".into();
         let plan = plan(&identity(), Some(&node), Failure::None, false, now());
         let ready = &plan.report.unwrap()["status"]["conditions"][3];
-        assert_eq!((&ready["status"], &ready["reason"]), (&json!("True"), &json!("KubeletReady")));
+        assert_eq!(
+            (&ready["status"], &ready["reason"]),
+            (&json!("True"), &json!("KubeletReady"))
+        );
         assert!(ready.get("lastTransitionTime").is_some());
     }
 
@@ -333,10 +341,17 @@ mod tests {
     fn failures_and_lost_labels_show() {
         let mut node = created();
         let plan_of = |node: &Node, failure| plan(&identity(), Some(node), failure, false, now());
-        let ready = plan_of(&node, Failure::NotReady).report.unwrap()["status"]["conditions"][3].clone();
-        assert_eq!((&ready["status"], &ready["message"]), (&json!("False"), &json!("container runtime is down")));
+        let ready =
+            plan_of(&node, Failure::NotReady).report.unwrap()["status"]["conditions"][3].clone();
+        assert_eq!(
+            (&ready["status"], &ready["message"]),
+            (&json!("False"), &json!("container runtime is down"))
+        );
         node.metadata.labels = None;
         let relabel = plan_of(&node, Failure::None).relabel.unwrap();
-        assert_eq!(relabel, json!({ "metadata": { "labels": { "kubernetes.io/hostname": "n" } } }));
+        assert_eq!(
+            relabel,
+            json!({ "metadata": { "labels": { "kubernetes.io/hostname": "n" } } })
+        );
     }
 }

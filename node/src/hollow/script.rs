@@ -77,8 +77,14 @@ mod tests {
             Script::read(&words).map(|script| (script.runs.as_millis(), script.code))
         };
         assert_eq!(read(&["sleep", "5"]), Some((5_000, 0)));
-        assert_eq!(read(&["sh", "-c", "echo a; sleep 0.5; exit 42"]), Some((500, 42)));
-        assert_eq!(read(&["/bin/sh", "-c", "sleep 1m && exit 1"]), Some((60_000, 1)));
+        assert_eq!(
+            read(&["sh", "-c", "echo a; sleep 0.5; exit 42"]),
+            Some((500, 42))
+        );
+        assert_eq!(
+            read(&["/bin/sh", "-c", "sleep 1m && exit 1"]),
+            Some((60_000, 1))
+        );
         assert_eq!(read(&["/bin/false"]), Some((0, 1)));
         for open in [
             &["sh", "-c", "while true; do sleep 5; done"][..],

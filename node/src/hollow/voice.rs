@@ -49,7 +49,9 @@ impl Voices {
         what: Write<'_>,
     ) -> Result<T, kube::Error> {
         let Some(client) = self.of(node) else {
-            return Err(kube::Error::Service(format!("there is no client for {name}").into()));
+            return Err(kube::Error::Service(
+                format!("there is no client for {name}").into(),
+            ));
         };
         let body = what.body.map(Value::to_string).unwrap_or_default();
         let mut request = Request::builder()
@@ -62,7 +64,9 @@ impl Voices {
                 .header("Impersonate-Group", HeaderValue::from_static(GROUP));
         }
         let request = request.body(body.into_bytes());
-        client.request(request.map_err(kube::Error::HttpError)?).await
+        client
+            .request(request.map_err(kube::Error::HttpError)?)
+            .await
     }
 }
 
@@ -75,7 +79,12 @@ pub(super) struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn new(method: Method, path: &'a str, content: &'static str, body: &'a Value) -> Self {
+    pub(super) fn new(
+        method: Method,
+        path: &'a str,
+        content: &'static str,
+        body: &'a Value,
+    ) -> Self {
         Write {
             method,
             path,

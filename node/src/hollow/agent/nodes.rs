@@ -67,7 +67,8 @@ impl Shared {
             }
         };
         // Jitter adds up to a half: the interval is the middle of what is drawn.
-        self.work.add_after(work, self.seams.rng.jitter(again * 4 / 5));
+        self.work
+            .add_after(work, self.seams.rng.jitter(again * 4 / 5));
     }
 
     async fn report(&self, node: usize) -> Result<(), kube::Error> {
@@ -95,11 +96,13 @@ impl Shared {
             }
         }
         if let Some(labels) = &plan.relabel {
-            self.write(node, Write::new(Method::PATCH, &path, MERGE, labels)).await?;
+            self.write(node, Write::new(Method::PATCH, &path, MERGE, labels))
+                .await?;
         }
         if let Some(status) = &plan.report {
             let path = format!("{path}/status");
-            self.write(node, Write::new(Method::PATCH, &path, STRATEGIC, status)).await?;
+            self.write(node, Write::new(Method::PATCH, &path, STRATEGIC, status))
+                .await?;
         }
         if plan.create.is_some() || plan.report.is_some() {
             let mut state = self.nodes[node].state();
@@ -120,7 +123,9 @@ impl Shared {
     /// Renews a node's Lease, which exists as long as the Node does.
     async fn renew(&self, node: usize) -> Result<(), kube::Error> {
         let name = &self.nodes[node].identity.name;
-        let seen = self.watches(node).and_then(|watches| watches.nodes.get("", name));
+        let seen = self
+            .watches(node)
+            .and_then(|watches| watches.nodes.get("", name));
         let held = {
             let state = self.nodes[node].state();
             if state.failure == Failure::Crash {

@@ -35,6 +35,7 @@ impl Shared {
                     uid: pod.uid().to_string(),
                     node,
                     since: started.unwrap_or_else(|| self.now()),
+                    told: None,
                     address,
                     written: 0,
                     failures: 0,
@@ -102,6 +103,7 @@ impl Shared {
         let node = self.known().get(key)?.node;
         let pod = self.watches(node)?.pods.get(&key.namespace, &key.name)?;
         let hollow = &self.nodes[node];
+        let now = self.now();
         let mut known = self.known();
         let known = known.get_mut(key)?;
         // What this process has written itself is on its way.
@@ -115,6 +117,9 @@ impl Shared {
         if known.address.is_none() && !pod.spec.host_network {
             known.address = state.pool.take();
         }
+        if known.told.is_none() && pod.metadata.deletion_timestamp.is_some() {
+            known.told = Some(now);
+        }
         let own = [hollow.identity.address];
         let given: Vec<IpAddr> = match pod.spec.host_network {
             true => own.to_vec(),
@@ -123,6 +128,7 @@ impl Shared {
         let plan = plan(&Situation {
             pod: &pod,
             known: known.since,
+            told: known.told,
             host_ips: &own,
             pod_ips: &given,
             behaviour: &self.config.behaviour,
@@ -132,7 +138,7 @@ impl Shared {
             },
             // Without an address there is no sandbox for it to start in.
             starts: state.failure != Failure::NotReady && !given.is_empty(),
-            now: self.now(),
+            now,
         });
         Some((node, pod.clone(), plan))
     }

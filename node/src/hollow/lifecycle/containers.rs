@@ -76,7 +76,10 @@ impl<'a> Containers<'a> {
             true => Kind::Sidecar,
             false => Kind::Init,
         };
-        let (specs, statuses) = (&spec.ephemeral_containers, &status.ephemeral_container_statuses);
+        let (specs, statuses) = (
+            &spec.ephemeral_containers,
+            &status.ephemeral_container_statuses,
+        );
         Containers {
             init: observe(&spec.init_containers, &status.init_container_statuses, init),
             main: observe(&spec.containers, &status.container_statuses, |_| Kind::Main),
@@ -137,7 +140,11 @@ impl<'a> Containers<'a> {
     /// All that runs is killed now; what should run and does not is never found again.
     pub(super) fn kill(&mut self, at: &Situation<'_>) {
         let obeys = at.behaviour.stop_after(at.pod).is_some();
-        let (code, reason) = if obeys { (0, "Completed") } else { (KILLED, "Error") };
+        let (code, reason) = if obeys {
+            (0, "Completed")
+        } else {
+            (KILLED, "Error")
+        };
         for one in self.all_mut() {
             one.stop(code, reason, at.now);
         }
@@ -185,7 +192,10 @@ impl<'a> Live<'a> {
             // Resources are changed in place.
             changed: is_behind && status.resources != spec.resources,
         };
-        if is_behind && status.image != spec.image && let State::Running(since) = one.state {
+        if is_behind
+            && status.image != spec.image
+            && let State::Running(since) = one.state
+        {
             // Another image is another container, which starts as any other does.
             one.restarts += 1;
             one.last = Some(End {

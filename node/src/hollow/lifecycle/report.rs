@@ -116,7 +116,11 @@ fn phase(pod: &Pod, containers: &Containers<'_>, ending: Ending) -> &'static str
     };
     let is_waiting = |one: &Live<'_>| !one.runs() && end(one).is_none();
     if main.iter().any(is_waiting) {
-        return if ending == Ending::No { "Pending" } else { "Failed" };
+        return if ending == Ending::No {
+            "Pending"
+        } else {
+            "Failed"
+        };
     }
     let ends: Vec<(i32, bool)> = main.iter().filter_map(end).collect();
     let goes_on = ending == Ending::No && ends.iter().any(|(_, restarts)| *restarts);
@@ -233,7 +237,10 @@ fn containers_ready(containers: &Containers<'_>, phase: &str) -> Says {
         "Failed" => return Says::no("PodFailed", String::new()),
         _ => {}
     }
-    let sidecars = containers.init.iter().filter(|one| one.kind == Kind::Sidecar);
+    let sidecars = containers
+        .init
+        .iter()
+        .filter(|one| one.kind == Kind::Sidecar);
     let unready = sidecars.chain(&containers.main).filter(|one| !one.ready);
     let unready: Vec<&str> = unready.map(|one| one.spec.name.as_str()).collect();
     if unready.is_empty() {
@@ -289,7 +296,11 @@ fn container(at: &Situation<'_>, one: &Live<'_>) -> Value {
         "started": one.runs(),
         "state": state(at, one),
     });
-    if has_network(one) && !matches!(one.state, State::Waiting("ErrImagePull" | "ImagePullBackOff"))
+    if has_network(one)
+        && !matches!(
+            one.state,
+            State::Waiting("ErrImagePull" | "ImagePullBackOff")
+        )
     {
         let image = fingerprint(&[&spec.image]);
         status["imageID"] = format!("{}@sha256:{image}", repository(&spec.image)).into();

@@ -11,6 +11,7 @@ struct Story {
     behaviour: Behaviour,
     starts: bool,
     slow: Duration,
+    told: Option<Timestamp>,
     writes: usize,
     removed: bool,
 }
@@ -28,6 +29,7 @@ impl Story {
             behaviour: Behaviour::default(),
             starts: true,
             slow: Duration::ZERO,
+            told: None,
             writes: 0,
             removed: false,
         }
@@ -35,7 +37,9 @@ impl Story {
 
     /// With one container and a restart policy.
     fn plain(policy: &str) -> Story {
-        Story::of(json!({ "restartPolicy": policy, "containers": [{ "name": "c", "image": "i:1" }] }))
+        Story::of(
+            json!({ "restartPolicy": policy, "containers": [{ "name": "c", "image": "i:1" }] }),
+        )
     }
 
     fn annotated(mut self, name: &str, value: &str) -> Story {
@@ -48,6 +52,7 @@ impl Story {
         plan(&Situation {
             pod: &pod,
             known: Timestamp::from_second(START).unwrap(),
+            told: self.told,
             host_ips: &["198.18.0.1".parse().unwrap()],
             pod_ips: &["10.128.0.2".parse().unwrap()],
             behaviour: &self.behaviour,
@@ -84,6 +89,7 @@ impl Story {
     }
 
     fn delete(&mut self, grace: i64) {
+        self.told = Some(self.now);
         let end = self.now + SignedDuration::from_secs(grace);
         self.pod["metadata"]["deletionTimestamp"] = end.to_string().into();
         self.pod["metadata"]["deletionGracePeriodSeconds"] = grace.into();
@@ -128,7 +134,10 @@ fn merge(into: &mut Value, patch: &Value) {
             for (field, value) in one.as_object().unwrap() {
                 held[place][field] = value.clone();
             }
-            held[place].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            held[place]
+                .as_object_mut()
+                .unwrap()
+                .retain(|_, value| !value.is_null());
         }
     }
 }
@@ -144,11 +153,19 @@ fn a_pod_starts_with_one_write_and_ends_with_two() {
     assert_eq!(status["hostIPs"], json!([{ "ip": "198.18.0.1" }]));
     assert_eq!(status["startTime"], "2027-01-15T08:00:00Z");
     assert_eq!(status["observedGeneration"], 1);
-    for kind in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"] {
+    for kind in [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+    ] {
         assert_eq!(story.condition(kind)["status"], "True", "{kind}");
     }
     let container = story.container(0);
-    assert_eq!((&container["ready"], &container["started"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&container["ready"], &container["started"]),
+        (&json!(true), &json!(true))
+    );
     assert_eq!(container["containerID"].as_str().unwrap().len(), 13 + 64);
 
     story.at(5);
@@ -166,7 +183,10 @@ fn a_pod_starts_with_one_write_and_ends_with_two() {
 fn what_was_never_started_is_removed_at_once() {
     let mut story = Story::plain("Always").annotated("start-after", "10s");
     assert_eq!(story.settle(), Some(10));
-    assert_eq!(story.container(0)["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!(
+        story.container(0)["state"]["waiting"]["reason"],
+        "ContainerCreating"
+    );
     assert_eq!(story.status()["podIP"], Value::Null);
     let ready = story.condition("Ready");
     assert_eq!(ready["message"], "containers with unready status: [c]");
@@ -195,7 +215,10 @@ fn start_up_and_readiness_take_the_time_they_are_given() {
     assert_eq!(story.settle(), Some(2));
     assert_eq!(story.phase(), "Pending");
     assert_eq!(story.at(2), Some(7));
-    assert_eq!((story.phase(), &story.condition("Ready")["reason"]), ("Running", &json!("ContainersNotReady")));
+    assert_eq!(
+        (story.phase(), &story.condition("Ready")["reason"]),
+        ("Running", &json!("ContainersNotReady"))
+    );
     assert_eq!(story.at(7), None);
     assert_eq!(story.condition("Ready")["status"], "True");
     assert_eq!(story.condition("Ready").get("reason"), None);
@@ -209,22 +232,34 @@ fn start_up_and_readiness_take_the_time_they_are_given() {
 
 #[test]
 fn images_that_do_not_exist_back_off() {
-    for image in ["foo:non-existent", "webserver:404", "gcr.io/google_samples/gb-redisslave:nonexistent"] {
+    for image in [
+        "foo:non-existent",
+        "webserver:404",
+        "gcr.io/google_samples/gb-redisslave:nonexistent",
+    ] {
         let mut story = Story::plain("Always");
         story.pod["spec"]["containers"][0]["image"] = image.into();
         assert_eq!(story.settle(), Some(10));
         assert_eq!(story.phase(), "Pending");
-        assert_eq!(story.container(0)["state"]["waiting"]["reason"], "ErrImagePull");
+        assert_eq!(
+            story.container(0)["state"]["waiting"]["reason"],
+            "ErrImagePull"
+        );
         assert_eq!(story.at(10), None);
         let waiting = &story.container(0)["state"]["waiting"];
         assert_eq!(waiting["reason"], "ImagePullBackOff");
         let message = waiting["message"].as_str().unwrap();
-        assert!(message.starts_with(&format!("Back-off pulling image \"{image}\": ErrImagePull: ")));
+        assert!(message.starts_with(&format!(
+            "Back-off pulling image \"{image}\": ErrImagePull: "
+        )));
         // Another image is tried at once.
         story.pod["spec"]["containers"][0]["image"] = "i:2".into();
         story.pod["metadata"]["generation"] = 2.into();
         story.at(20);
-        assert_eq!((story.phase(), &story.container(0)["image"]), ("Running", &json!("i:2")));
+        assert_eq!(
+            (story.phase(), &story.container(0)["image"]),
+            ("Running", &json!("i:2"))
+        );
     }
 }
 
@@ -244,8 +279,14 @@ fn init_containers_run_in_order_and_sidecars_go_on() {
     assert_eq!((story.phase(), story.writes), ("Pending", 1));
     let initialized = story.condition("Initialized");
     assert_eq!(initialized["reason"], "ContainersNotInitialized");
-    assert_eq!(initialized["message"], "containers with incomplete status: [two]");
-    assert_eq!(story.container(0)["state"]["waiting"]["reason"], "PodInitializing");
+    assert_eq!(
+        initialized["message"],
+        "containers with incomplete status: [two]"
+    );
+    assert_eq!(
+        story.container(0)["state"]["waiting"]["reason"],
+        "PodInitializing"
+    );
     story.at(3);
     assert_eq!((story.phase(), story.writes), ("Running", 2));
     let init = &story.status()["initContainerStatuses"];
@@ -273,7 +314,10 @@ fn an_init_container_that_fails_is_repeated_or_ends_the_pod() {
     assert_eq!(story.phase(), "Pending");
     let waiting = &story.status()["initContainerStatuses"][0]["state"]["waiting"];
     assert_eq!(waiting["reason"], "CrashLoopBackOff");
-    assert_eq!(waiting["message"], "back-off 10s restarting failed container=init pod=p_ns(1-2)");
+    assert_eq!(
+        waiting["message"],
+        "back-off 10s restarting failed container=init pod=p_ns(1-2)"
+    );
     story.pod["metadata"]["annotations"] = json!({});
     story.at(10);
     assert_eq!(story.phase(), "Running");
@@ -309,15 +353,23 @@ fn pods_of_jobs_end_with_the_code_they_are_given() {
 
 #[test]
 fn a_container_that_fails_is_restarted_ever_later() {
-    let mut story = Story::plain("OnFailure").annotated("run-for", "1s").annotated("exit-code", "3");
+    let mut story = Story::plain("OnFailure")
+        .annotated("run-for", "1s")
+        .annotated("exit-code", "3");
     assert_eq!(story.settle(), Some(1));
     // The first restart is at once.
     assert_eq!(story.at(1), Some(2));
     assert_eq!(story.container(0)["restartCount"], 1);
     assert_eq!(story.container(0)["lastState"]["terminated"]["exitCode"], 3);
     assert_eq!(story.at(2), Some(12));
-    assert_eq!(story.container(0)["state"]["waiting"]["reason"], "CrashLoopBackOff");
-    assert_eq!((story.phase(), &story.condition("Ready")["status"]), ("Running", &json!("False")));
+    assert_eq!(
+        story.container(0)["state"]["waiting"]["reason"],
+        "CrashLoopBackOff"
+    );
+    assert_eq!(
+        (story.phase(), &story.condition("Ready")["status"]),
+        ("Running", &json!("False"))
+    );
     assert_eq!(story.at(12), Some(13));
     assert_eq!(story.at(13), Some(33));
     story.pod["metadata"]["annotations"]["hollow.trireme.io/exit-code"] = "0".into();
@@ -347,7 +399,10 @@ fn a_deadline_ends_the_pod() {
     story.pod["spec"]["activeDeadlineSeconds"] = 5.into();
     assert_eq!(story.settle(), Some(5));
     story.at(5);
-    assert_eq!((story.phase(), &story.status()["reason"]), ("Failed", &json!("DeadlineExceeded")));
+    assert_eq!(
+        (story.phase(), &story.status()["reason"]),
+        ("Failed", &json!("DeadlineExceeded"))
+    );
     let message = "Pod was active on the node longer than the specified deadline";
     assert_eq!(story.status()["message"], message);
 }
@@ -360,11 +415,17 @@ fn readiness_gates_are_waited_for() {
     assert_eq!(story.condition("ContainersReady")["status"], "True");
     let ready = story.condition("Ready");
     assert_eq!(ready["reason"], "ReadinessGatesNotReady");
-    assert_eq!(ready["message"], "corresponding condition of pod readiness gate \"a/b\" does not exist.");
+    assert_eq!(
+        ready["message"],
+        "corresponding condition of pod readiness gate \"a/b\" does not exist."
+    );
     let conditions = story.pod["status"]["conditions"].as_array_mut().unwrap();
     conditions.push(json!({ "type": "a/b", "status": "True" }));
     story.settle();
-    assert_eq!((story.writes, &story.condition("Ready")["status"]), (2, &json!("True")));
+    assert_eq!(
+        (story.writes, &story.condition("Ready")["status"]),
+        (2, &json!("True"))
+    );
 }
 
 #[test]
@@ -396,7 +457,10 @@ fn changes_of_the_specification_are_acknowledged() {
     let cpu = |cpu| json!({ "requests": { "cpu": cpu } });
     story.pod["spec"]["containers"][0]["resources"] = cpu("1");
     story.settle();
-    assert_eq!(story.container(0)["allocatedResources"], json!({ "cpu": "1" }));
+    assert_eq!(
+        story.container(0)["allocatedResources"],
+        json!({ "cpu": "1" })
+    );
     story.pod["metadata"]["generation"] = 2.into();
     story.pod["spec"]["containers"][0]["resources"] = cpu("2");
     story.at(1);
