@@ -17,9 +17,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: setup-build ## a cluster of 3 masters on this machine, ready for kubectl; Ctrl-C stops it
+run: setup-build ## 3 masters and 3 hollow nodes on this machine, ready for kubectl; Ctrl-C stops them
 	cargo build --release --locked --bin trireme
-	exec "$$CARGO_TARGET_DIR/release/trireme" dev --masters 3 $(ARGS)
+	exec "$$CARGO_TARGET_DIR/release/trireme" dev --masters 3 --hollow 3 $(ARGS)
 
 .PHONY: test
 test: setup-test ## everything that must hold before a change is merged

@@ -101,6 +101,11 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// The server itself, for components of the same process.
+    pub(crate) fn api(&self) -> &Arc<Api> {
+        &self.api
+    }
+
     /// How long [`Self::leave`] takes.
     pub(crate) fn delay(&self) -> Duration {
         self.delay

@@ -1,6 +1,8 @@
 //! The command line. Every subcommand explains itself with examples, which a test parses.
 
 mod apiserver;
+mod control_plane;
+mod node;
 mod store;
 
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use clap_complete::Shell;
 use crate::output::Format;
 
 pub(crate) use apiserver::{ApiServerArguments, ServerArguments};
+pub(crate) use control_plane::ControllerManagerArguments;
+pub(crate) use node::NodeArguments;
 pub(crate) use store::StoreArguments;
 
 /// A highly available, Kubernetes-compatible control plane in one binary.
@@ -39,21 +43,33 @@ pub(crate) enum Command {
     /// flags: the key `data-dir` is the variable TRIREME_DATA_DIR and the flag --data-dir. Times are
     /// such as 100ms, 5s, 1h30m; sizes are such as 512MiB, 16GiB.
     Store(Box<StoreArguments>),
-    /// Run a master: a member of the store and an API server in one process
+    /// Run a master: a member of the store, an API server, controllers and scheduler in one process
     ///
-    /// Runs until SIGTERM or Ctrl-C. Settings are those of `trireme store` and `trireme apiserver`
-    /// together.
+    /// Runs until SIGTERM or Ctrl-C. Settings are those of `trireme store`, `trireme apiserver` and
+    /// `trireme controller-manager` together. Of all masters' controllers those of one act at a time, and
+    /// so do schedulers.
     Server(Box<ServerArguments>),
     /// Run an API server over a store that runs elsewhere
     ///
     /// Any number of them serve side by side, over members of `trireme store` or any etcd.
     Apiserver(Box<ApiServerArguments>),
+    /// Run the controllers by themselves
+    ///
+    /// Any number of these processes are peers: one acts, the others take over.
+    ControllerManager(Box<ControllerManagerArguments>),
+    /// Run hollow nodes: nodes that say they run pods, and run nothing
+    ///
+    /// For trying a control plane without containers and for tests of scale; thousands fit in one
+    /// process. Pods may be told how to behave by annotations: hollow.trireme.io/start-after, ready-after,
+    /// run-for, stop-after (times) and exit-code; nodes by hollow.trireme.io/failure (crash, not-ready or
+    /// slow=TIME).
+    Node(Box<NodeArguments>),
     /// Run a cluster on this machine
     ///
     /// Runs in the foreground: Ctrl-C or SIGTERM stops it, and the same command resumes it. Prints a
-    /// line `ready` once all masters serve, and writes DIR/kubeconfig for kubectl, DIR/etcdctl.env for
-    /// etcdctl and DIR/master-N/pid for each process. A master that is killed stays down until `trireme
-    /// dev start`. Port P is the API of whichever master is up. Master N has the ports from P+10*N on: the
+    /// line `ready` once all masters serve and all nodes are ready, and writes DIR/kubeconfig for kubectl, DIR/etcdctl.env for
+    /// etcdctl and DIR/master-N/pid and DIR/node-N/pid for each process. What is killed stays down until
+    /// `trireme dev start`. Port P is the API of whichever master is up. Master N has the ports from P+10*N on: the
     /// first for clients of the store, the second for its peers, the third for its API.
     Dev(DevArguments),
     /// List and change the members of a cluster
@@ -117,6 +133,8 @@ pub(crate) struct Connection {
     after_help = "\
 Examples:
   trireme dev
+  trireme dev --masters 3 --hollow 3
+  trireme dev --hollow 1000 --node-set pod-stop-after=1s
   trireme dev --masters 5 --data /tmp/five --port-base 12000
   trireme dev --store-only --data /tmp/plain --insecure --set quota-backend-bytes=64MiB
   trireme dev start master-2 --data /tmp/five
@@ -134,6 +152,9 @@ pub(crate) struct DevArguments {
     /// Number of masters [default: 3]
     #[arg(long, value_name = "N")]
     pub(crate) masters: Option<u16>,
+    /// Number of hollow nodes; up to 9 have a process each [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) hollow: Option<u32>,
     /// Master N takes the ports from P+10*N on [default: 2369, so that master-1 has etcd's ports]
     #[arg(long, value_name = "P")]
     pub(crate) port_base: Option<u16>,
@@ -143,23 +164,26 @@ pub(crate) struct DevArguments {
     /// A setting of every member, as `trireme store` names it; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) set: Vec<(String, String)>,
+    /// A setting of every process that runs nodes, as `trireme node` names it; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) node_set: Vec<(String, String)>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DevRequest {
-    /// Start masters that are down, in a cluster that runs
+    /// Start what is down, in a cluster that runs
     Start {
-        /// Such as master-2
-        #[arg(required = true, value_name = "MASTER")]
-        masters: Vec<String>,
+        /// Such as master-2 or node-1
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
     },
-    /// Stop masters gracefully; they stay down
+    /// Stop masters or nodes gracefully; they stay down
     Stop {
-        /// Such as master-2
-        #[arg(required = true, value_name = "MASTER")]
-        masters: Vec<String>,
+        /// Such as master-2 or node-1
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
     },
-    /// Show which masters are up
+    /// Show what is up
     Status,
 }
 

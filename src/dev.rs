@@ -21,8 +21,8 @@ pub(crate) fn run(arguments: DevArguments) -> Result<()> {
     };
     let request = match arguments.request {
         None => return run::runtime()?.block_on(cluster(data, arguments)),
-        Some(DevRequest::Start { masters }) => Request::Start(masters),
-        Some(DevRequest::Stop { masters }) => Request::Stop(masters),
+        Some(DevRequest::Start { names }) => Request::Start(names),
+        Some(DevRequest::Stop { names }) => Request::Stop(names),
         Some(DevRequest::Status) => Request::Status,
     };
     for line in run::runtime()?.block_on(control::ask(&data, &request))? {
@@ -50,7 +50,9 @@ async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
         port_base: arguments.port_base,
         insecure: arguments.insecure.then_some(true),
         store_only: arguments.store_only.then_some(true),
+        hollow: arguments.hollow,
         settings: arguments.set.into_iter().collect(),
+        node_settings: arguments.node_set.into_iter().collect(),
     };
     let mut signals = Signals::new()?;
     let layout = Layout::open(&options)?;
@@ -62,12 +64,12 @@ async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
     tokio::pin!(run);
     tokio::select! {
         done = &mut run => return Ok(done?),
-        signal = signals.next() => complain(&format!("{signal}: stopping all masters")),
+        signal = signals.next() => complain(&format!("{signal}: stopping everything")),
     }
     stop.cancel();
     tokio::select! {
         done = &mut run => return Ok(done?),
-        signal = signals.insisted() => complain(&format!("{signal}: killing all masters")),
+        signal = signals.insisted() => complain(&format!("{signal}: killing everything")),
     }
     kill.cancel();
     Ok(run.await?)
@@ -102,6 +104,22 @@ fn tell(layout: &Layout, event: Event) {
     }
 }
 
+/// What to try where pods can run, or so they say.
+const WITH_NODES: &[&str] = &[
+    "kubectl get nodes",
+    "kubectl create deployment web --image=nginx --replicas=6",
+    "kubectl rollout status deployment/web && kubectl get pods -o wide",
+    "kubectl drain node-1 --ignore-daemonsets && kubectl uncordon node-1",
+    "kubectl annotate node node-2 hollow.trireme.io/failure=crash   # and =none to mend it",
+];
+
+/// What to try where nothing runs pods.
+const WITHOUT_NODES: &[&str] = &[
+    "kubectl get namespaces",
+    "kubectl create configmap hello --from-literal=who=world",
+    "kubectl --context master-2 get configmap hello -o yaml",
+];
+
 /// How to use the cluster, and then the line that scripts wait for.
 fn ready(layout: &Layout) {
     let dir = layout.dir().display();
@@ -118,15 +136,16 @@ fn ready(layout: &Layout) {
         )
     });
     if let Some(api) = layout.balancer() {
+        let count = endpoints.len();
+        let kubeconfig = layout.kubeconfig();
         say(&format!(
             "\nThe Kubernetes API is served by {count} masters, at {api} by whichever is up. Try:\n\n  \
-             export KUBECONFIG={kubeconfig}\n  \
-             kubectl get namespaces\n  \
-             kubectl create configmap hello --from-literal=who=world\n  \
-             kubectl --context master-2 get configmap hello -o yaml",
-            count = endpoints.len(),
-            kubeconfig = layout.kubeconfig().display(),
+             export KUBECONFIG={}",
+            kubeconfig.display()
         ));
+        for line in if layout.hollow() > 0 { WITH_NODES } else { WITHOUT_NODES } {
+            say(&format!("  {line}"));
+        }
     }
     say(&format!(
         "\nThe store serves etcd's v3 API with {count} members. Try:\n\n  \

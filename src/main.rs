@@ -1,8 +1,10 @@
 //! The binary `trireme`: parses the command line and hands over to the role or command.
 //!
 //! - [`cli`]: the command line. [`run`]: the runtime that commands share, and signals.
-//! - Roles: [`store`], a member of the store; [`apiserver`](mod@apiserver), an API server; [`server`],
-//!   a master, which is both; [`dev`], a cluster on this machine.
+//! - Roles: [`store`], a member of the store; [`apiserver`](mod@apiserver), an API server;
+//!   [`control_plane`], controllers and scheduler; [`server`], a master, which is all of them;
+//!   [`node`](mod@node), hollow nodes; [`dev`], a cluster on this machine. [`process`] is what those share
+//!   that reach the API from outside.
 //! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`].
 //! - [`telemetry`]: logs and traces; [`notify`] and [`exit`]: what the service manager hears.
 //!
@@ -16,11 +18,14 @@ mod apiserver;
 mod backup;
 mod cli;
 mod client;
+mod control_plane;
 mod dev;
 mod exit;
 mod member;
+mod node;
 mod notify;
 mod output;
+mod process;
 mod recover;
 mod run;
 mod server;
@@ -43,6 +48,8 @@ fn main() -> ExitCode {
         Command::Store(arguments) => store::run(arguments),
         Command::Server(arguments) => server::run(arguments),
         Command::Apiserver(arguments) => apiserver::run(arguments),
+        Command::ControllerManager(arguments) => control_plane::run(arguments),
+        Command::Node(arguments) => node::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
         Command::Member(arguments) => run::command(member::run(arguments)),
         Command::Backup(arguments) => run::command(backup::run(arguments)),

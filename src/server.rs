@@ -1,4 +1,5 @@
-//! `trireme server`: a master, which is a member of the store and an API server in one process.
+//! `trireme server`: a master, which is a member of the store, an API server, controllers and scheduler
+//! in one process.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::apiserver;
 use crate::cli::ServerArguments;
+use crate::control_plane::ControlPlane;
 use crate::exit::Said;
 use crate::notify;
 use crate::output::chain;
@@ -72,6 +74,8 @@ async fn serve(config: &ServerConfig) -> Result<()> {
             return Err(error);
         }
     };
+    let control_plane = &config.control_plane;
+    let control_plane = ControlPlane::start(control_plane, serving.api(), &member, &seams, &tasks)?;
     let ready = async {
         if member.wait_recovered().await {
             notify::ready();
@@ -88,6 +92,8 @@ async fn serve(config: &ServerConfig) -> Result<()> {
     notify::stopping();
     let bound = store.shutdown_timeout.0 + serving.delay();
     let drain = async {
+        // Whoever takes over needs the store to do so.
+        control_plane.shutdown().await;
         serving.leave().await;
         // The store's leadership goes first, so that the other masters lose no time with it.
         tokio::join!(serving.shutdown(), member.shutdown());

@@ -5,7 +5,7 @@ use std::panic;
 
 use anyhow::{Context, Result};
 use deploy::config::values::LogFormat;
-use deploy::config::{ApiServerConfig, StoreConfig};
+use deploy::config::{ApiServerConfig, ProcessConfig, StoreConfig};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
@@ -64,6 +64,16 @@ impl Settings {
             format: config.log_format,
             otlp_endpoint: config.otlp_endpoint.clone(),
             service: ("trireme-apiserver", config.name.clone()),
+        }
+    }
+
+    /// As a process beside masters is configured.
+    pub(crate) fn for_process(config: &ProcessConfig, service: &'static str) -> Settings {
+        Settings {
+            level: config.log_level.clone(),
+            format: config.log_format,
+            otlp_endpoint: config.otlp_endpoint.clone(),
+            service: (service, config.name.clone().unwrap_or_default()),
         }
     }
 }

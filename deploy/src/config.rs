@@ -7,6 +7,8 @@
 //! would be right.
 
 mod apiserver;
+mod control_plane;
+mod node;
 mod store;
 pub mod values;
 
@@ -19,6 +21,10 @@ use serde_yaml_ng::{Mapping, Value};
 use thiserror::Error;
 
 pub use apiserver::{ApiConfig, ApiServerConfig, ServerConfig};
+pub use control_plane::{
+    ControlPlaneConfig, ControllerManagerConfig, ControllersConfig, ElectionConfig, ProcessConfig,
+};
+pub use node::{Label, NodeConfig};
 pub use store::{AutoCompaction, MemoryShares, StoreConfig};
 
 /// The prefix of all variables.

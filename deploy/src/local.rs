@@ -20,6 +20,9 @@
 //! DIR/master-N/data/          the member's data
 //! DIR/master-N/log            what it wrote to stdout and stderr (older: log.1)
 //! DIR/master-N/pid            its process, while it runs
+//! DIR/node-N/node.yaml        the same of hollow nodes: each has a process of its own, or all share one
+//! DIR/node-N/kubeconfig       how it reaches the API
+//! DIR/node-N/log, pid         as a master's
 //! ```
 //!
 //! Ports: `port_base` is the API of whichever master is up. Master N takes those from
@@ -34,5 +37,5 @@ mod layout;
 pub mod process;
 mod supervisor;
 
-pub use layout::{DEFAULT_PORT_BASE, Layout, LocalError, Options, PORTS_PER_MASTER};
+pub use layout::{DEFAULT_PORT_BASE, Layout, LocalError, Options, PORTS_PER_MASTER, Unit};
 pub use supervisor::{Event, Launch, Supervisor};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::control_plane::ControlPlaneFlags;
 use super::store::{StoreFlags, given};
 
 /// `trireme server`.
@@ -22,12 +23,15 @@ pub(crate) struct ServerArguments {
     store: StoreFlags,
     #[command(flatten)]
     api: ApiFlags,
+    #[command(flatten)]
+    control_plane: ControlPlaneFlags,
 }
 
 impl ServerArguments {
     /// The flags that were given, by key.
     pub(crate) fn flags(&self) -> Vec<(String, Vec<String>)> {
-        [given(&self.store), given(&self.api)].concat()
+        let serving = [given(&self.store), given(&self.api)].concat();
+        [serving, given(&self.control_plane)].concat()
     }
 }
 

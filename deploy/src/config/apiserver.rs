@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::values::{LogFormat, Span, Url, text, texts};
-use super::{Problem, Settings, StoreConfig};
+use super::{ControlPlaneConfig, Problem, Settings, StoreConfig};
 
 /// By which of their addresses nodes are reached, the preferred ones first.
 const ADDRESS_TYPES: [&str; 5] = [
@@ -173,7 +173,7 @@ impl ApiConfig {
     }
 }
 
-/// The settings of a master: a member of the store with an API server.
+/// The settings of a master: a member of the store with an API server, controllers and scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServerConfig {
@@ -183,6 +183,9 @@ pub struct ServerConfig {
     /// The API server.
     #[serde(flatten)]
     pub api: ApiConfig,
+    /// The controllers and the scheduler.
+    #[serde(flatten)]
+    pub control_plane: ControlPlaneConfig,
 }
 
 impl Settings for ServerConfig {
@@ -191,7 +194,8 @@ impl Settings for ServerConfig {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        [self.store.problems(), self.api.problems()].concat()
+        let control_plane = self.control_plane.election.problems();
+        [self.store.problems(), self.api.problems(), control_plane].concat()
     }
 }
 

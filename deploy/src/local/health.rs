@@ -19,8 +19,11 @@ use crate::pki::Pair;
 /// A member answers within milliseconds, or waits for a leader.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Answers are some hundred bytes.
-const ANSWER_MAX: u64 = 64 * 1024;
+/// Answers are some hundred bytes, but for lists of nodes.
+const ANSWER_MAX: u64 = 64 << 20;
+
+/// A list as a table of its columns.
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// Asks members for their health; with a certificate where they want one.
 #[derive(Clone)]
@@ -89,6 +92,25 @@ impl Probe {
         }
     }
 
+    /// How many nodes an API server knows to be ready.
+    ///
+    /// # Errors
+    /// Text saying why it does not tell.
+    pub async fn ready_nodes(&self, url: &Url) -> Result<usize, String> {
+        let answer = self.ask(url, "/api/v1/nodes?includeObject=None").await?;
+        let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let body = body.map_or(&answer[..0], |at| &answer[at + 4..]);
+        let table: serde_json::Value =
+            serde_json::from_slice(body).map_err(|error| format!("no list of nodes: {error}"))?;
+        let rows = table["rows"].as_array().map(Vec::as_slice);
+        // Of a node's columns, the second is its status, such as `Ready,SchedulingDisabled`.
+        let is_ready = |row: &&serde_json::Value| {
+            let status = row["cells"][1].as_str().unwrap_or_default();
+            status.split(',').any(|word| word == "Ready")
+        };
+        Ok(rows.unwrap_or_default().iter().filter(is_ready).count())
+    }
+
     async fn ask(&self, url: &Url, path: &str) -> Result<Vec<u8>, String> {
         match timeout(TIMEOUT, self.get(url, path)).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -115,7 +137,8 @@ async fn exchange(
     path: &str,
 ) -> io::Result<Vec<u8>> {
     let host = url.authority();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    // In this version bodies come whole.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: {TABLE}, */*\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     match stream.take(ANSWER_MAX).read_to_end(&mut answer).await {

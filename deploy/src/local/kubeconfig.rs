@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Layout, LocalError};
+use crate::pki::Pair;
 
 /// The name of the cluster, the user and the default context.
 const NAME: &str = "trireme";
@@ -41,6 +42,29 @@ pub(super) fn text(layout: &Layout) -> Result<String, LocalError> {
                 "client-certificate-data": data(&admin.cert)?,
                 "client-key-data": data(&admin.key)?,
             },
+        }],
+    });
+    serde_yaml_ng::to_string(&file).map_err(|error| LocalError::Options(error.to_string()))
+}
+
+/// The kubeconfig of a process that runs nodes. It names the first master; the process knows the others.
+///
+/// # Errors
+/// If it cannot be written down.
+pub(super) fn of_node(layout: &Layout, pair: &Pair) -> Result<String, LocalError> {
+    let server = layout.api_url(1).map(|url| url.to_string());
+    let file = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": NAME,
+        "clusters": [{
+            "name": NAME,
+            "cluster": { "server": server, "certificate-authority": layout.api_authority() },
+        }],
+        "contexts": [{ "name": NAME, "context": { "cluster": NAME, "user": NAME } }],
+        "users": [{
+            "name": NAME,
+            "user": { "client-certificate": pair.cert, "client-key": pair.key },
         }],
     });
     serde_yaml_ng::to_string(&file).map_err(|error| LocalError::Options(error.to_string()))

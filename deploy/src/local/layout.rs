@@ -1,6 +1,7 @@
 //! What a local cluster consists of, and where its files and ports are.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::values::{InitialMember, Url};
-use crate::config::{self, ApiConfig, ConfigError, ServerConfig, Sources, StoreConfig, differing};
+use crate::config::{
+    self, ApiConfig, ConfigError, NodeConfig, ServerConfig, Sources, StoreConfig, differing,
+};
 use crate::files;
 use crate::pki::{API_NAMES, Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
 
@@ -22,6 +25,9 @@ pub const DEFAULT_PORT_BASE: u16 = 2369;
 
 /// Masters of a cluster when nothing else is asked for.
 const DEFAULT_MASTERS: u16 = 3;
+
+/// So many hollow nodes have a process each.
+const NODES_APART: u32 = 9;
 
 /// More members than this only make writes slower.
 const MASTERS_MAX: u16 = 9;
@@ -43,10 +49,10 @@ pub enum LocalError {
     #[error(transparent)]
     Pki(#[from] PkiError),
     /// The members' settings cannot be used.
-    #[error("master-{master}")]
+    #[error("{unit}")]
     Config {
         /// Whose settings.
-        master: u16,
+        unit: Unit,
         /// What is wrong with them.
         source: ConfigError,
     },
@@ -110,8 +116,12 @@ pub struct Options {
     pub insecure: Option<bool>,
     /// The store alone instead of whole masters. Default: masters.
     pub store_only: Option<bool>,
+    /// How many hollow nodes. Default: none.
+    pub hollow: Option<u32>,
     /// Further settings of every member, by key.
     pub settings: BTreeMap<String, String>,
+    /// Further settings of every process that runs nodes, by key.
+    pub node_settings: BTreeMap<String, String>,
 }
 
 /// `cluster.yaml`.
@@ -127,7 +137,11 @@ struct Definition {
     #[serde(default = "yes")]
     store_only: bool,
     #[serde(default)]
+    hollow: u32,
+    #[serde(default)]
     settings: BTreeMap<String, String>,
+    #[serde(default)]
+    node_settings: BTreeMap<String, String>,
 }
 
 fn yes() -> bool {
@@ -136,6 +150,24 @@ fn yes() -> bool {
 
 /// The format of `cluster.yaml` that this version writes.
 const FORMAT: u32 = 1;
+
+/// A process of a local cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unit {
+    /// A master, from 1.
+    Master(u16),
+    /// A process that runs hollow nodes, from 1.
+    Node(u16),
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unit::Master(number) => write!(f, "master-{number}"),
+            Unit::Node(number) => write!(f, "node-{number}"),
+        }
+    }
+}
 
 /// A cluster's directory: its files, addresses and ports.
 #[derive(Debug, Clone)]
@@ -179,38 +211,59 @@ impl Layout {
         1..=self.definition.masters
     }
 
-    /// The number in a name such as `master-2`.
-    pub fn master(&self, name: &str) -> Option<u16> {
-        self.masters().find(|n| Layout::name(*n) == name)
+    /// The processes that run hollow nodes: one each, so that they can be killed one by one; beyond
+    /// some number one for all.
+    pub fn nodes(&self) -> impl Iterator<Item = Unit> + use<> {
+        let processes = match self.definition.hollow {
+            few if few <= NODES_APART => few,
+            _ => 1,
+        };
+        (1..=u16::try_from(processes).unwrap_or(1)).map(Unit::Node)
+    }
+
+    /// How many hollow nodes there are.
+    pub fn hollow(&self) -> u32 {
+        self.definition.hollow
+    }
+
+    /// All processes, masters first.
+    pub fn units(&self) -> impl Iterator<Item = Unit> + use<> {
+        self.masters().map(Unit::Master).chain(self.nodes())
+    }
+
+    /// The process with a name such as `master-2`.
+    pub fn unit(&self, name: &str) -> Option<Unit> {
+        self.units().find(|unit| unit.to_string() == name)
     }
 
     /// The name of a master.
     pub fn name(master: u16) -> String {
-        format!("master-{master}")
+        Unit::Master(master).to_string()
     }
 
-    /// Where a master keeps its files.
-    pub fn master_dir(&self, master: u16) -> PathBuf {
-        self.dir.join(Layout::name(master))
+    /// Where a process keeps its files.
+    pub fn unit_dir(&self, unit: Unit) -> PathBuf {
+        self.dir.join(unit.to_string())
     }
 
-    /// The configuration of a member.
-    pub fn config_file(&self, master: u16) -> PathBuf {
-        let name = match self.definition.store_only {
-            true => "store.yaml",
-            false => "server.yaml",
+    /// The configuration of a process.
+    pub fn config_file(&self, unit: Unit) -> PathBuf {
+        let name = match (unit, self.definition.store_only) {
+            (Unit::Node(_), _) => "node.yaml",
+            (Unit::Master(_), true) => "store.yaml",
+            (Unit::Master(_), false) => "server.yaml",
         };
-        self.master_dir(master).join(name)
+        self.unit_dir(unit).join(name)
     }
 
-    /// The process ID of a member.
-    pub fn pid_file(&self, master: u16) -> PathBuf {
-        self.master_dir(master).join("pid")
+    /// The process ID of a process.
+    pub fn pid_file(&self, unit: Unit) -> PathBuf {
+        self.unit_dir(unit).join("pid")
     }
 
-    /// The log of a member.
-    pub fn log_file(&self, master: u16) -> PathBuf {
-        self.master_dir(master).join("log")
+    /// The log of a process.
+    pub fn log_file(&self, unit: Unit) -> PathBuf {
+        self.unit_dir(unit).join("log")
     }
 
     /// The settings of etcdctl.
@@ -288,8 +341,8 @@ impl Layout {
     /// # Errors
     /// If a file cannot be written, or the settings cannot be used.
     pub fn prepare(&self) -> Result<(), LocalError> {
-        for master in self.masters() {
-            let dir = self.master_dir(master);
+        for unit in self.units() {
+            let dir = self.unit_dir(unit);
             files::private_dir(&dir).map_err(LocalError::io("create", &dir))?;
         }
         if !self.definition.insecure {
@@ -300,6 +353,9 @@ impl Layout {
         }
         for master in self.masters() {
             self.configure(master)?;
+        }
+        for node in self.nodes() {
+            self.configure_node(node)?;
         }
         if !self.definition.store_only {
             let path = self.kubeconfig();
@@ -334,6 +390,17 @@ impl Layout {
         };
         let pair = authority.ensure(&pki, "api-admin", &admin)?;
         authority.renew(&pair, &admin, now)?;
+        if !self.shares_process() {
+            for node in self.nodes() {
+                let request = Request {
+                    common_name: format!("system:node:{node}"),
+                    organizations: vec!["system:nodes".into()],
+                    ..admin.clone()
+                };
+                let pair = authority.ensure(&pki, &node.to_string(), &request)?;
+                authority.renew(&pair, &request, now)?;
+            }
+        }
         crate::pki::ensure_key(&pki.join("service-accounts.key"))?;
         Ok(())
     }
@@ -366,7 +433,7 @@ impl Layout {
     }
 
     fn configure(&self, master: u16) -> Result<(), LocalError> {
-        let path = self.config_file(master);
+        let path = self.config_file(Unit::Master(master));
         let text = self
             .settings(master)
             .map_err(|e| LocalError::Options(e.to_string()))?;
@@ -381,7 +448,10 @@ impl Layout {
             true => config::load::<StoreConfig>(&sources).map(drop),
             false => config::load::<ServerConfig>(&sources).map(drop),
         };
-        loaded.map_err(|source| LocalError::Config { master, source })
+        loaded.map_err(|source| LocalError::Config {
+            unit: Unit::Master(master),
+            source,
+        })
     }
 
     /// The settings of a master that differ from the defaults.
@@ -394,8 +464,53 @@ impl Layout {
         for (key, value) in &self.definition.settings {
             settings.insert(key.as_str().into(), value.as_str().into());
         }
-        let header = "# Written by `trireme dev` at every start. Lasting changes: trireme dev --set KEY=VALUE\n";
-        Ok(format!("{header}{}", serde_yaml_ng::to_string(&settings)?))
+        written(&settings, "--set")
+    }
+
+    /// Whether one process runs all nodes, which impersonates them.
+    fn shares_process(&self) -> bool {
+        self.definition.hollow > NODES_APART
+    }
+
+    fn configure_node(&self, node: Unit) -> Result<(), LocalError> {
+        let wrong = |error: serde_yaml_ng::Error| LocalError::Options(error.to_string());
+        let Unit::Node(number) = node else {
+            return Ok(());
+        };
+        let kubeconfig = self.unit_dir(node).join("kubeconfig");
+        let pair = match self.shares_process() {
+            true => self.api_admin(),
+            false => Pair::at(&self.pki(), &node.to_string()),
+        };
+        let text = super::kubeconfig::of_node(self, &pair)?;
+        files::replace(&kubeconfig, text.as_bytes(), files::SECRET)
+            .map_err(LocalError::io("write", &kubeconfig))?;
+        let mut config = NodeConfig::default();
+        config.process.name = Some(node.to_string());
+        config.process.kubeconfig = Some(kubeconfig);
+        // Each process knows all masters, and goes on with the others when one dies.
+        config.process.servers = self.masters().filter_map(|n| self.api_url(n)).collect();
+        config.impersonate = self.shares_process();
+        config.first_node = u32::from(number);
+        config.hollow = match self.shares_process() {
+            true => self.definition.hollow,
+            false => 1,
+        };
+        let mut settings = differing(&config, &NodeConfig::default()).map_err(wrong)?;
+        for (key, value) in &self.definition.node_settings {
+            settings.insert(key.as_str().into(), value.as_str().into());
+        }
+        let text = written(&settings, "--node-set").map_err(wrong)?;
+        let path = self.config_file(node);
+        files::replace(&path, text.as_bytes(), files::PUBLIC)
+            .map_err(LocalError::io("write", &path))?;
+        let sources = Sources {
+            file: Some(path),
+            ..Sources::default()
+        };
+        let loaded = config::load::<NodeConfig>(&sources);
+        let wrong = |source| LocalError::Config { unit: node, source };
+        loaded.map(drop).map_err(wrong)
     }
 
     fn api_config(&self, master: u16) -> Option<ApiConfig> {
@@ -421,7 +536,7 @@ impl Layout {
         let secure = !self.definition.insecure;
         let file = |name: String| secure.then(|| pki.join(name));
         StoreConfig {
-            data_dir: self.master_dir(master).join("data"),
+            data_dir: self.unit_dir(Unit::Master(master)).join("data"),
             listen_client_urls: vec![self.client_url(master)],
             listen_peer_urls: vec![self.peer_url(master)],
             initial_cluster: self.masters().map(founder).collect(),
@@ -463,6 +578,13 @@ impl Layout {
             endpoints.join(",")
         )
     }
+}
+
+/// A configuration file, with the flag that changes it.
+fn written(settings: &Mapping, flag: &str) -> Result<String, serde_yaml_ng::Error> {
+    let text = serde_yaml_ng::to_string(settings)?;
+    let header = "# Written by `trireme dev` at every start. Lasting changes: trireme dev";
+    Ok(format!("{header} {flag} KEY=VALUE\n{text}"))
 }
 
 fn member_request(name: &str, usage: Usage) -> Request {
@@ -517,9 +639,20 @@ fn define(
         port_base: options.port_base.unwrap_or(DEFAULT_PORT_BASE),
         insecure: options.insecure.unwrap_or(false),
         store_only: options.store_only.unwrap_or(false),
+        hollow: 0,
         settings: BTreeMap::new(),
+        node_settings: BTreeMap::new(),
     });
+    // Nodes come and go; what a master is stays.
+    definition.hollow = options.hollow.unwrap_or(definition.hollow);
     definition.settings.extend(options.settings.clone());
+    let node_settings = options.node_settings.clone();
+    definition.node_settings.extend(node_settings);
+    if definition.store_only && definition.hollow > 0 {
+        return Err(LocalError::Options(
+            "a store alone has no nodes: leave out --store-only or --hollow".into(),
+        ));
+    }
     let fits = options.masters.is_none_or(|n| n == definition.masters)
         && options.port_base.is_none_or(|p| p == definition.port_base)
         && options.insecure.is_none_or(|i| i == definition.insecure)

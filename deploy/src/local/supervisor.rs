@@ -26,7 +26,7 @@ use super::balancer;
 use super::control::{self, Answer, Request};
 use super::health::Probe;
 use super::process::Process;
-use super::{Layout, LocalError, Options};
+use super::{Layout, LocalError, Options, Unit};
 use crate::config::PREFIX;
 use crate::files;
 
@@ -83,11 +83,11 @@ const TAIL: u64 = 4096;
 pub struct Supervisor {
     layout: Layout,
     launch: Launch,
-    members: BTreeMap<u16, Process>,
+    members: BTreeMap<Unit, Process>,
     /// Members that were asked to end: their end is no news.
-    stopping: BTreeSet<u16>,
+    stopping: BTreeSet<Unit>,
     /// Masters that ought to serve; the probe's view.
-    wanted: Arc<Mutex<Vec<u16>>>,
+    wanted: Arc<Mutex<Vec<Unit>>>,
     wakes: mpsc::Receiver<Wake>,
     wake: mpsc::Sender<Wake>,
     tasks: Tasks,
@@ -99,7 +99,7 @@ pub struct Supervisor {
 /// Everything that can wake the supervisor.
 enum Wake {
     Ended {
-        master: u16,
+        unit: Unit,
         pid: u32,
         status: ExitStatus,
     },
@@ -108,7 +108,7 @@ enum Wake {
         reply: oneshot::Sender<Answer>,
     },
     Stopped {
-        ended: Vec<(u16, u32)>,
+        ended: Vec<(Unit, u32)>,
         reply: oneshot::Sender<Answer>,
     },
     Serving,
@@ -128,8 +128,8 @@ impl Supervisor {
         let layout = Layout::open(options)?;
         let lock = lock(layout.dir())?;
         layout.prepare()?;
-        for master in layout.masters() {
-            clear_left_over(&layout, master).await?;
+        for unit in layout.units() {
+            clear_left_over(&layout, unit).await?;
         }
         let (wake, wakes) = mpsc::channel(64);
         let tasks = Tasks::new(Threads::Real);
@@ -156,8 +156,8 @@ impl Supervisor {
             report: Box::new(report),
             _lock: lock,
         };
-        for master in supervisor.layout.masters() {
-            if let Err(error) = supervisor.launch(master) {
+        for unit in supervisor.layout.units() {
+            if let Err(error) = supervisor.launch(unit) {
                 supervisor.stop(&CancellationToken::new()).await;
                 return Err(error);
             }
@@ -204,10 +204,10 @@ impl Supervisor {
             }
             Wake::Waiting(reasons) => (self.report)(Event::Waiting { reasons }),
             Wake::Ended {
-                master,
+                unit,
                 pid,
                 status,
-            } => return self.ended(master, pid, status),
+            } => return self.ended(unit, pid, status),
             Wake::Stopped { ended, reply } => {
                 // Who asked may have gone.
                 let _ = reply.send(Ok(self.stopped(ended)));
@@ -226,8 +226,8 @@ impl Supervisor {
         Ok(())
     }
 
-    fn launch(&mut self, master: u16) -> Result<(), LocalError> {
-        let config = self.layout.config_file(master);
+    fn launch(&mut self, unit: Unit) -> Result<(), LocalError> {
+        let config = self.layout.config_file(unit);
         let mut command = (self.launch)(&config);
         // The user's own variables are not meant for three members alike.
         for (name, _) in std::env::vars_os() {
@@ -235,7 +235,7 @@ impl Supervisor {
                 command.env_remove(name);
             }
         }
-        let log = open_log(&self.layout.log_file(master))?;
+        let log = open_log(&self.layout.log_file(unit))?;
         let errors = log.try_clone().map_err(LocalError::io("open", &config))?;
         // Its own group: Ctrl-C reaches the supervisor alone, which then stops the members.
         command
@@ -247,9 +247,9 @@ impl Supervisor {
         let process =
             Process::spawn(command).map_err(LocalError::io("start", Path::new(&program)))?;
         let pid = process.pid();
-        let path = self.layout.pid_file(master);
-        self.members.insert(master, process.clone());
-        self.want(master, true);
+        let path = self.layout.pid_file(unit);
+        self.members.insert(unit, process.clone());
+        self.want(unit, true);
         files::replace(&path, format!("{pid}\n").as_bytes(), files::PUBLIC)
             .map_err(LocalError::io("write", &path))?;
         let wake = self.wake.clone();
@@ -258,36 +258,36 @@ impl Supervisor {
             // The supervisor may be gone, and does not care then.
             let _ = wake
                 .send(Wake::Ended {
-                    master,
+                    unit,
                     pid,
                     status,
                 })
                 .await;
         });
         (self.report)(Event::Started {
-            name: Layout::name(master),
+            name: unit.to_string(),
             pid,
         });
         Ok(())
     }
 
-    fn ended(&mut self, master: u16, pid: u32, status: ExitStatus) -> Result<(), LocalError> {
+    fn ended(&mut self, unit: Unit, pid: u32, status: ExitStatus) -> Result<(), LocalError> {
         if self
             .members
-            .get(&master)
+            .get(&unit)
             .is_none_or(|process| process.pid() != pid)
         {
             return Ok(());
         }
-        let expected = self.stopping.contains(&master);
-        self.forget(master);
+        let expected = self.stopping.contains(&unit);
+        self.forget(unit);
         if expected {
             return Ok(());
         }
-        let name = Layout::name(master);
+        let name = unit.to_string();
         let how = describe(status);
         if !self.ready && status.signal().is_none() {
-            let log = self.layout.log_file(master);
+            let log = self.layout.log_file(unit);
             let tail = tail(&log).unwrap_or_default();
             return Err(LocalError::Failed {
                 name,
@@ -301,53 +301,53 @@ impl Supervisor {
     }
 
     /// A member is down.
-    fn forget(&mut self, master: u16) {
-        self.members.remove(&master);
-        self.stopping.remove(&master);
-        self.want(master, false);
+    fn forget(&mut self, unit: Unit) {
+        self.members.remove(&unit);
+        self.stopping.remove(&unit);
+        self.want(unit, false);
         // At worst a stale file stays, which the next start clears.
-        let _ = fs::remove_file(self.layout.pid_file(master));
+        let _ = fs::remove_file(self.layout.pid_file(unit));
     }
 
-    fn want(&self, master: u16, up: bool) {
+    fn want(&self, unit: Unit, up: bool) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.retain(|n| *n != master);
+        wanted.retain(|n| *n != unit);
         if up {
-            wanted.push(master);
+            wanted.push(unit);
         }
     }
 
-    fn numbers(&self, names: &[String]) -> Result<Vec<u16>, String> {
+    fn named(&self, names: &[String]) -> Result<Vec<Unit>, String> {
         let unknown = |name: &String| {
-            let all: Vec<String> = self.layout.masters().map(Layout::name).collect();
+            let all: Vec<String> = self.layout.units().map(|unit| unit.to_string()).collect();
             format!("there is no {name} here, only {}", all.join(", "))
         };
         names
             .iter()
-            .map(|name| self.layout.master(name).ok_or_else(|| unknown(name)))
+            .map(|name| self.layout.unit(name).ok_or_else(|| unknown(name)))
             .collect()
     }
 
     async fn start_members(&mut self, names: &[String]) -> Answer {
         let mut lines = Vec::new();
-        for master in self.numbers(names)? {
-            let name = Layout::name(master);
-            if let Some(process) = self.members.get(&master) {
+        for unit in self.named(names)? {
+            let name = unit.to_string();
+            if let Some(process) = self.members.get(&unit) {
                 let process = process.clone();
-                let stopping = self.stopping.contains(&master);
+                let stopping = self.stopping.contains(&unit);
                 let grace = if stopping { STOP_GRACE } else { KILL_GRACE };
                 let Ok(status) = timeout(grace, process.ended()).await else {
                     lines.push(format!("{name} runs already (pid {})", process.pid()));
                     continue;
                 };
-                self.forget(master);
+                self.forget(unit);
                 (self.report)(Event::Down {
                     name: name.clone(),
                     how: describe(status),
                 });
             }
-            self.launch(master).map_err(|error| chain(&error))?;
-            let pid = self.members.get(&master).map_or(0, Process::pid);
+            self.launch(unit).map_err(|error| chain(&error))?;
+            let pid = self.members.get(&unit).map_or(0, Process::pid);
             lines.push(format!("{name} started (pid {pid})"));
         }
         Ok(lines)
@@ -355,18 +355,18 @@ impl Supervisor {
 
     /// Answers once they have ended, without keeping the supervisor from its other work.
     fn stop_members(&mut self, names: &[String], reply: oneshot::Sender<Answer>) {
-        let numbers = match self.numbers(names) {
+        let numbers = match self.named(names) {
             Ok(numbers) => numbers,
             // Who asked may have gone, here as below.
             Err(why) => return drop(reply.send(Err(why))),
         };
         let mut ending = Vec::new();
-        for master in numbers {
-            if let Some(process) = self.members.get(&master) {
+        for unit in numbers {
+            if let Some(process) = self.members.get(&unit) {
                 process.signal(Signal::SIGTERM);
-                ending.push((master, process.clone()));
-                self.stopping.insert(master);
-                self.want(master, false);
+                ending.push((unit, process.clone()));
+                self.stopping.insert(unit);
+                self.want(unit, false);
             }
         }
         let wake = self.wake.clone();
@@ -377,7 +377,7 @@ impl Supervisor {
             }
             let ended = ending
                 .into_iter()
-                .map(|(master, process)| (master, process.pid()));
+                .map(|(unit, process)| (unit, process.pid()));
             let _ = wake
                 .send(Wake::Stopped {
                     ended: ended.collect(),
@@ -388,34 +388,34 @@ impl Supervisor {
     }
 
     /// Members that were asked to end have ended.
-    fn stopped(&mut self, ended: Vec<(u16, u32)>) -> Vec<String> {
+    fn stopped(&mut self, ended: Vec<(Unit, u32)>) -> Vec<String> {
         let mut lines = Vec::new();
-        for (master, pid) in ended {
+        for (unit, pid) in ended {
             if self
                 .members
-                .get(&master)
+                .get(&unit)
                 .is_some_and(|process| process.pid() == pid)
             {
-                self.forget(master);
+                self.forget(unit);
             }
-            lines.push(format!("{} stopped (pid {pid})", Layout::name(master)));
+            lines.push(format!("{unit} stopped (pid {pid})"));
         }
         lines
     }
 
     fn status(&self) -> Vec<String> {
-        let line = |master| {
-            let state = match self.members.get(&master) {
+        let address = |unit| match unit {
+            Unit::Master(number) => self.layout.client_url(number).to_string(),
+            Unit::Node(_) => "-".into(),
+        };
+        let line = |unit| {
+            let state = match self.members.get(&unit) {
                 Some(process) => format!("up, pid {}", process.pid()),
                 None => "down".into(),
             };
-            format!(
-                "{}  {}  {state}",
-                Layout::name(master),
-                self.layout.client_url(master)
-            )
+            format!("{unit}  {}  {state}", address(unit))
         };
-        self.layout.masters().map(line).collect()
+        self.layout.units().map(line).collect()
     }
 
     /// Watches until all members that ought to serve do.
@@ -432,10 +432,15 @@ impl Supervisor {
                     .map_err(LocalError::Options)?,
             ),
         };
-        let (layout, wanted, wake) = (self.layout.clone(), self.wanted.clone(), self.wake.clone());
+        let readiness = Readiness {
+            layout: self.layout.clone(),
+            store: probe,
+            api,
+        };
+        let (wanted, wake) = (self.wanted.clone(), self.wake.clone());
         let token = self.tasks.token();
         self.tasks.spawn("probe", async move {
-            let watch = wait_until_serving(probe, api, layout, wanted, &wake);
+            let watch = readiness.wait(&wanted, &wake);
             tokio::select! {
                 () = token.cancelled() => {}
                 () = watch => drop(wake.send(Wake::Serving).await),
@@ -449,15 +454,15 @@ impl Supervisor {
         for process in self.members.values() {
             process.signal(Signal::SIGTERM);
         }
-        let members: Vec<(u16, Process)> = self
+        let members: Vec<(Unit, Process)> = self
             .members
             .iter()
             .map(|(n, process)| (*n, process.clone()))
             .collect();
         let deadline = Instant::now() + STOP_GRACE;
-        for (master, process) in members {
+        for (unit, process) in members {
             end(&process, deadline, kill).await;
-            self.forget(master);
+            self.forget(unit);
         }
         self.tasks.cancel();
         self.wakes.close();
@@ -478,38 +483,68 @@ async fn end(process: &Process, deadline: Instant, kill: &CancellationToken) -> 
     process.ended().await
 }
 
-async fn wait_until_serving(
+/// What tells whether the processes of a cluster serve.
+struct Readiness {
+    layout: Layout,
     store: Probe,
     api: Option<Probe>,
-    layout: Layout,
-    wanted: Arc<Mutex<Vec<u16>>>,
-    wake: &mpsc::Sender<Wake>,
-) {
-    let mut silence = Instant::now();
-    loop {
-        let masters = wanted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+}
+
+impl Readiness {
+    async fn wait(&self, wanted: &Mutex<Vec<Unit>>, wake: &mpsc::Sender<Wake>) {
+        let mut silence = Instant::now();
+        loop {
+            let units = wanted
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let reasons = self.missing(&units).await;
+            if reasons.is_empty() && !units.is_empty() {
+                return;
+            }
+            if silence.elapsed() >= PATIENCE {
+                silence = Instant::now();
+                // The supervisor may be gone.
+                let _ = wake.send(Wake::Waiting(reasons)).await;
+            }
+            sleep(PROBE_PAUSE).await;
+        }
+    }
+
+    /// What is not ready, and why.
+    async fn missing(&self, units: &[Unit]) -> Vec<(String, String)> {
         let mut reasons = Vec::new();
-        for master in &masters {
-            let mut serves = store.check(&layout.client_url(*master)).await;
-            if let (Ok(()), Some(api), Some(url)) = (&serves, &api, layout.api_url(*master)) {
+        let mut served_by = None;
+        for unit in units {
+            let Unit::Master(master) = *unit else {
+                continue;
+            };
+            let mut serves = self.store.check(&self.layout.client_url(master)).await;
+            if let (Ok(()), Some(api), Some(url)) = (&serves, &self.api, self.layout.api_url(master))
+            {
                 serves = api.check_api(&url).await;
+                served_by = Some(url);
             }
             if let Err(why) = serves {
-                reasons.push((Layout::name(*master), why));
+                reasons.push((unit.to_string(), why));
             }
         }
-        if reasons.is_empty() && !masters.is_empty() {
-            return;
+        let is_node = |unit: &&Unit| matches!(unit, Unit::Node(_));
+        let Some(node) = units.iter().find(is_node).filter(|_| reasons.is_empty()) else {
+            return reasons;
+        };
+        if let (Some(api), Some(url)) = (&self.api, served_by) {
+            let ready = api.ready_nodes(&url).await;
+            let all = self.layout.hollow();
+            match ready {
+                Ok(ready) if ready >= all as usize => {}
+                Ok(ready) => {
+                    reasons.push(("nodes".into(), format!("{ready} of {all} are ready")));
+                }
+                Err(why) => reasons.push((node.to_string(), why)),
+            }
         }
-        if silence.elapsed() >= PATIENCE {
-            silence = Instant::now();
-            // The supervisor may be gone.
-            let _ = wake.send(Wake::Waiting(reasons)).await;
-        }
-        sleep(PROBE_PAUSE).await;
+        reasons
     }
 }
 
@@ -567,15 +602,15 @@ fn lock(dir: &Path) -> Result<Flock<File>, LocalError> {
 }
 
 /// Ends a member that outlived its supervisor, and removes a pid file that says nothing any more.
-async fn clear_left_over(layout: &Layout, master: u16) -> Result<(), LocalError> {
-    let path = layout.pid_file(master);
+async fn clear_left_over(layout: &Layout, unit: Unit) -> Result<(), LocalError> {
+    let path = layout.pid_file(unit);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(LocalError::io("read", &path)(error)),
     };
     if let Ok(pid) = text.trim().parse::<i32>() {
-        let config = layout.config_file(master);
+        let config = layout.config_file(unit);
         let started = Instant::now();
         while runs(pid, &config) {
             let late = started.elapsed() > STOP_GRACE;

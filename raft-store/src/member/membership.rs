@@ -463,6 +463,24 @@ impl Member {
         }
     }
 
+    /// The names of the other voters that were not heard of for so long, as the leader sees it; nobody
+    /// else knows, and none are named then. One that has just begun to lead may not have heard of anybody.
+    pub fn silent(&self, patience: Duration) -> Vec<String> {
+        self.consensus().view(|metrics| {
+            let Some(heartbeat) = &metrics.heartbeat else {
+                return Vec::new();
+            };
+            let is_silent = |id: &u64| {
+                let last = heartbeat.get(id).and_then(|at| at.as_ref());
+                *id != self.id() && last.is_none_or(|at| at.elapsed() >= patience)
+            };
+            let membership = metrics.membership_config.membership();
+            let voters = membership.voter_ids().filter(is_silent);
+            let names = voters.filter_map(|id| Some(membership.get_node(&id)?.name.clone()));
+            names.filter(|name| !name.is_empty()).collect()
+        })
+    }
+
     /// The other voters that were heard of lately, those that hold most of the log first.
     fn successors(&self) -> Vec<u64> {
         let membership = self.membership();

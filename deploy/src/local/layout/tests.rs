@@ -24,7 +24,7 @@ fn a_cluster_has_the_files_and_ports_of_the_contract() {
         )
     );
     let sources = Sources {
-        file: Some(layout.config_file(2)),
+        file: Some(layout.config_file(Unit::Master(2))),
         ..Sources::default()
     };
     let config: ServerConfig = config::load(&sources).unwrap();
@@ -35,8 +35,8 @@ fn a_cluster_has_the_files_and_ports_of_the_contract() {
         "https://127.0.0.1:20021"
     );
     assert_eq!(config.initial_cluster.len(), 3);
-    assert_eq!(layout.master("master-3"), Some(3));
-    assert_eq!(layout.master("master-4"), None);
+    assert_eq!(layout.unit("master-3"), Some(Unit::Master(3)));
+    assert_eq!(layout.unit("master-4"), None);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn settings_reach_the_members_and_stay() {
     first.settings.clear();
     let layout = Layout::open(&first).unwrap();
     layout.prepare().unwrap();
-    let text = fs::read_to_string(layout.config_file(1)).unwrap();
+    let text = fs::read_to_string(layout.config_file(Unit::Master(1))).unwrap();
     assert!(
         text.contains("quota-backend-bytes: 64MiB") && text.contains("insecure"),
         "{text}"
@@ -108,7 +108,7 @@ fn settings_reach_the_members_and_stay() {
     first.settings.insert("no-such-setting".into(), "1".into());
     let error = Layout::open(&first).unwrap().prepare().unwrap_err();
     assert!(
-        matches!(error, LocalError::Config { master: 1, .. }),
+        matches!(error, LocalError::Config { unit: Unit::Master(1), .. }),
         "{error}"
     );
 }

@@ -1,0 +1,125 @@
+//! What processes beside masters share: their way to the API, their end, and where they are looked at.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::routing::get;
+use client::Access;
+use client::metrics::metrics;
+use client::remote::{self, Remote};
+use deploy::config::ProcessConfig;
+use seams::{Seams, Tasks};
+use tokio::net::TcpListener;
+
+use crate::exit::Said;
+use crate::notify;
+use crate::output::chain;
+use crate::run::{self, Signals};
+use crate::telemetry::{self, Telemetry};
+
+/// What may still run when the process ends is given this long.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// A process that reaches the API from outside.
+pub(crate) struct Process {
+    /// Unique in the cluster.
+    pub(crate) name: String,
+    pub(crate) access: Access,
+    pub(crate) seams: Seams,
+    /// Told to end before the connections do.
+    pub(crate) tasks: Tasks,
+}
+
+/// Runs a component until it is told to stop. `start` starts it, on the process's tasks.
+pub(crate) fn run(
+    config: &ProcessConfig,
+    agent: &'static str,
+    start: impl FnOnce(&Process) -> Result<()>,
+) -> Result<()> {
+    let runtime = run::serving_runtime()?;
+    let done = runtime.block_on(async {
+        let telemetry = Telemetry::init(&telemetry::Settings::for_process(config, agent))?;
+        let done = alone(config, agent, start).await.map_err(|error| {
+            tracing::error!("{}", chain(&error));
+            anyhow::Error::new(Said::new(&error))
+        });
+        telemetry.shutdown();
+        done
+    });
+    runtime.shutdown_timeout(LAST_TASKS);
+    done
+}
+
+async fn alone(
+    config: &ProcessConfig,
+    agent: &'static str,
+    start: impl FnOnce(&Process) -> Result<()>,
+) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let seams = Seams::real();
+    let (links, tasks) = (seams.tasks(), seams.tasks());
+    let process = Process {
+        name: config.name.clone().unwrap_or_else(machine),
+        access: access(config, agent, &seams, &links)?,
+        seams,
+        tasks,
+    };
+    tracing::info!(version = env!("LONG_VERSION"), name = process.name, "starting");
+    for url in &config.listen_metrics_urls {
+        serve(&url.authority(), &links).await?;
+    }
+    start(&process)?;
+    notify::ready();
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    notify::stopping();
+    tokio::select! {
+        () = process.tasks.shutdown() => {}
+        signal = signals.insisted() => tracing::warn!(signal, "stopping at once"),
+    }
+    links.shutdown().await;
+    Ok(())
+}
+
+fn access(config: &ProcessConfig, agent: &str, seams: &Seams, tasks: &Tasks) -> Result<Access> {
+    let path = config.kubeconfig.as_deref().context("kubeconfig is not set")?;
+    let mut remote = remote::Config::kubeconfig(path, None, &*seams.disk)?;
+    if !config.servers.is_empty() {
+        remote.servers = config.servers.iter().map(ToString::to_string).collect();
+    }
+    Ok(Remote::access(agent, &remote, seams, tasks)?)
+}
+
+/// The name of this machine.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "trireme".into(),
+        name => name.to_string(),
+    }
+}
+
+/// Whether the process is well, and what it counts, in plain text.
+async fn serve(address: &str, tasks: &Tasks) -> Result<()> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+    let figures = || async {
+        let mut text = String::new();
+        metrics().write(&mut text);
+        text
+    };
+    let mut router = Router::new().route("/metrics", get(figures));
+    for path in ["/healthz", "/livez", "/readyz"] {
+        router = router.route(path, get(|| async { "ok" }));
+    }
+    let ends = tasks.token();
+    tasks.spawn("probes", async move {
+        let serving = axum::serve(listener, router);
+        let served = serving.with_graceful_shutdown(ends.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::warn!(%error, "probes are no longer answered");
+        }
+    });
+    Ok(())
+}
