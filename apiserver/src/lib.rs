@@ -33,6 +33,8 @@ pub mod authorization;
 pub mod body;
 pub mod bootstrap;
 pub mod catalog;
+#[cfg(test)]
+mod cost;
 pub mod discovery;
 pub mod document;
 pub mod encryption;
