@@ -18,7 +18,7 @@ use crate::authentication::{self, Authenticator};
 use crate::authorization::escalation::Escalation;
 use crate::authorization::node::NodeAuthorizer;
 use crate::authorization::rbac::Rbac;
-use crate::authorization::{Authorizer, Mode};
+use crate::authorization::{Authorizer, Mode, Wanted};
 use crate::bootstrap;
 use crate::catalog::Catalog;
 use crate::discovery::{Addresses, Build};
@@ -94,8 +94,8 @@ pub struct Parts {
     pub name: String,
     /// Which credentials count.
     pub authentication: authentication::Config,
-    /// Whether everybody may do everything.
-    pub allows_everything: bool,
+    /// Who says what users may do, in order.
+    pub authorization: Vec<Wanted>,
     /// Issues tokens of service accounts.
     pub issuer: Option<Arc<Issuer>>,
     /// Where clients reach the server.
@@ -137,15 +137,19 @@ impl Api {
             catch_up: Some(storage.clone()),
         };
         let rbac = Arc::new(Rbac::new(storage.clone()));
-        let modes = if parts.allows_everything {
-            vec![Mode::AlwaysAllow]
-        } else {
-            vec![
-                Mode::Node(Arc::new(NodeAuthorizer::new(storage.clone()))),
-                Mode::Rbac(rbac.clone()),
-            ]
-        };
-        let authorizer = Authorizer::new(modes);
+        let modes = parts.authorization.into_iter();
+        let modes = modes.filter_map(|wanted| match wanted {
+            Wanted::AlwaysAllow => Some(Mode::AlwaysAllow),
+            // Who is asked by nobody is refused.
+            Wanted::AlwaysDeny => None,
+            Wanted::Node => {
+                let node = NodeAuthorizer::new(storage.clone());
+                Some(Mode::Node(Arc::new(node)))
+            }
+            Wanted::Rbac => Some(Mode::Rbac(rbac.clone())),
+            Wanted::Webhook(webhook) => Some(Mode::Webhook(webhook)),
+        });
+        let authorizer = Authorizer::new(modes.collect());
         let escalation = Escalation::new(authorizer.clone(), rbac);
         let catalog = Arc::new(Catalog::builtin());
         let api = Arc::new(Self {

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::authentication;
+use crate::authorization::Wanted;
 use crate::bootstrap;
 use crate::discovery::{Addresses, Build};
 use crate::endpoints::resource::{self, Incoming};
@@ -266,7 +267,7 @@ fn parts(name: &str, address: &str) -> Parts {
     Parts {
         name: name.to_string(),
         authentication: authentication::Config::default(),
-        allows_everything: false,
+        authorization: vec![Wanted::Node, Wanted::Rbac],
         issuer: None,
         addresses: Addresses {
             default: address.to_string(),

@@ -5,6 +5,7 @@ use api::selector::LabelSelector;
 use api::status::{Cause, Qualified, Status};
 
 use super::write;
+use crate::admission::Attempt;
 use crate::registry::delete::DeleteOptions;
 use crate::registry::write::Change;
 use crate::registry::{Call, Outcome};
@@ -24,7 +25,7 @@ const BUDGETS: Qualified<'static> = Qualified {
 ///
 /// 429 if a budget does not allow it, or whatever stands against the deletion.
 pub async fn evict(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
-    let (eviction, schema) = write::read_as(call, body, ("policy", "v1", "Eviction"))?;
+    let (mut eviction, schema) = write::read_as(call, body, ("policy", "v1", "Eviction"))?;
     let wanted = eviction.root().text(&["metadata", "name"]);
     if wanted != call.info.name {
         let message = format!(
@@ -35,6 +36,7 @@ pub async fn evict(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply>
     }
     let mut options = options(&eviction);
     options.dry_run |= call.dry_run;
+    Attempt::of_action(call, &mut eviction).await?;
     let pod = call.current().await?.doc();
     if needs_budget(&pod) {
         charge(call, &pod, options.dry_run).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::doc::Doc;
+use api::doc::{Doc, Kind, Node};
 use api::field::FieldError;
 use api::status::Status;
 use raft_store::pb::mvccpb::KeyValue;
@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, Outcome};
 use super::metadata::{self, text};
-use super::object::canonical;
 use super::row::Stored;
 use crate::admission::{Attempt, Operation};
 use crate::failure;
@@ -98,6 +97,7 @@ impl Call<'_> {
                 ..Status::default()
             }));
         }
+        self.row.strategy.decoded(&mut doc);
         self.set_system_fields(&mut doc);
         if !tracks_itself {
             let nothing = self.nothing();
@@ -243,6 +243,7 @@ impl Call<'_> {
         let old = live.object.doc();
         let old_in_request = self.to_request(old.clone())?;
         let mut doc = change.next(self, Some(&old_in_request))?;
+        self.row.strategy.decoded(&mut doc);
         self.check_identity(&mut doc, false)?;
         self.check_preconditions(change, &mut doc, &old)?;
         if !change.tracks_itself() {
@@ -262,7 +263,7 @@ impl Call<'_> {
         self.row.strategy.prepare_update(&cx, &mut new, &old);
         self.allocate(&mut new, Some(&old), &mut along).await?;
         self.finish(&mut new, self.stored_schema())?;
-        self.keep_times(&mut new, &old)?;
+        self.keep_times(&mut new, &old);
         let mut errors = meta::validate_update(&new, &old, self.scope());
         errors.extend(self.row.strategy.validate_update(&cx, &new, &old));
         self.refuse(&new, &errors)?;
@@ -272,7 +273,7 @@ impl Call<'_> {
         admission
             .validate(&mut attempt, Some(&new), Some(&old), &mut along)
             .await?;
-        let revision = self.commit(new.clone(), &old, live, along).await?;
+        let revision = self.commit(&mut new, &old, live, along).await?;
         attempt.finish(revision);
         set_revision(&mut new, revision);
         Ok(self.to_request(new)?)
@@ -281,7 +282,7 @@ impl Call<'_> {
     /// Writes a changed object, unless nothing changed or it is to go.
     async fn commit(
         &self,
-        mut new: Doc,
+        new: &mut Doc,
         old: &Doc,
         live: &Live,
         mut along: Along,
@@ -290,12 +291,12 @@ impl Call<'_> {
         let key = self.key(name)?;
         let writer = &self.api.storage.writer;
         let expected = live.object.revision;
-        let is_ending = self.ends_by_update(&new, old);
+        let is_ending = self.ends_by_update(new, old);
         if is_ending {
-            self.release(&new, &mut along);
+            self.release(new, &mut along);
         }
-        let value = object::to_stored(&mut new);
-        let mut is_same = !is_ending && value == object::to_stored(&mut old.clone());
+        let value = object::to_stored(new);
+        let mut is_same = !is_ending && live.object.is_stored_as(&value);
         if is_same && let Some(encrypted) = &self.api.encrypted {
             // Whoever writes what is there already has it encrypted anew.
             is_same = !encrypted.is_stale(&key).await;
@@ -372,28 +373,12 @@ impl Call<'_> {
     }
 
     /// Who only wrote a new time into the owners of fields wrote nothing.
-    fn keep_times(&self, new: &mut Doc, old: &Doc) -> Outcome<()> {
-        if new == old {
-            return Ok(());
-        }
-        let without_times = |doc: &Doc| {
-            let mut doc = doc.clone();
-            let entries = doc.root().path(&["metadata", "managedFields"]);
-            let entries: Vec<_> = entries
-                .into_iter()
-                .flat_map(api::doc::Node::children)
-                .map(api::doc::Node::id)
-                .collect();
-            for entry in entries {
-                doc.remove(entry, "time");
-            }
-            doc
-        };
-        if without_times(new) == without_times(old) {
+    fn keep_times(&self, new: &mut Doc, old: &Doc) {
+        const TIMES: &[&str] = &["metadata", "managedFields", "*", "time"];
+        if new != old && are_alike(new.root(), old.root(), TIMES) {
+            // The last of metadata, so that everything stays in its place.
             metadata::copy(new, old, "managedFields");
-            canonical(new, self.stored_schema())?;
         }
-        Ok(())
     }
 
     fn check_preconditions(&self, change: &dyn Change, doc: &mut Doc, live: &Doc) -> Outcome<()> {
@@ -498,6 +483,40 @@ impl Call<'_> {
         let live = live.ok_or_else(|| Status::not_found(self.of(), &self.info.name))?;
         Ok(live.object)
     }
+}
+
+fn is_container(node: Node<'_>) -> bool {
+    matches!(node.kind(), Kind::List | Kind::Object)
+}
+
+/// Whether two documents whose keys are in one order are alike but for what stands at a path; `*` is
+/// every element of a list.
+fn are_alike(one: Node<'_>, other: Node<'_>, but: &[&str]) -> bool {
+    let (true, [step, rest @ ..]) = (is_container(one), but) else {
+        return one == other;
+    };
+    let counts = |node: &Node<'_>| !rest.is_empty() || node.key() != *step;
+    let (mut ours, mut theirs) = (
+        one.children().filter(counts),
+        other.children().filter(counts),
+    );
+    one.kind() == other.kind()
+        && loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => break true,
+                (Some(mine), Some(its)) if mine.key() == its.key() => {
+                    let is_on_path = *step == "*" || mine.key() == *step;
+                    let is_alike = match is_on_path {
+                        true => are_alike(mine, its, rest),
+                        false => mine == its,
+                    };
+                    if !is_alike {
+                        break false;
+                    }
+                }
+                _ => break false,
+            }
+        }
 }
 
 /// Why an attempt to update did not come through.

@@ -95,7 +95,7 @@ impl World {
         let parts = Parts {
             name: "test".into(),
             authentication: authentication::Config::default(),
-            allows_everything: true,
+            authorization: vec![crate::authorization::Wanted::AlwaysAllow],
             issuer: None,
             addresses: Addresses {
                 default: "127.0.0.1:1".into(),

@@ -71,12 +71,35 @@ const SPECIAL: [bool; 256] = {
     table
 };
 
+/// How many bytes at the start need no attention, in whole chunks.
+fn plain_chunks(bytes: &[u8]) -> usize {
+    const CHUNK: usize = 16;
+    let is_plain = |chunk: &[u8; CHUNK]| {
+        let special = |byte: u8| {
+            (byte < 0x20)
+                | (byte == b'"')
+                | (byte == b'\\')
+                | (byte == b'<')
+                | (byte == b'>')
+                | (byte == b'&')
+                | (byte == 0xe2)
+        };
+        // No early end, so that the compiler takes all bytes at once.
+        !chunk.iter().fold(false, |any, byte| any | special(*byte))
+    };
+    let (chunks, _) = bytes.as_chunks::<CHUNK>();
+    chunks.iter().take_while(|chunk| is_plain(chunk)).count() * CHUNK
+}
+
 /// Appends a JSON string.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
     let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
     let mut start = 0;
-    for (at, byte) in bytes.iter().enumerate() {
+    // Most texts need nothing, which is found out sixteen bytes at a time.
+    let plain = plain_chunks(bytes);
+    for (at, byte) in bytes.iter().enumerate().skip(plain) {
         if !SPECIAL[usize::from(*byte)] {
             continue;
         }
