@@ -1,8 +1,8 @@
 //! `trireme status`: how the members are, each asked itself.
 
 use anyhow::{Result, bail};
-use futures::future::try_join_all;
-use raft_store::pb::etcdserverpb::StatusResponse;
+use futures::future::{select_ok, try_join_all};
+use raft_store::pb::etcdserverpb::{Member, StatusResponse};
 use raft_store::{Error, Store};
 use serde_json::{Value, json};
 
@@ -49,22 +49,34 @@ pub(crate) async fn run(arguments: StatusArguments) -> Result<()> {
 
 /// All members that the cluster knows of; without a quorum those that were named.
 async fn endpoints(client: &Client) -> Vec<String> {
-    // Any member's view will do, so that this works while there is no leader.
-    match client.store.members(false).await {
-        Ok(list) => {
-            let urls = list
-                .members
-                .iter()
-                .filter_map(|member| member.client_ur_ls.first());
-            let urls: Vec<String> = urls.cloned().collect();
-            if urls.is_empty() {
-                client.endpoints().to_vec()
-            } else {
-                urls
-            }
-        }
-        Err(_) => client.endpoints().to_vec(),
+    let members = match current_members(client).await {
+        Ok(members) => members,
+        // Any member's view will do while there is no leader.
+        Err(_) => match client.store.members(false).await {
+            Ok(list) => list.members,
+            Err(_) => Vec::new(),
+        },
+    };
+    let urls = members
+        .iter()
+        .filter_map(|member| member.client_ur_ls.first());
+    let urls: Vec<String> = urls.cloned().collect();
+    if urls.is_empty() {
+        client.endpoints().to_vec()
+    } else {
+        urls
     }
+}
+
+/// The members as of now, by whoever is the first to know: one that was just removed may not know it.
+async fn current_members(client: &Client) -> Result<Vec<Member>> {
+    let asked = client.endpoints().iter().map(|endpoint| {
+        Box::pin(async move {
+            let one = client.of_one(endpoint)?;
+            anyhow::Ok(one.store.members(true).await?.members)
+        })
+    });
+    Ok(select_ok(asked).await?.0)
 }
 
 const HEAD: [&str; 10] = [

@@ -12,7 +12,7 @@
 //! - [`patch`]: JSON patch, merge patch, strategic merge patch
 //! - [`selector`]: label and field selectors; [`name`]: what things may be called
 //! - [`field`]: errors about fields; [`status`]: errors as clients see them
-//! - [`page`]: resource versions and continue tokens
+//! - [`page`]: resource versions and continue tokens; [`fence`]: what keeps deposed leaders from writing
 //! - [`mod@apply`]: server-side apply and the ownership of fields
 
 pub mod apply;
@@ -21,6 +21,7 @@ pub mod conform;
 pub mod convert;
 pub mod defaults;
 pub mod doc;
+pub mod fence;
 pub mod field;
 pub mod gates;
 pub mod name;

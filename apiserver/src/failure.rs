@@ -1,6 +1,7 @@
 //! The one place where failures of the store become errors of the API.
 
-use api::status::{Qualified, Status};
+use api::fence::{Fence, STALE};
+use api::status::{Cause, Qualified, Status};
 use raft_store::Error;
 
 use crate::storage::WriteError;
@@ -17,6 +18,18 @@ pub fn of_write(of: Qualified<'_>, name: &str, error: &WriteError) -> Box<Status
         }
         WriteError::Store(error) => return of_store(error),
     })
+}
+
+/// The error for a leader's write after it was deposed. Trying again is of no use.
+pub fn of_stale_fence(of: Qualified<'_>, name: &str, fence: &Fence) -> Box<Status> {
+    let why = format!("the fence {fence} of the request holds no more: somebody else leads now");
+    let mut status = Status::conflict(of, name, &why);
+    status.details.causes.push(Cause {
+        kind: STALE.to_string(),
+        message: why,
+        field: String::new(),
+    });
+    Box::new(status)
 }
 
 /// The error for an operation that the store failed.

@@ -14,7 +14,6 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,6 +21,7 @@ use crate::audit::event::{AUDIT_ID, Event};
 use crate::audit::policy::Stage;
 use crate::authentication::{Credentials, Identity, impersonation};
 use crate::authorization::{Attributes, forbidden};
+use crate::body::RequestBody;
 use crate::endpoints::{paths, resource};
 use crate::flow::{Class, Permit, estimate::estimate};
 use crate::instance::Api;
@@ -45,10 +45,10 @@ const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-priorityl
 const LONG_RUNNING_START: Duration = Duration::from_secs(30);
 
 /// Answers a request.
-pub async fn handle(
+pub async fn handle<B: Into<RequestBody>>(
     api: &Arc<Api>,
     peer: &Peer,
-    mut request: Request<Incoming>,
+    mut request: Request<B>,
 ) -> Response<Tracked> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
@@ -64,7 +64,7 @@ pub async fn handle(
         &query,
         &info,
         &mut trail,
-        (body, upgrade),
+        (body.into(), upgrade),
     );
     let mut reply = match AssertUnwindSafe(answered).catch_unwind().await {
         Ok(Ok(reply)) => reply,
@@ -156,7 +156,7 @@ async fn answer(
     query: &Query,
     info: &RequestInfo,
     trail: &mut Trail,
-    (body, upgrade): (Incoming, OnUpgrade),
+    (body, upgrade): (RequestBody, OnUpgrade),
 ) -> Outcome<Reply> {
     let deadline = Instant::now() + time_allowed(query, info);
     let user = identify(api, peer, parts, info, trail).await?;
@@ -272,6 +272,9 @@ async fn authenticate(
     parts: &Parts,
     info: &RequestInfo,
 ) -> Outcome<Identity> {
+    if let Some(user) = &peer.user {
+        return Ok(Identity::of(user.clone()));
+    }
     let credentials = Credentials {
         headers: &parts.headers,
         peer: &peer.certificates,
@@ -396,7 +399,7 @@ async fn require(api: &Api, wanted: &Attributes<'_>, trail: &mut Trail) -> Outco
 }
 
 /// A body of bounded size.
-async fn read(body: Incoming, deadline: Instant) -> Outcome<Vec<u8>> {
+async fn read(body: RequestBody, deadline: Instant) -> Outcome<Vec<u8>> {
     let collected = timeout_at(deadline, Limited::new(body, BODY_MAX).collect()).await;
     let collected = collected.map_err(|_| {
         let of = Qualified {

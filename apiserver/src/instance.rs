@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
+use api::fence::{self, Fence};
 use api::status::Status;
 use api::values::time::Moment;
 use bytes::Bytes;
@@ -32,9 +33,6 @@ use crate::service_account_tokens::Issuer;
 use crate::storage::{Along, Lookup, Objects, Storage};
 use crate::streams::backend::Backends;
 use crate::user::User;
-
-/// The header of a leader's writes: the key of the fence and the revision that it must have.
-pub const FENCE: &str = "trireme-fence";
 
 /// What requests share.
 pub struct Api {
@@ -230,27 +228,22 @@ impl Api {
     ///
     /// If the header cannot be read.
     pub fn fence(&self, headers: &HeaderMap, along: &mut Along) -> Outcome<()> {
-        if let Some((key, revision)) = self.fence_of(headers)? {
-            along.needs(key, revision);
+        if let Some(fence) = self.fence_of(headers)? {
+            along.needs(fence.key, fence.revision);
         }
         Ok(())
     }
 
-    /// The fence that a request names: a key, and the revision that it must have.
+    /// The fence that a request names.
     ///
     /// # Errors
     ///
     /// If the header cannot be read.
-    pub fn fence_of(&self, headers: &HeaderMap) -> Outcome<Option<(String, i64)>> {
-        let Some(fence) = headers.get(FENCE) else {
+    pub fn fence_of(&self, headers: &HeaderMap) -> Outcome<Option<Fence>> {
+        let Some(fence) = headers.get(fence::HEADER) else {
             return Ok(None);
         };
-        let fence = fence.to_str().ok().and_then(|text| text.split_once('@'));
-        let revision = fence.and_then(|(_, revision)| revision.parse().ok());
-        let (Some((key, _)), Some(revision)) = (fence, revision) else {
-            let message = format!("header {FENCE} is not KEY@REVISION");
-            return Err(Status::bad_request(message).into());
-        };
-        Ok(Some((key.to_string(), revision)))
+        let fence = fence.to_str().unwrap_or_default().parse();
+        Ok(Some(fence.map_err(Status::bad_request)?))
     }
 }

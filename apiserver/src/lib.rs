@@ -9,6 +9,7 @@
 //! - [`server`] and [`tls`]: connections, with [`stall`], which cuts off those who do not take what
 //!   they asked for; [`handler`]: one request from its head to its response, with [`metrics`], [`audit`]
 //!   and [`flow`], which says when it is its turn
+//! - [`in_process`]: requests of components in the same process, without connections
 //! - [`request`]: what a request asks for; [`user`]: who sends it
 //! - [`negotiate`], [`respond`], [`body`], [`mod@table`], [`failure`]: in what encoding and form, and
 //!   what errors say
@@ -43,6 +44,7 @@ pub mod failure;
 pub mod flow;
 pub mod handler;
 pub mod health;
+pub mod in_process;
 pub mod instance;
 pub mod kinds;
 pub mod leases;
@@ -60,8 +62,8 @@ pub mod stall;
 pub mod storage;
 pub mod streams;
 pub mod table;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tls;
 pub mod user;
 pub mod validation;

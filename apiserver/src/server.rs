@@ -22,6 +22,7 @@ use crate::handler;
 use crate::instance::Api;
 use crate::stall::{PATIENCE, Patient, Streams};
 use crate::tls::Tls;
+use crate::user::User;
 
 /// How long requests that run at shutdown may take to finish.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
@@ -51,6 +52,8 @@ pub struct Peer {
     /// The certificate that it showed and what it sent along; nothing of it is verified but that it
     /// holds the key.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// Who it is, where that needs no proof: a component in this process.
+    pub user: Option<User>,
     /// Makes the connection take no more requests; those under way go on.
     pub leave: Notify,
 }
@@ -113,6 +116,7 @@ async fn connection(
     let peer = Arc::new(Peer {
         address,
         certificates: certificates.map(<[_]>::to_vec).unwrap_or_default(),
+        user: None,
         leave: Notify::new(),
     });
     let here = peer.clone();

@@ -37,13 +37,13 @@ use api::doc::Doc;
 use api::status::Status;
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use crate::admission::{Attempt, Operation};
 use crate::authentication::impersonation;
 use crate::authorization::Attributes;
+use crate::body::RequestBody;
 use crate::failure;
 use crate::instance::Api;
 use crate::registry::{Call, Outcome};
@@ -62,7 +62,7 @@ pub struct Inbound<'a> {
     /// Its headers without credentials.
     pub headers: HeaderMap,
     /// Its body, not read yet.
-    pub body: Incoming,
+    pub body: RequestBody,
     /// The connection, once it is upgraded.
     pub upgrade: OnUpgrade,
     /// Who sent it.
@@ -74,7 +74,7 @@ pub struct Arrival<'a> {
     /// Its head.
     pub parts: &'a Parts,
     /// Its body, not read yet.
-    pub body: Incoming,
+    pub body: RequestBody,
     /// The connection, once it is upgraded.
     pub upgrade: OnUpgrade,
     /// Who sent it.

@@ -1,6 +1,10 @@
 //! A whole API server for tests, over a store of one member in this process: requests in, responses
 //! out, without connections, authentication and authorization.
-#![allow(dead_code, reason = "each test uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "for tests, of this crate and of those that take the feature `testing`"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +28,7 @@ use crate::authorization::Wanted;
 use crate::bootstrap;
 use crate::discovery::{Addresses, Build};
 use crate::endpoints::resource::{self, Incoming};
+use crate::in_process::InProcess;
 use crate::instance::{Api, Parts};
 use crate::request::{Query, RequestInfo};
 use crate::streams::backend::{Backends, KubeletFiles};
@@ -32,12 +37,12 @@ use crate::user::User;
 /// Where clients reach a server.
 const ADDRESS: &str = "192.0.2.1:6443";
 /// How long a test waits for a state before it fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server; more of them may share its store.
-pub(crate) struct Server {
-    pub(crate) api: Arc<Api>,
-    pub(crate) tasks: Tasks,
+pub struct Server {
+    pub api: Arc<Api>,
+    pub tasks: Tasks,
     store: Arc<OneMember>,
 }
 
@@ -49,24 +54,24 @@ struct OneMember {
 
 /// What a request came to.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) code: u16,
-    pub(crate) doc: Doc,
+pub struct Answer {
+    pub code: u16,
+    pub doc: Doc,
     /// The texts of the Warning headers.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
     /// The document of a success.
     #[track_caller]
-    pub(crate) fn ok(self) -> Doc {
+    pub fn ok(self) -> Doc {
         assert!(self.code < 300, "{}: {}", self.code, self.doc);
         self.doc
     }
 
     /// Code and message of a refusal.
     #[track_caller]
-    pub(crate) fn refusal(&self) -> (u16, &str) {
+    pub fn refusal(&self) -> (u16, &str) {
         assert!(self.code >= 400, "{}: {}", self.code, self.doc);
         (self.code, self.doc.root().text(&["message"]))
     }
@@ -74,7 +79,7 @@ impl Answer {
 
 impl Server {
     /// A server over a new store, once every cluster's own objects are there.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path().into());
         let engine = Arc::new(|dir: &Path| {
@@ -93,12 +98,12 @@ impl Server {
     }
 
     /// Another server over the same store.
-    pub(crate) async fn another(&self, name: &str) -> Self {
+    pub async fn another(&self, name: &str) -> Self {
         self.another_at(name, ADDRESS).await
     }
 
     /// Another server over the same store that clients reach elsewhere.
-    pub(crate) async fn another_at(&self, name: &str, address: &str) -> Self {
+    pub async fn another_at(&self, name: &str, address: &str) -> Self {
         Self::over(self.store.clone(), name, address).await
     }
 
@@ -119,18 +124,23 @@ impl Server {
         server
     }
 
+    /// Requests of a user through the whole chain of filters.
+    pub fn service(&self, user: User) -> InProcess {
+        InProcess::new(self.api.clone(), user)
+    }
+
     /// The store.
-    pub(crate) fn store(&self) -> &Member {
+    pub fn store(&self) -> &Member {
         &self.store.member
     }
 
     /// A request of an administrator.
-    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         self.ask_as(&bootstrap::myself(), method, path, body).await
     }
 
     /// A request of somebody. PATCH is a merge patch.
-    pub(crate) async fn ask_as(&self, user: &User, method: &str, path: &str, body: &str) -> Answer {
+    pub async fn ask_as(&self, user: &User, method: &str, path: &str, body: &str) -> Answer {
         let content_type = match method {
             "PATCH" => "application/merge-patch+json",
             _ => "application/json",
@@ -152,7 +162,7 @@ impl Server {
     }
 
     /// A request as it is, and the whole response.
-    pub(crate) async fn send(
+    pub async fn send(
         &self,
         user: &User,
         method: &str,
@@ -185,7 +195,7 @@ impl Server {
     }
 
     /// What a watch says until it has said something.
-    pub(crate) async fn watch_until(&self, path: &str, what: &str) -> String {
+    pub async fn watch_until(&self, path: &str, what: &str) -> String {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let query = Query::parse(query);
         let incoming = Incoming {
@@ -207,12 +217,12 @@ impl Server {
     }
 
     /// Creates an object at a collection's path.
-    pub(crate) async fn create(&self, path: &str, body: &str) -> Answer {
+    pub async fn create(&self, path: &str, body: &str) -> Answer {
         self.ask("POST", path, body).await
     }
 
     /// A namespace with the service account that every namespace has once controllers run.
-    pub(crate) async fn namespace(&self, name: &str) {
+    pub async fn namespace(&self, name: &str) {
         if self
             .ask("GET", &format!("/api/v1/namespaces/{name}"), "")
             .await
@@ -241,7 +251,7 @@ impl Drop for OneMember {
 }
 
 /// Waits for a state.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so().await {
         assert!(Instant::now() < deadline, "waited too long until {what}");

@@ -1,6 +1,34 @@
 //! The one way for every component to reach an API server.
 //!
-//! It holds a `kube::Client` over an in-process service or over HTTPS with failover across masters,
-//! informers, the work queue, leader election by Lease with fencing, and events.
+//! It leaves decisions to those who use it: nothing here knows a controller or a pod. In reading order:
 //!
-//! It leaves decisions to those who use it: nothing here knows a controller or a pod.
+//! - [`transport`]: what carries requests, and in whose name; [`errors`]: what comes back
+//! - [`key`]: names of objects, and what is held of them
+//! - [`informer`]: objects in memory, kept up to date by a watch: the state machine of the
+//!   [`reflector`], the [`store`] with its indexes
+//! - [`queue`]: what is to be done, each key by one worker at a time
+//! - [`election`]: who leads, with the fence of a term
+//! - [`recorder`]: events
+//! - [`backoff`]: how long to wait before trying again; [`lru`]: bounded memory; [`metrics`]: what is counted
+
+pub mod backoff;
+pub mod election;
+pub mod errors;
+pub mod informer;
+pub mod key;
+pub mod lru;
+pub mod metrics;
+pub mod queue;
+pub mod recorder;
+pub mod reflector;
+pub mod store;
+pub mod transport;
+
+pub use api::fence::Fence;
+pub use election::{Elector, Leadership};
+pub use informer::{Informer, Informers, Selection, Subscription};
+pub use key::{Key, View};
+pub use queue::Queue;
+pub use recorder::{EventType, Recorder};
+pub use store::Index;
+pub use transport::{Access, Identity, Transport};

@@ -1,9 +1,12 @@
-//! coordination.k8s.io: leases.
+//! coordination.k8s.io: leases, and the fences of those who lead by them.
 
 use api::doc::Doc;
+use api::fence;
 use api::name;
 
 use super::facts::{Facts, remove_path};
+use crate::registry::metadata::text;
+use crate::storage::Along;
 use crate::validation::{At, Errors};
 
 /// What is particular about leases.
@@ -14,6 +17,7 @@ pub const LEASE: Facts = Facts {
     prepare_update: |_, new, old| drop_coordinated(new, Some(old)),
     create: |_, new, errors| spec(errors, new.get("spec")),
     update: |_, new, _, errors| spec(errors, new.get("spec")),
+    accompany: move_fence,
     ..Facts::PLAIN
 };
 
@@ -24,6 +28,21 @@ fn drop_coordinated(new: &mut Doc, old: Option<&Doc>) {
         if !old.is_some_and(|old| At::root(old).path(&path).is_set()) {
             remove_path(new, &path);
         }
+    }
+}
+
+/// A new holder moves the fence of a lease; whoever held it before writes no more.
+fn move_fence(new: Option<&Doc>, old: Option<&Doc>, along: &mut Along) {
+    let holder = |doc: Option<&Doc>| {
+        let holder = doc.map(|doc| doc.root().text(&["spec", "holderIdentity"]));
+        holder.unwrap_or_default().to_string()
+    };
+    let Some(lease) = new.or(old) else { return };
+    let key = || fence::key(text(lease, "namespace"), text(lease, "name"));
+    match (new, holder(new)) {
+        (None, _) => along.deletes(key()),
+        (Some(_), holder_now) if holder_now != holder(old) => along.puts(key(), holder_now),
+        _ => {}
     }
 }
 

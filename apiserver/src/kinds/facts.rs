@@ -7,6 +7,7 @@ use api::name;
 
 use crate::registry::Strategy;
 use crate::registry::strategy::{Cx, dns_label, dns_subdomain, masked};
+use crate::storage::Along;
 use crate::validation::{At, Errors, same};
 
 /// Who writes the status.
@@ -75,6 +76,8 @@ pub struct Facts {
     pub holds: fn(&Doc) -> bool,
     /// What changes with the deletionTimestamp of an object that is kept.
     pub mark_deleted: fn(&mut Doc),
+    /// What else the transaction does that writes an object: the new object, the old one.
+    pub accompany: fn(Option<&Doc>, Option<&Doc>, &mut Along),
     /// What a subresource resets, if that is not what follows from [`Self::status`].
     pub reset_fields: Option<fn(&str) -> Paths>,
 }
@@ -97,6 +100,7 @@ impl Facts {
         warnings: |_, _, _, _| {},
         holds: |_| false,
         mark_deleted: |_| {},
+        accompany: |_, _, _| {},
         reset_fields: None,
     };
 
@@ -188,6 +192,10 @@ impl Strategy for Facts {
 
     fn mark_deleted(&self, object: &mut Doc) {
         (self.mark_deleted)(object);
+    }
+
+    fn accompany(&self, new: Option<&Doc>, old: Option<&Doc>, along: &mut Along) {
+        (self.accompany)(new, old, along);
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {

@@ -217,12 +217,13 @@ impl Call<'_> {
         admission
             .validate(&mut attempt, None, Some(&old), &mut along)
             .await?;
-        let writer = &self.api.storage.writer;
+        let (writer, strategy) = (&self.api.storage.writer, self.row.strategy);
         let (done, mut doc, is_gone) = match self.step(&old, options)? {
             Step::Nothing => (Ok(live.revision), old, false),
             Step::End if options.dry_run => (Ok(live.revision), old, true),
             Step::End => {
                 self.release(&old, &mut along);
+                strategy.accompany(None, Some(&old), &mut along);
                 let done = writer.delete(key, live.revision, &along, self.deadline);
                 (done.await, old, true)
             }
@@ -241,6 +242,10 @@ impl Call<'_> {
                 Ok(Deleted { doc, is_gone })
             }
             Err(WriteError::Changed(_)) => Err(None),
+            Err(WriteError::Needs) => {
+                self.check_fence(name).await?;
+                Err(Some(failure::of_write(self.of(), name, &WriteError::Needs)))
+            }
             Err(error) => Err(Some(failure::of_write(self.of(), name, &error))),
         }
     }

@@ -4,7 +4,7 @@ use api::doc::Doc;
 use api::field::FieldError;
 use api::name;
 
-use crate::storage::Objects;
+use crate::storage::{Along, Objects};
 use crate::user::User;
 
 /// The request on whose behalf a strategy is asked.
@@ -83,6 +83,10 @@ pub trait Strategy: Send + Sync {
 
     /// An object that is held begins its end: what else changes with its deletionTimestamp.
     fn mark_deleted(&self, _object: &mut Doc) {}
+
+    /// What else the transaction does that writes the object: `old` is none when it is new, `new` when it
+    /// goes.
+    fn accompany(&self, _new: Option<&Doc>, _old: Option<&Doc>, _along: &mut Along) {}
 }
 
 /// Names of most kinds.

@@ -167,6 +167,7 @@ impl Call<'_> {
             .admission
             .validate(&mut attempt, Some(&doc), None, &mut along)
             .await?;
+        self.row.strategy.accompany(Some(&doc), None, &mut along);
         let name = text(&doc, "name").to_string();
         let key = self.key(&name)?;
         let value = object::to_stored(&mut doc);
@@ -295,6 +296,8 @@ impl Call<'_> {
         if is_ending {
             self.release(new, &mut along);
         }
+let left = (!is_ending).then_some(&*new);
+        self.row.strategy.accompany(left, Some(old), &mut along);
         let value = object::to_stored(new);
         let mut is_same = !is_ending && live.object.is_stored_as(&value);
         if is_same && let Some(encrypted) = &self.api.encrypted {
@@ -331,18 +334,7 @@ impl Call<'_> {
 
     /// Something that a write needs changed meanwhile: waits until the cache knows what it is now.
     async fn settle(&self, pause: &mut Duration) -> Outcome<()> {
-        let writer = &self.api.storage.writer;
-        if let Some((key, revision)) = self.api.fence_of(self.headers)? {
-            let found = writer.read(&key, self.deadline).await;
-            let found = found.map_err(|error| failure::of_store(&error))?;
-            if found.map_or(0, |pair| pair.mod_revision) != revision {
-                return Err(failure::of_write(
-                    self.of(),
-                    &self.info.name,
-                    &WriteError::Needs,
-                ));
-            }
-        }
+        self.check_fence(&self.info.name).await?;
         let caught_up = self.api.storage.cache.catch_up(self.deadline).await;
         caught_up.map_err(|error| failure::of_read(&error))?;
         let jitter = u32::try_from(self.api.seams.rng.next_u64() % 1000).unwrap_or_default();
@@ -353,6 +345,24 @@ impl Call<'_> {
         sleep_until(next).await;
         *pause = (*pause * 2).min(SETTLE_MAX);
         Ok(())
+    }
+
+    /// Refuses a request whose fence holds no more, once a write of it did not come through.
+    pub(super) async fn check_fence(&self, name: &str) -> Outcome<()> {
+        let Some(fence) = self.api.fence_of(self.headers)? else {
+            return Ok(());
+        };
+        let found = self
+            .api
+            .storage
+            .writer
+            .read(&fence.key, self.deadline)
+            .await;
+        let found = found.map_err(|error| failure::of_store(&error))?;
+        if found.map_or(0, |pair| pair.mod_revision) == fence.revision {
+            return Ok(());
+        }
+        Err(failure::of_stale_fence(self.of(), name, &fence))
     }
 
     /// Whether an update lets an object go that was waiting for it.

@@ -128,6 +128,7 @@ impl World {
                 let peer = Peer {
                     address: "192.0.2.1:5".parse().unwrap(),
                     certificates: Vec::new(),
+                    user: None,
                     leave: tokio::sync::Notify::new(),
                 };
                 Ok::<_, std::convert::Infallible>(handler::handle(&api, &peer, request).await)

@@ -1,0 +1,103 @@
+//! The table of controllers, and what runs them: all in one process, in one term of leadership.
+//!
+//! Informers live as long as the process and are warm before it leads, so that a new leader works at once.
+
+use std::sync::Arc;
+
+use client::{Access, Fence, Identity, Informers, Leadership, Recorder};
+use seams::{Seams, Tasks};
+
+use crate::context::Context;
+use crate::controller::{Row, is_wanted};
+use crate::settings::Settings;
+
+/// All controllers, with upstream's names and service accounts.
+pub const CONTROLLERS: &[Row] = &[];
+
+/// Runs controllers.
+pub struct Manager {
+    rows: Vec<Row>,
+    access: Access,
+    informers: Informers,
+    settings: Arc<Settings>,
+    seams: Seams,
+    tasks: Tasks,
+}
+
+impl Manager {
+    /// A manager of the controllers that the settings want. Its informers live as long as the tasks.
+    pub fn new(access: Access, settings: Settings, seams: &Seams, tasks: &Tasks) -> Self {
+        Self::of(CONTROLLERS, access, settings, seams, tasks)
+    }
+
+    /// A manager of some controllers.
+    pub fn of(
+        rows: &[Row],
+        access: Access,
+        settings: Settings,
+        seams: &Seams,
+        tasks: &Tasks,
+    ) -> Self {
+        let own = access.client(&Identity::Component, None);
+        let rows = rows
+            .iter()
+            .filter(|row| is_wanted(row, &settings.controllers));
+        Self {
+            rows: rows.copied().collect(),
+            informers: Informers::new(own, seams, tasks),
+            access,
+            settings: Arc::new(settings),
+            seams: seams.clone(),
+            tasks: tasks.clone(),
+        }
+    }
+
+    /// The informers that all controllers share.
+    pub fn informers(&self) -> &Informers {
+        &self.informers
+    }
+
+    /// Makes the informers of all controllers fetch their objects, where nobody leads yet.
+    pub fn warm(&self) {
+        for row in &self.rows {
+            let client = self.access.client(&identity(row), None);
+            let events = Recorder::silent(&self.seams);
+            (row.warm)(&self.context(row, client, events, &self.tasks.child()));
+        }
+    }
+
+    /// Runs the controllers for a term, until it ends.
+    pub async fn lead(&self, term: Leadership) {
+        self.run(Some(&term.fence), &term.tasks).await;
+    }
+
+    /// Runs the controllers until the tasks end; with a fence, as long as that holds.
+    pub async fn run(&self, fence: Option<&Fence>, tasks: &Tasks) {
+        for row in &self.rows {
+            let client = self.access.client(&identity(row), fence);
+            let events = Recorder::start(&client, row.name, "", &self.seams, tasks);
+            let context = self.context(row, client, events, tasks);
+            tasks.spawn(row.name, (row.run)(context));
+        }
+        tasks.cancelled().await;
+    }
+
+    fn context(&self, row: &Row, client: kube::Client, events: Recorder, tasks: &Tasks) -> Context {
+        Context {
+            name: row.name,
+            client,
+            informers: self.informers.handle(),
+            events,
+            seams: self.seams.clone(),
+            tasks: tasks.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+}
+
+fn identity(row: &Row) -> Identity {
+    Identity::system(row.identity)
+}
+
+#[cfg(test)]
+mod tests;
