@@ -192,6 +192,7 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams, tasks: &Tasks) -> Result
         goaway_chance: config.goaway_chance,
         encryption: None,
         seats: config.max_requests_inflight + config.max_mutating_requests_inflight,
+        memory_limit: config.memory_limit.0,
         audit: audit(config, seams)?,
     })
 }

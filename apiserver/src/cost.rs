@@ -29,7 +29,9 @@ fn pod(name: &str) -> String {
 }
 
 fn env(name: &str, default: usize) -> usize {
-    let value = std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let value = std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok());
     value.unwrap_or(default)
 }
 
@@ -56,7 +58,11 @@ impl Clock {
     fn stop(self, what: &str, count: usize) {
         let (cpu, wall) = (spent() - self.0, self.1.elapsed());
         let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
-        println!("{what}: {count} times, {:.1} us of processor and {:.1} us each", each(cpu), each(wall));
+        println!(
+            "{what}: {count} times, {:.1} us of processor and {:.1} us each",
+            each(cpu),
+            each(wall)
+        );
     }
 }
 
@@ -122,7 +128,9 @@ fn requests() {
                 fill(&server, 1000).await;
                 let clock = Clock::start();
                 for _ in 0..count {
-                    let (_, body) = server.send(&bootstrap::myself(), "GET", PODS, &[], b"").await;
+                    let (_, body) = server
+                        .send(&bootstrap::myself(), "GET", PODS, &[], b"")
+                        .await;
                     assert!(body.len() > 3_000_000);
                 }
                 clock.stop("list of 1000", count);

@@ -25,6 +25,7 @@ use crate::catalog::Catalog;
 use crate::discovery::{Addresses, Build};
 use crate::encryption::{Encrypted, Encryption};
 use crate::flow::Flow;
+use crate::flow::memory::Memory;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
@@ -78,6 +79,8 @@ pub struct Api {
     pub encrypted: Option<Arc<Encrypted>>,
     /// Says when a request may run.
     pub flow: Flow,
+    /// Says who is refused while memory is short.
+    pub memory: Memory,
     /// Records requests.
     pub auditor: Option<Auditor>,
     /// How many requests in one make their client connect anew, perhaps to another server.
@@ -110,6 +113,8 @@ pub struct Parts {
     pub encryption: Option<Arc<Encryption>>,
     /// How much may run at once, in seats of priority levels.
     pub seats: u32,
+    /// Bytes that the process may need before it refuses what needs most of them; 0 is no limit.
+    pub memory_limit: u64,
     /// What is recorded of requests.
     pub audit: Option<audit::Config>,
 }
@@ -172,6 +177,7 @@ impl Api {
             build: parts.build,
             encrypted,
             flow: Flow::new(parts.seats, seams.clock.now()),
+            memory: Memory::new(parts.memory_limit),
             auditor,
             metrics,
             goaway_chance: parts.goaway_chance,

@@ -2,7 +2,7 @@
 //!
 //! - [`row`]: a resource, as it is served and stored
 //! - [`strategy`]: what its kind adds
-//! - [`call`]: a request to it
+//! - [`call`]: a request to it; [`own`]: one of the server's own
 //! - [`object`] and [`metadata`]: documents between request and store
 //! - [`write`](mod@write) with [`change`], and [`delete`]: the verbs that write
 
@@ -11,10 +11,12 @@ pub mod change;
 pub mod delete;
 pub mod metadata;
 pub mod object;
+pub mod own;
 pub mod row;
 pub mod strategy;
 pub mod write;
 
 pub use call::{Call, Outcome};
+pub use own::{Own, myself};
 pub use row::{Registry, Row};
 pub use strategy::{Cx, Strategy};

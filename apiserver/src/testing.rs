@@ -289,6 +289,7 @@ fn parts(name: &str, address: &str) -> Parts {
         goaway_chance: 0.0,
         encryption: None,
         seats: 600,
+        memory_limit: 0,
         audit: None,
     }
 }

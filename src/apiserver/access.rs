@@ -161,7 +161,8 @@ pub(super) fn authorization(config: &ApiConfig, seams: &Seams) -> Result<Vec<Wan
 
 fn authorization_webhook(config: &ApiConfig, seams: &Seams) -> Result<Wanted> {
     let path = config.authorization_webhook_config_file.as_ref();
-    let path = path.context("authorization-mode Webhook needs authorization-webhook-config-file")?;
+    let path =
+        path.context("authorization-mode Webhook needs authorization-webhook-config-file")?;
     let (client, url) =
         kubeconfig::client(path, WEBHOOK_PATIENCE, seams).map_err(|why| anyhow!("{why}"))?;
     let settings = authorization::webhook::Config {

@@ -195,6 +195,9 @@ struct ApiFlags {
     /// See the last one [default: 200]
     #[arg(long, value_name = "NUMBER", help_heading = "API")]
     max_mutating_requests_inflight: Option<String>,
+    /// The memory beyond which lists, new watches and new objects are refused [default: 0, no limit]
+    #[arg(long, value_name = "SIZE", help_heading = "API")]
+    memory_limit: Option<String>,
     /// What is encrypted at rest, and how [default: nothing]
     #[arg(long, value_name = "FILE", help_heading = "API")]
     encryption_provider_config: Option<String>,

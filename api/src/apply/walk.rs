@@ -94,9 +94,7 @@ fn fields(node: Node<'_>, place: Place<'_>) -> (bool, Set) {
             for same in items.chunk_by(|one, other| one.0 == other.0) {
                 // A duplicate has no one value.
                 let below = match same {
-                    [(_, item)] => {
-                        fields(*item, Place::Shaped(&list.item, Topology::Natural)).1
-                    }
+                    [(_, item)] => fields(*item, Place::Shaped(&list.item, Topology::Natural)).1,
                     _ => Set::default(),
                 };
                 set.push(same[0].0.clone(), true, below);
@@ -229,12 +227,7 @@ fn differ(
     }
 }
 
-fn differ_lists(
-    old: Option<Node<'_>>,
-    new: Option<Node<'_>>,
-    list: &List,
-    found: &mut Comparison,
-) {
+fn differ_lists(old: Option<Node<'_>>, new: Option<Node<'_>>, list: &List, found: &mut Comparison) {
     if old.is_some() && old == new {
         return;
     }
@@ -255,10 +248,7 @@ fn differ_lists(
 }
 
 /// The elements in front that are told apart by a step.
-fn take_same<'i, 'd>(
-    items: &mut &'i [(Step, Node<'d>)],
-    step: &Step,
-) -> &'i [(Step, Node<'d>)] {
+fn take_same<'i, 'd>(items: &mut &'i [(Step, Node<'d>)], step: &Step) -> &'i [(Step, Node<'d>)] {
     let count = items.iter().take_while(|item| item.0 == *step).count();
     let (same, rest) = items.split_at(count);
     *items = rest;

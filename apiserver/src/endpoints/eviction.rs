@@ -8,8 +8,7 @@ use super::write;
 use crate::admission::Attempt;
 use crate::registry::delete::DeleteOptions;
 use crate::registry::write::Change;
-use crate::registry::{Call, Outcome};
-use crate::request::RequestInfo;
+use crate::registry::{Call, Outcome, Own};
 use crate::respond::{self, Form, Reply};
 
 /// Disruptions of a budget that the controller has not seen yet; more are refused.
@@ -87,30 +86,11 @@ async fn charge(call: &Call<'_>, pod: &Doc, dry_run: bool) -> Outcome<()> {
         return Ok(());
     }
     let name = budget.root().text(&["metadata", "name"]).to_string();
-    let api = call.api;
-    let row = api.registry.get("policy", "v1", BUDGETS.name);
-    let row = row.ok_or_else(Status::no_such_resource)?;
-    let info = RequestInfo {
-        is_resource: true,
-        verb: "update".to_string(),
-        group: "policy".to_string(),
-        version: "v1".to_string(),
-        namespace: namespace.to_string(),
-        resource: BUDGETS.name.to_string(),
-        subresource: "status".to_string(),
-        name,
-        ..RequestInfo::default()
-    };
-    let user = crate::bootstrap::myself();
-    let mut inner = Call::new(
-        api,
-        row,
-        &info,
-        call.query,
-        call.headers,
-        &user,
-        call.deadline,
-    )?;
+    let of = ("policy", "v1", BUDGETS.name);
+    let own = Own::new(call.api, "update", of, (namespace, &name))?;
+    let own = own.part("status").within(call);
+    let mut inner = own.call(call.api)?;
+    inner.deadline = call.deadline;
     inner.dry_run |= dry_run;
     let pod = pod.root().text(&["metadata", "name"]).to_string();
     inner.update(&Disrupt { pod }).await?;

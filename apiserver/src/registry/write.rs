@@ -296,7 +296,7 @@ impl Call<'_> {
         if is_ending {
             self.release(new, &mut along);
         }
-let left = (!is_ending).then_some(&*new);
+        let left = (!is_ending).then_some(&*new);
         self.row.strategy.accompany(left, Some(old), &mut along);
         let value = object::to_stored(new);
         let mut is_same = !is_ending && live.object.is_stored_as(&value);

@@ -178,7 +178,11 @@ impl Cache {
             let jitter = seams.rng.next_u64() % 1000;
             sleep(pause + pause * u32::try_from(jitter).unwrap_or_default() / 1000).await;
             // Before the cache is filled for the first time, everybody waits for it.
-            let most = if is_filled { RETRY_MAX } else { RETRY_FIRST_MAX };
+            let most = if is_filled {
+                RETRY_MAX
+            } else {
+                RETRY_FIRST_MAX
+            };
             pause = (pause * 2).min(most);
         }
     }

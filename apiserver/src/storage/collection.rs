@@ -118,6 +118,8 @@ pub struct Collection {
     bell: watch::Sender<u64>,
     rung: Mutex<Option<Instant>>,
     ring_bytes: AtomicUsize,
+    received: AtomicU64,
+    fillings: AtomicU64,
 }
 
 #[derive(Default)]
@@ -161,6 +163,8 @@ impl Default for Collection {
             bell: watch::Sender::new(0),
             rung: Mutex::default(),
             ring_bytes: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+            fillings: AtomicU64::new(0),
         }
     }
 }
@@ -183,6 +187,7 @@ impl Collection {
         };
         drop(inner);
         self.ring_bytes.store(0, Ordering::Relaxed);
+        self.fillings.fetch_add(1, Ordering::Relaxed);
         self.version.fetch_add(1, Ordering::Release);
         self.ring_bell(Instant::now());
     }
@@ -191,14 +196,25 @@ impl Collection {
     /// reader sees half of one. If watchers were woken a moment ago, this is when they are to be woken
     /// again, by [`Self::ring_if_due`].
     pub fn apply<'k>(&self, updates: impl IntoIterator<Item = Update<'k>>) -> Option<Instant> {
+        self.apply_at(updates, Instant::now())
+    }
+
+    fn apply_at<'k>(
+        &self,
+        updates: impl IntoIterator<Item = Update<'k>>,
+        now: Instant,
+    ) -> Option<Instant> {
         let mut inner = self.write();
+        let mut count = 0;
         for update in updates {
             inner.take_in(update);
+            count += 1;
         }
+        self.received.fetch_add(count, Ordering::Relaxed);
         self.ring_bytes.store(inner.ring_bytes, Ordering::Relaxed);
         drop(inner);
         self.version.fetch_add(1, Ordering::Release);
-        self.ring_if_due(Instant::now())
+        self.ring_if_due(now)
     }
 
     /// Wakes the watchers if they were not told of everything, and it is time; else says when it is.
@@ -230,6 +246,21 @@ impl Collection {
     /// Bytes of objects that only the ring keeps alive.
     pub fn ring_bytes(&self) -> usize {
         self.ring_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes in the ring.
+    pub fn history(&self) -> usize {
+        self.read().ring.len()
+    }
+
+    /// Changes that were taken in so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// How often it was started anew.
+    pub fn fillings(&self) -> u64 {
+        self.fillings.load(Ordering::Relaxed)
     }
 
     /// Forgets the oldest changes until the ring keeps no more bytes alive.
@@ -468,23 +499,24 @@ mod tests {
         assert!(collection.cursor_after(4).is_none());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn many_watchers_are_woken_together() {
+    #[test]
+    fn many_watchers_are_woken_together() {
         let collection = Collection::default();
-        let write = |revision| {
+        let start = Instant::now();
+        let write = |revision, millis| {
             let now = Some(object(revision));
             let key = "a";
-            collection.apply([Update { revision, key, now }])
+            let when = start + Duration::from_millis(millis);
+            collection.apply_at([Update { revision, key, now }], when)
         };
         let few: Vec<_> = (0..10).map(|_| collection.bell()).collect();
-        assert_eq!((write(1), write(2)), (None, None));
+        assert_eq!((write(1, 0), write(2, 0)), (None, None));
         let many: Vec<_> = (0..490).map(|_| collection.bell()).collect();
-        tokio::time::advance(Duration::from_millis(10)).await;
-        assert_eq!(write(3), None);
-        let due = write(4).unwrap();
-        assert_eq!(write(5), Some(due));
+        assert_eq!(write(3, 10), None);
+        let due = start + Duration::from_millis(20);
+        assert_eq!(write(4, 11), Some(due));
+        assert_eq!(write(5, 19), Some(due));
         assert_eq!(*few[0].borrow(), 3);
-        assert_eq!(due - Instant::now(), Duration::from_millis(10));
         assert_eq!(collection.ring_if_due(due), None);
         assert_eq!((*few[0].borrow(), *many[0].borrow()), (5, 5));
         assert_eq!(collection.ring_if_due(due), None);

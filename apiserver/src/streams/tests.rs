@@ -107,6 +107,7 @@ impl World {
             goaway_chance: 0.0,
             encryption: None,
             seats: 600,
+            memory_limit: 0,
             audit: None,
         };
         let api = Api::start(Arc::new(store), parts, &seams, &tasks);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{LogFormat, Span, Url, text, texts};
+use super::values::{ByteSize, LogFormat, Span, Url, text, texts};
 use super::{Problem, Settings, StoreConfig};
 
 /// By which of their addresses nodes are reached, the preferred ones first.
@@ -121,6 +121,10 @@ pub struct ApiConfig {
     /// See the last one. Default: 200.
     #[serde(with = "text")]
     pub max_mutating_requests_inflight: u32,
+    /// While the process needs more memory, lists, new watches and new objects are refused with 429; 0 is
+    /// no limit. Default: 0.
+    #[serde(with = "text")]
+    pub memory_limit: ByteSize,
     /// What is encrypted at rest, and how. Default: nothing.
     pub encryption_provider_config: Option<PathBuf>,
     /// What of requests is recorded. Default: nothing.
@@ -192,6 +196,7 @@ impl Default for ApiConfig {
             shutdown_delay_duration: Span::from_millis(0),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            memory_limit: ByteSize(0),
             encryption_provider_config: None,
             audit_policy_file: None,
             audit_log_path: None,
@@ -403,7 +408,10 @@ mod tests {
         let config = wrong(&[("authorization-mode", "Node,RBAC")]).unwrap();
         assert_eq!(config.api.authorization_mode, ["Node", "RBAC"]);
         for (flags, key) in [
-            (&[("authorization-mode", "Webhook")], "authorization-webhook-config-file"),
+            (
+                &[("authorization-mode", "Webhook")],
+                "authorization-webhook-config-file",
+            ),
             (&[("authorization-mode", "ABAC")], "\"ABAC\" is not known"),
             (&[("oidc-issuer-url", "https://a")], "oidc-client-id"),
         ] {
