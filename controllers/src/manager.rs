@@ -7,12 +7,26 @@ use std::sync::Arc;
 use client::{Access, Fence, Identity, Informers, Leadership, Recorder};
 use seams::{Seams, Tasks};
 
+use crate::apps::{ReplicaSet, ReplicationController};
 use crate::context::Context;
 use crate::controller::{Row, is_wanted};
+use crate::daemonset::DaemonSets;
+use crate::deployment::Deployments;
+use crate::replicaset::Replication;
 use crate::settings::Settings;
+use crate::statefulset::StatefulSets;
 
 /// All controllers, with upstream's names and service accounts.
-pub const CONTROLLERS: &[Row] = &[];
+pub const CONTROLLERS: &[Row] = &[
+    Row::of::<DaemonSets>("daemonset-controller", "daemon-set-controller"),
+    Row::of::<Deployments>("deployment-controller", "deployment-controller"),
+    Row::of::<Replication<ReplicaSet>>("replicaset-controller", "replicaset-controller"),
+    Row::of::<Replication<ReplicationController>>(
+        "replicationcontroller-controller",
+        "replication-controller",
+    ),
+    Row::of::<StatefulSets>("statefulset-controller", "statefulset-controller"),
+];
 
 /// Runs controllers.
 pub struct Manager {
