@@ -4,11 +4,14 @@
 //! COST=create N=2000 cargo test -p apiserver --lib cost::requests -- --ignored --nocapture
 //! ```
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
+use seams::{Disk, RealDisk};
+use tokio::time::Instant;
 
 use crate::bootstrap;
 use crate::endpoints::resource::{self, Incoming};
@@ -43,7 +46,8 @@ async fn fill(server: &Server, count: usize) {
 
 /// Processor time of this thread.
 fn spent() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let text = RealDisk.read(Path::new("/proc/thread-self/schedstat"));
+    let text = String::from_utf8(text.unwrap()).unwrap();
     let nanos = text.split(' ').next().unwrap().parse().unwrap();
     Duration::from_nanos(nanos)
 }
@@ -74,7 +78,7 @@ async fn watch(server: &Server) -> crate::body::Body {
         headers: &HeaderMap::new(),
         user: &bootstrap::myself(),
         body: Vec::new(),
-        deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+        deadline: Instant::now() + Duration::from_secs(60),
     };
     resource::answer(&server.api, incoming).await.into_body()
 }
@@ -142,16 +146,15 @@ fn requests() {
                     bodies.push(watch(&server).await);
                 }
                 let received = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-                let mut tasks = Vec::new();
                 for mut body in bodies {
                     let received = received.clone();
-                    tasks.push(tokio::spawn(async move {
+                    server.tasks.spawn("watcher", async move {
                         while let Some(Ok(frame)) = body.frame().await {
                             let data = frame.into_data().unwrap();
                             let events = data.iter().filter(|byte| **byte == b'\n').count();
                             received.fetch_add(events, std::sync::atomic::Ordering::Relaxed);
                         }
-                    }));
+                    });
                 }
                 let clock = Clock::start();
                 fill(&server, count).await;
@@ -159,7 +162,6 @@ fn requests() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 clock.stop("delivered events with their creation", count * watchers);
-                tasks.iter().for_each(tokio::task::JoinHandle::abort);
             }
             other => panic!("COST={other}"),
         }

@@ -4,11 +4,12 @@
 //! - [`strategy`]: what its kind adds
 //! - [`call`]: a request to it; [`own`]: one of the server's own
 //! - [`object`] and [`metadata`]: documents between request and store
-//! - [`write`](mod@write) with [`change`], and [`delete`]: the verbs that write
+//! - [`write`](mod@write) with [`live`] and [`change`], and [`delete`]: the verbs that write
 
 pub mod call;
 pub mod change;
 pub mod delete;
+mod live;
 pub mod metadata;
 pub mod object;
 pub mod own;

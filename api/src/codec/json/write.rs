@@ -71,24 +71,22 @@ const SPECIAL: [bool; 256] = {
     table
 };
 
-/// How many bytes at the start need no attention, in whole chunks.
-fn plain_chunks(bytes: &[u8]) -> usize {
-    const CHUNK: usize = 16;
-    let is_plain = |chunk: &[u8; CHUNK]| {
-        let special = |byte: u8| {
-            (byte < 0x20)
-                | (byte == b'"')
-                | (byte == b'\\')
-                | (byte == b'<')
-                | (byte == b'>')
-                | (byte == b'&')
-                | (byte == 0xe2)
-        };
-        // No early end, so that the compiler takes all bytes at once.
-        !chunk.iter().fold(false, |any, byte| any | special(*byte))
+/// How many bytes at the start need no attention, in whole words.
+fn plain_words(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The classic test for a zero byte; it may err on the side of finding one.
+    let zero = |x: u64| x.wrapping_sub(ONES) & !x & HIGH;
+    let is_plain = |bytes: &[u8; 8]| {
+        let word = u64::from_le_bytes(*bytes);
+        let is = |byte: u8| zero(word ^ (ONES * u64::from(byte)));
+        // `<` and `>` differ in one bit.
+        let angles = zero((word & (ONES * 0xfd)) ^ (ONES * u64::from(b'<')));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        is(b'"') | is(b'\\') | is(b'&') | is(0xe2) | angles | controls == 0
     };
-    let (chunks, _) = bytes.as_chunks::<CHUNK>();
-    chunks.iter().take_while(|chunk| is_plain(chunk)).count() * CHUNK
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().take_while(|word| is_plain(word)).count() * 8
 }
 
 /// Appends a JSON string.
@@ -97,8 +95,8 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     let mut start = 0;
-    // Most texts need nothing, which is found out sixteen bytes at a time.
-    let plain = plain_chunks(bytes);
+    // Most texts need nothing, which is found out eight bytes at a time.
+    let plain = plain_words(bytes);
     for (at, byte) in bytes.iter().enumerate().skip(plain) {
         if !SPECIAL[usize::from(*byte)] {
             continue;
