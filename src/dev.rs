@@ -143,7 +143,11 @@ fn ready(layout: &Layout) {
              export KUBECONFIG={}",
             kubeconfig.display()
         ));
-        for line in if layout.hollow() > 0 { WITH_NODES } else { WITHOUT_NODES } {
+        for line in if layout.hollow() > 0 {
+            WITH_NODES
+        } else {
+            WITHOUT_NODES
+        } {
             say(&format!("  {line}"));
         }
     }

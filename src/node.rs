@@ -32,7 +32,9 @@ pub(crate) fn run(arguments: Box<NodeArguments>) -> Result<()> {
         };
         let agent = Agent::new(hollow, voices, &process.seams, &process.tasks);
         let tasks = process.tasks.clone();
-        process.tasks.spawn("hollow nodes", async move { agent.run(&tasks).await });
+        process
+            .tasks
+            .spawn("hollow nodes", async move { agent.run(&tasks).await });
         Ok(())
     })
 }
@@ -53,11 +55,15 @@ fn hollow_config(config: &NodeConfig) -> Result<hollow::Config, ConfigError> {
         ..hollow::Config::default()
     };
     for text in &config.register_with_taints {
-        hollow.taints.push(read("register-with-taints", taint(text))?);
+        hollow
+            .taints
+            .push(read("register-with-taints", taint(text))?);
     }
     let pair = |one: &config::Label| (one.key.clone(), one.value.clone());
     hollow.labels.extend(config.node_labels.iter().map(pair));
-    hollow.capacity.extend(config.node_capacity.iter().map(pair));
+    hollow
+        .capacity
+        .extend(config.node_capacity.iter().map(pair));
     read("hollow", hollow.check())?;
     Ok(hollow)
 }
@@ -84,7 +90,10 @@ fn behaviour(config: &NodeConfig) -> Result<Behaviour, ConfigError> {
 
 fn block(key: &'static str, text: &str) -> Result<Cidr, ConfigError> {
     let block = Cidr::parse(text);
-    read(key, block.ok_or_else(|| format!("`{text}` is not a block such as 10.0.0.0/8")))
+    read(
+        key,
+        block.ok_or_else(|| format!("`{text}` is not a block such as 10.0.0.0/8")),
+    )
 }
 
 /// `key=value:Effect`, or `key:Effect`.
@@ -92,7 +101,9 @@ fn taint(text: &str) -> Result<Value, String> {
     let wrong = || format!("`{text}` is not KEY=VALUE:EFFECT");
     let (pair, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
     if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
-        return Err(format!("`{effect}` is none of: NoSchedule, PreferNoSchedule, NoExecute"));
+        return Err(format!(
+            "`{effect}` is none of: NoSchedule, PreferNoSchedule, NoExecute"
+        ));
     }
     Ok(match pair.split_once('=') {
         Some((key, value)) => json!({ "key": key, "value": value, "effect": effect }),
@@ -118,9 +129,15 @@ mod tests {
             ..NodeConfig::default()
         };
         let hollow = hollow_config(&config).unwrap();
-        assert_eq!(hollow.names().collect::<Vec<_>>(), ["node-1", "node-2", "node-3"]);
+        assert_eq!(
+            hollow.names().collect::<Vec<_>>(),
+            ["node-1", "node-2", "node-3"]
+        );
         assert_eq!(hollow.taints[0]["effect"], "NoSchedule");
-        assert_eq!(hollow.behaviour.stop_after, Some(std::time::Duration::from_secs(2)));
+        assert_eq!(
+            hollow.behaviour.stop_after,
+            Some(std::time::Duration::from_secs(2))
+        );
         let wrong = |change: fn(&mut NodeConfig)| {
             let mut config = NodeConfig {
                 hollow: 1,
@@ -141,6 +158,9 @@ mod tests {
             ..NodeConfig::default()
         };
         let ours = hollow_config(&config).unwrap();
-        assert_eq!(format!("{ours:?}"), format!("{:?}", hollow::Config::default()));
+        assert_eq!(
+            format!("{ours:?}"),
+            format!("{:?}", hollow::Config::default())
+        );
     }
 }

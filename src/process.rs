@@ -65,7 +65,11 @@ async fn alone(
         seams,
         tasks,
     };
-    tracing::info!(version = env!("LONG_VERSION"), name = process.name, "starting");
+    tracing::info!(
+        version = env!("LONG_VERSION"),
+        name = process.name,
+        "starting"
+    );
     for url in &config.listen_metrics_urls {
         serve(&url.authority(), &links).await?;
     }
@@ -83,7 +87,10 @@ async fn alone(
 }
 
 fn access(config: &ProcessConfig, agent: &str, seams: &Seams, tasks: &Tasks) -> Result<Access> {
-    let path = config.kubeconfig.as_deref().context("kubeconfig is not set")?;
+    let path = config
+        .kubeconfig
+        .as_deref()
+        .context("kubeconfig is not set")?;
     let mut remote = remote::Config::kubeconfig(path, None, &*seams.disk)?;
     if !config.servers.is_empty() {
         remote.servers = config.servers.iter().map(ToString::to_string).collect();

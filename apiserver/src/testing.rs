@@ -24,6 +24,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::authentication;
+use crate::authorization::Wanted;
 use crate::bootstrap;
 use crate::discovery::{Addresses, Build};
 use crate::endpoints::resource::{self, Incoming};
@@ -276,7 +277,7 @@ fn parts(name: &str, address: &str) -> Parts {
     Parts {
         name: name.to_string(),
         authentication: authentication::Config::default(),
-        allows_everything: false,
+        authorization: vec![Wanted::Node, Wanted::Rbac],
         issuer: None,
         addresses: Addresses {
             default: address.to_string(),
@@ -289,6 +290,7 @@ fn parts(name: &str, address: &str) -> Parts {
         compaction_interval: crate::storage::compaction::INTERVAL,
         encryption: None,
         seats: 600,
+        memory_limit: 0,
         audit: None,
     }
 }

@@ -1,8 +1,8 @@
 //! How controllers are set up; the defaults are upstream's.
 
 use std::fmt;
-use std::sync::Arc;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of all controllers.

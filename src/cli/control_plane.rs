@@ -137,13 +137,19 @@ mod tests {
         let readme = include_str!("../../README.md");
         for (subcommand, mut keys) in [
             ("server", config::keys::<ServerConfig>()),
-            ("controller-manager", config::keys::<ControllerManagerConfig>()),
+            (
+                "controller-manager",
+                config::keys::<ControllerManagerConfig>(),
+            ),
             ("node", config::keys::<NodeConfig>()),
         ] {
             keys.sort();
             assert_eq!(flags(subcommand), keys, "{subcommand}");
             for key in keys {
-                assert!(readme.contains(&format!("`{key}`")), "README.md lacks {key}");
+                assert!(
+                    readme.contains(&format!("`{key}`")),
+                    "README.md lacks {key}"
+                );
             }
         }
     }

@@ -158,7 +158,9 @@ impl ProcessConfig {
         if let Some(url) = self.listen_metrics_urls.iter().find(far) {
             problems.push(Problem {
                 key: "listen-metrics-urls",
-                message: format!("{url}: use http and a loopback address, such as http://127.0.0.1:10257"),
+                message: format!(
+                    "{url}: use http and a loopback address, such as http://127.0.0.1:10257"
+                ),
             });
         }
         problems
@@ -211,11 +213,8 @@ mod tests {
         for part in ["kubeconfig:", "leader-elect-lease-duration:", "loopback"] {
             assert!(error.contains(part), "{error}");
         }
-        let config: ControllerManagerConfig = load(&sources(&[
-            ("kubeconfig", "k"),
-            ("controllers", "*,-ttl"),
-        ]))
-        .unwrap();
+        let config: ControllerManagerConfig =
+            load(&sources(&[("kubeconfig", "k"), ("controllers", "*,-ttl")])).unwrap();
         assert_eq!(config.controllers.controllers, ["*", "-ttl"]);
     }
 

@@ -140,10 +140,16 @@ impl Settings for NodeConfig {
             });
         };
         if self.hollow == 0 {
-            wrong("hollow", "say how many hollow nodes: this version runs no containers");
+            wrong(
+                "hollow",
+                "say how many hollow nodes: this version runs no containers",
+            );
         }
         if !self.impersonate && self.hollow > 1 {
-            wrong("impersonate", "a kubeconfig is of one node: use true, or one process for each");
+            wrong(
+                "impersonate",
+                "a kubeconfig is of one node: use true, or one process for each",
+            );
         }
         if let Some(span) = &self.pod_stop_after
             && let Err(message) = span.parse::<Span>()
@@ -174,14 +180,28 @@ mod tests {
 
     #[test]
     fn settings_are_read_and_mistakes_are_told() {
-        let config = loaded(&[("kubeconfig", "k"), ("hollow", "3"), ("node-labels", "a=b,c=")]).unwrap();
+        let config = loaded(&[
+            ("kubeconfig", "k"),
+            ("hollow", "3"),
+            ("node-labels", "a=b,c="),
+        ])
+        .unwrap();
         assert_eq!(config.node_labels[1].to_string(), "c=");
-        let error = loaded(&[("hollow", "3"), ("impersonate", "false"), ("pod-stop-after", "x")]);
+        let error = loaded(&[
+            ("hollow", "3"),
+            ("impersonate", "false"),
+            ("pod-stop-after", "x"),
+        ]);
         let error = error.unwrap_err().to_string();
         for part in ["kubeconfig:", "impersonate:", "pod-stop-after:"] {
             assert!(error.contains(part), "{error}");
         }
-        assert!(loaded(&[]).unwrap_err().to_string().contains("runs no containers"));
+        assert!(
+            loaded(&[])
+                .unwrap_err()
+                .to_string()
+                .contains("runs no containers")
+        );
         let error = loaded(&[("hollows", "3")]).unwrap_err().to_string();
         assert!(error.contains("did you mean `hollow`"), "{error}");
     }

@@ -203,11 +203,7 @@ impl Supervisor {
                 (self.report)(Event::Ready);
             }
             Wake::Waiting(reasons) => (self.report)(Event::Waiting { reasons }),
-            Wake::Ended {
-                unit,
-                pid,
-                status,
-            } => return self.ended(unit, pid, status),
+            Wake::Ended { unit, pid, status } => return self.ended(unit, pid, status),
             Wake::Stopped { ended, reply } => {
                 // Who asked may have gone.
                 let _ = reply.send(Ok(self.stopped(ended)));
@@ -256,13 +252,7 @@ impl Supervisor {
         self.tasks.spawn("wait for a member", async move {
             let status = process.ended().await;
             // The supervisor may be gone, and does not care then.
-            let _ = wake
-                .send(Wake::Ended {
-                    unit,
-                    pid,
-                    status,
-                })
-                .await;
+            let _ = wake.send(Wake::Ended { unit, pid, status }).await;
         });
         (self.report)(Event::Started {
             name: unit.to_string(),
@@ -520,7 +510,8 @@ impl Readiness {
                 continue;
             };
             let mut serves = self.store.check(&self.layout.client_url(master)).await;
-            if let (Ok(()), Some(api), Some(url)) = (&serves, &self.api, self.layout.api_url(master))
+            if let (Ok(()), Some(api), Some(url)) =
+                (&serves, &self.api, self.layout.api_url(master))
             {
                 serves = api.check_api(&url).await;
                 served_by = Some(url);

@@ -108,7 +108,13 @@ fn settings_reach_the_members_and_stay() {
     first.settings.insert("no-such-setting".into(), "1".into());
     let error = Layout::open(&first).unwrap().prepare().unwrap_err();
     assert!(
-        matches!(error, LocalError::Config { unit: Unit::Master(1), .. }),
+        matches!(
+            error,
+            LocalError::Config {
+                unit: Unit::Master(1),
+                ..
+            }
+        ),
         "{error}"
     );
 }
