@@ -53,7 +53,7 @@ impl Errors {
     }
 
     fn place(&mut self, at: At<'_>) -> Place {
-        let doc = at.node.doc();
+        let doc = at.doc();
         let known = self.places.iter().position(|places| places.knows(doc));
         let index = known.unwrap_or_else(|| {
             self.places.push(Places::of(doc));

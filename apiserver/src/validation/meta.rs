@@ -111,7 +111,7 @@ fn owner_references(errors: &mut Errors, at: At<'_>) {
         }
         if (api_version, owner.get("kind").str()) == ("v1", "Event") {
             let detail = "/v1, Kind=Event is disallowed from being an owner";
-            errors.invalid_value(at, owner.node, detail);
+            errors.invalid_value(at, owner.nearest().0, detail);
         }
         if owner.get("controller").flag() {
             let this = format!("{}/{}", owner.get("kind").str(), owner.get("name").str());

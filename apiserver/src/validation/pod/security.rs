@@ -189,7 +189,7 @@ fn seccomp_profile(errors: &mut Errors, at: At<'_>) {
     }
     if at.get("type").str() != "Localhost" {
         if profile.is_set() {
-            let shown = at.node;
+            let shown = at.nearest().0;
             let detail = "can only be set when seccomp type is Localhost";
             errors.invalid_value(profile, shown, detail);
         }
