@@ -272,6 +272,3 @@ impl Disruption {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

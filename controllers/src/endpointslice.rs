@@ -341,6 +341,3 @@ impl EndpointSlices {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

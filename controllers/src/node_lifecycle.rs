@@ -445,6 +445,3 @@ impl NodeLifecycle {
         marked.map(|_| ())
     }
 }
-
-#[cfg(test)]
-mod tests;

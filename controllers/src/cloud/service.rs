@@ -411,6 +411,3 @@ impl ServiceController {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -272,6 +272,3 @@ fn truncate(subsets: &mut [EndpointSubset]) -> bool {
     }
     true
 }
-
-#[cfg(test)]
-mod tests;

@@ -436,6 +436,3 @@ fn labels(current: &Strings, service: &Service) -> (Strings, bool) {
     labels.insert(MANAGED_BY_LABEL.to_owned(), NAME.to_owned());
     (labels, is_changed)
 }
-
-#[cfg(test)]
-mod tests;

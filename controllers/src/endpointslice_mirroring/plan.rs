@@ -249,6 +249,3 @@ fn new_slice(
         endpoints: Some(group.desired.into_values().take(addresses_max).collect()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -88,6 +88,3 @@ pub fn zone_of(node: &Node) -> String {
     }
     format!("{region}:\0:{zone}")
 }
-
-#[cfg(test)]
-mod tests;
