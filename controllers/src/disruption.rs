@@ -272,3 +272,6 @@ impl Disruption {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

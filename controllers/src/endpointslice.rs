@@ -341,3 +341,6 @@ impl EndpointSlices {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

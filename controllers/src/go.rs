@@ -27,3 +27,23 @@ pub fn label_selector(selector: Option<&LabelSelector>) -> String {
          MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_reads_as_in_go() {
+        let selector: LabelSelector = serde_json::from_value(serde_json::json!({
+            "matchLabels": {"a": "b", "c": "d"},
+            "matchExpressions": [{"key": "e", "operator": "In", "values": ["f", "g"]}]
+        }))
+        .unwrap();
+        assert_eq!(
+            label_selector(Some(&selector)),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,c: d,},MatchExpressions:\
+             []LabelSelectorRequirement{LabelSelectorRequirement{Key:e,Operator:In,Values:[f g],},},}"
+        );
+        assert_eq!(label_selector(None), "nil");
+    }
+}

@@ -445,3 +445,6 @@ impl NodeLifecycle {
         marked.map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,53 @@ pub async fn change(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn toleration(key: &str, operator: &str, value: &str, effect: &str) -> Toleration {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Toleration {
+            key: text(key),
+            operator: text(operator),
+            value: text(value),
+            effect: text(effect),
+            toleration_seconds: None,
+        }
+    }
+
+    #[test]
+    fn tolerations_bear_taints() {
+        let tainted = Taint {
+            value: Some("7".to_owned()),
+            ..taint("k", NO_EXECUTE)
+        };
+        for (key, operator, value, effect, bears) in [
+            ("k", "Equal", "7", NO_EXECUTE, true),
+            ("k", "", "7", "", true),
+            ("k", "Equal", "8", "", false),
+            ("k", "Exists", "", "", true),
+            ("", "Exists", "", "", true),
+            ("j", "Exists", "", "", false),
+            ("k", "Exists", "", NO_SCHEDULE, false),
+            ("k", "Gt", "6", "", true),
+            ("k", "Lt", "7", "", false),
+            ("k", "Odd", "7", "", false),
+        ] {
+            let toleration = toleration(key, operator, value, effect);
+            assert_eq!(tolerates(&toleration, &tainted), bears, "{toleration:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_difference_is_a_change() {
+        let (a, b) = (taint("a", NO_EXECUTE), taint("b", NO_EXECUTE));
+        let (a2, old) = (taint("a", NO_SCHEDULE), std::slice::from_ref(&a));
+        assert_eq!(changed(old, std::slice::from_ref(&a), &[]), None);
+        assert_eq!(changed(old, &[], std::slice::from_ref(&b)), None);
+        assert_eq!(changed(old, &[a2.clone()], &[]), Some(vec![a2, a.clone()]));
+        assert_eq!(changed(old, std::slice::from_ref(&b), old), Some(vec![b]));
+        assert_eq!(changed(old, &[], old), Some(Vec::new()));
+    }
+}

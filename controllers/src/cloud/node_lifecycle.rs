@@ -160,3 +160,47 @@ impl CloudNodeLifecycle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::taint::UNINITIALIZED;
+
+    #[test]
+    fn only_nodes_that_are_not_ready_are_asked_for() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let step = |ready: &str, taint: &str, id: &str, created: &str| {
+            let node: Value = json!({
+                "metadata": {"name": "n", "creationTimestamp": created},
+                "spec": {"providerID": id, "taints": [{"key": taint, "effect": NO_SCHEDULE}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            });
+            before(&serde_json::from_value(node).unwrap(), now)
+        };
+        let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:30Z");
+        assert_eq!(step("True", "x", "i", old), Step::Nothing);
+        assert_eq!(step("True", SHUTDOWN, "i", old), Step::Untaint);
+        assert_eq!(step("Unknown", "x", "i", new), Step::Ask);
+        assert_eq!(
+            step("Unknown", UNINITIALIZED, "", new),
+            Step::Nothing,
+            "it may still be unknown"
+        );
+        assert_eq!(step("Unknown", UNINITIALIZED, "", old), Step::Ask);
+        assert_eq!(after(&Err(CloudError::NotFound)), Step::Delete);
+        assert_eq!(
+            after(&Err(CloudError::Other("x".to_owned()))),
+            Step::Nothing
+        );
+        assert_eq!(
+            after(&Ok(Instance {
+                is_shut_down: true,
+                ..Instance::default()
+            })),
+            Step::Taint
+        );
+        assert_eq!(after(&Ok(Instance::default())), Step::Nothing);
+    }
+}

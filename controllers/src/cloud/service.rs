@@ -411,3 +411,6 @@ impl ServiceController {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

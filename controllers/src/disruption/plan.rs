@@ -312,3 +312,6 @@ pub fn stale_in(pod: &Pod, now: Timestamp) -> Option<Duration> {
     let left = STALE_DISRUPTION - now.duration_since(since);
     is_stale.then(|| left.try_into().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

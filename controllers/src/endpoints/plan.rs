@@ -272,3 +272,6 @@ fn truncate(subsets: &mut [EndpointSubset]) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

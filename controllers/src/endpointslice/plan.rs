@@ -436,3 +436,6 @@ fn labels(current: &Strings, service: &Service) -> (Strings, bool) {
     labels.insert(MANAGED_BY_LABEL.to_owned(), NAME.to_owned());
     (labels, is_changed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,3 +249,6 @@ fn new_slice(
         endpoints: Some(group.desired.into_values().take(addresses_max).collect()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -269,3 +269,35 @@ fn pod_metric(
     };
     Some((usage.metadata.name.clone(), metric))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_uses_what_its_containers_use() {
+        let usage: PodUsage = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p"}, "timestamp": "2026-01-01T00:00:00Z", "window": "30s",
+            "containers": [{"name": "a", "usage": {"cpu": "100m", "memory": "1Ki"}},
+                           {"name": "b", "usage": {"cpu": "0.25"}}]
+        }))
+        .unwrap();
+        let value =
+            |resource, container| pod_metric(&usage, resource, container).map(|(_, m)| m.value);
+        assert_eq!(value("cpu", None), Some(350));
+        assert_eq!(value("cpu", Some("b")), Some(250));
+        assert_eq!(value("memory", None), None, "b does not tell");
+        assert_eq!(value("memory", Some("a")), Some(1_024_000));
+        assert_eq!(value("cpu", Some("c")), None);
+        let (_, metric) = pod_metric(&usage, "cpu", None).unwrap();
+        assert_eq!(metric.window, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn queries_are_escaped() {
+        assert_eq!(
+            query(&[("labelSelector", "a=b,c in (d)"), ("x", "")]),
+            "labelSelector=a%3Db%2Cc+in+%28d%29"
+        );
+    }
+}

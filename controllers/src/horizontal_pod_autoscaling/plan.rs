@@ -765,3 +765,6 @@ fn external(seen: &Observed<'_>, spec: &MetricSpec, measured: &Measured) -> Resu
     };
     Ok((proposal, external_name(&source.metric), status))
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,3 +217,91 @@ pub fn allocate(pools: &mut [Pool]) -> Result<Vec<Cidr>, String> {
     }
     Err(failure)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cidr(text: &str) -> Cidr {
+        Cidr::parse(text).unwrap()
+    }
+
+    fn pool(cluster: &str, bits: u8) -> Pool {
+        Pool::new(cidr(cluster), bits).unwrap()
+    }
+
+    fn take(pool: &mut Pool, count: usize) -> Vec<String> {
+        (0..count)
+            .map(|_| pool.allocate().unwrap().canonical())
+            .collect()
+    }
+
+    #[test]
+    fn parts_are_given_in_turn_until_there_are_none() {
+        let mut four = pool("127.123.232.0/22", 24);
+        assert_eq!(take(&mut four, 2), ["127.123.232.0/24", "127.123.233.0/24"]);
+        four.release(&cidr("127.123.232.0/24")).unwrap();
+        assert_eq!(
+            take(&mut four, 3),
+            ["127.123.234.0/24", "127.123.235.0/24", "127.123.232.0/24"]
+        );
+        assert_eq!(four.allocate(), Err(PoolError::Exhausted));
+        let mut one = pool("127.123.234.0/24", 24);
+        assert_eq!(take(&mut one, 1), ["127.123.234.0/24"]);
+        assert_eq!(one.allocate(), Err(PoolError::Exhausted));
+        let mut six = pool("beef:1234::/48", 64);
+        assert_eq!(take(&mut six, 2), ["beef:1234::/64", "beef:1234:0:1::/64"]);
+        let mut small = pool("fd00:10:244::/112", 120);
+        assert_eq!(
+            take(&mut small, 2),
+            ["fd00:10:244::/120", "fd00:10:244::100/120"]
+        );
+    }
+
+    #[test]
+    fn what_is_taken_is_not_given() {
+        let mut pool = pool("10.0.0.0/21", 24);
+        pool.occupy(&cidr("10.0.0.0/23")).unwrap();
+        pool.occupy(&cidr("10.0.3.128/25")).unwrap();
+        pool.occupy(&cidr("10.0.3.0/24")).unwrap();
+        assert_eq!(take(&mut pool, 2), ["10.0.2.0/24", "10.0.4.0/24"]);
+        assert_eq!(
+            pool.occupy(&cidr("192.168.0.0/24"))
+                .unwrap_err()
+                .to_string(),
+            "cidr 192.168.0.0/24 is out the range of cluster cidr 10.0.0.0/21"
+        );
+        pool.occupy(&cidr("10.0.0.0/8")).unwrap();
+        assert_eq!(pool.allocate(), Err(PoolError::Exhausted));
+    }
+
+    #[test]
+    fn odd_sizes_are_refused() {
+        let fails = |cluster, bits| Pool::new(cidr(cluster), bits).unwrap_err();
+        assert_eq!(fails("beef:1234::/32", 49), PoolError::TooManyParts);
+        assert_eq!(fails("10.0.0.0/24", 20), PoolError::PartTooLarge);
+    }
+
+    #[test]
+    fn a_node_gets_all_families_or_none() {
+        let mut pools = [pool("10.0.0.0/23", 24), pool("fd00::/64", 64)];
+        let blocks = allocate(&mut pools).unwrap();
+        let texts: Vec<_> = blocks.iter().map(Cidr::canonical).collect();
+        assert_eq!(texts, ["10.0.0.0/24", "fd00::/64"]);
+        let error = allocate(&mut pools).unwrap_err();
+        assert!(
+            error.starts_with("failed to allocate cidr from cluster cidr at idx:1: CIDR alloc")
+        );
+        assert_eq!(pools[0].free, 1, "the first family was given back");
+        release(&mut pools, "n", &["10.0.0.0/24", "fd00::/64"]).unwrap();
+        assert!(
+            occupy(
+                &mut pools,
+                "n",
+                &["10.0.0.0/24", "fd00::/64", "10.9.0.0/24"]
+            )
+            .is_err()
+        );
+        assert!(occupy(&mut pools, "n", &["x"]).is_err());
+    }
+}

@@ -88,3 +88,6 @@ pub fn zone_of(node: &Node) -> String {
     }
     format!("{region}:\0:{zone}")
 }
+
+#[cfg(test)]
+mod tests;

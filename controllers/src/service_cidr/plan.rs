@@ -143,3 +143,6 @@ fn may_go<'a>(
             .into_iter()
             .any(|address| holds(cidr, address) && !others().any(|other| holds(other, address)))
 }
+
+#[cfg(test)]
+mod tests;

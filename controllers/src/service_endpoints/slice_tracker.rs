@@ -115,3 +115,51 @@ impl SliceTracker {
         self.services().remove(service);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::SERVICE_NAME_LABEL;
+    use super::*;
+
+    fn slice(uid: &str, generation: i64) -> EndpointSlice {
+        EndpointSlice {
+            metadata: ObjectMeta {
+                namespace: Some("ns".to_owned()),
+                uid: Some(uid.to_owned()),
+                generation: Some(generation),
+                labels: Some([(SERVICE_NAME_LABEL.to_owned(), "svc".to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            ..EndpointSlice::default()
+        }
+    }
+
+    #[test]
+    fn a_cache_is_stale_until_it_shows_what_was_written() {
+        let tracker = SliceTracker::default();
+        let service = Key::new("ns", "svc");
+        assert!(!tracker.is_stale(&service, []));
+        tracker.written(&slice("a", 2));
+        assert!(tracker.is_stale(&service, []), "a slice is missing");
+        assert!(tracker.is_stale(&service, [&slice("a", 1)]), "an old one");
+        assert!(!tracker.is_stale(&service, [&slice("a", 2), &slice("b", 1)]));
+        tracker.deleting(&slice("a", 2));
+        assert!(tracker.is_stale(&service, [&slice("a", 2)]), "still there");
+        assert!(!tracker.is_stale(&service, []));
+        tracker.forget(&service);
+        assert!(!tracker.is_stale(&service, [&slice("a", 1)]));
+    }
+
+    #[test]
+    fn what_was_written_is_no_news() {
+        let tracker = SliceTracker::default();
+        assert!(tracker.is_news(&slice("a", 1)));
+        tracker.written(&slice("a", 1));
+        assert!(!tracker.is_news(&slice("a", 1)));
+        assert!(tracker.is_news(&slice("a", 2)), "someone else wrote");
+        assert!(tracker.gone(&slice("a", 1)), "someone else deleted it");
+        tracker.deleting(&slice("a", 1));
+        assert!(!tracker.gone(&slice("a", 1)));
+        assert!(!tracker.gone(&slice("b", 1)), "never ours");
+    }
+}

@@ -41,3 +41,96 @@ pub fn leaves_at(
     });
     deadlines.min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::taint::{NO_SCHEDULE, taint, taint_since};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn bears(key: &str, seconds: Option<i64>) -> Toleration {
+        Toleration {
+            key: Some(key.to_owned()),
+            operator: Some("Exists".to_owned()),
+            toleration_seconds: seconds,
+            ..Toleration::default()
+        }
+    }
+
+    #[test]
+    fn a_pod_leaves_when_its_patience_ends() {
+        let (plain, other) = (taint("a", NO_EXECUTE), taint("b", NO_EXECUTE));
+        let harmless = taint("a", NO_SCHEDULE);
+        let cases: [(&str, &[Toleration], &[Taint], Option<Timestamp>); 9] = [
+            ("no taints", &[], &[], None),
+            ("a taint that does not evict", &[], &[harmless], None),
+            ("not tolerated", &[], &[plain.clone()], Some(at(100))),
+            ("tolerated", &[bears("a", None)], &[plain.clone()], None),
+            (
+                "for a while",
+                &[bears("a", Some(60))],
+                &[plain.clone()],
+                Some(at(160)),
+            ),
+            (
+                "for no time",
+                &[bears("a", Some(-1))],
+                &[plain.clone()],
+                Some(at(100)),
+            ),
+            (
+                "only one of two",
+                &[bears("a", None)],
+                &[plain.clone(), other.clone()],
+                Some(at(100)),
+            ),
+            (
+                "the shorter of two",
+                &[bears("a", Some(60)), bears("b", Some(30))],
+                &[plain.clone(), other],
+                Some(at(130)),
+            ),
+            (
+                "the first that matches",
+                &[bears("a", None), bears("a", Some(30))],
+                &[plain],
+                None,
+            ),
+        ];
+        for (name, tolerations, taints, leaves) in cases {
+            assert_eq!(
+                leaves_at(tolerations, taints, Some(at(0)), at(100)),
+                leaves,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn time_goes_on_under_another_leader() {
+        let taints = [taint_since("a", NO_EXECUTE, at(50))];
+        let tolerations = [bears("a", Some(60))];
+        let leaves = |arrived| leaves_at(&tolerations, &taints, arrived, at(100));
+        assert_eq!(leaves(Some(at(0))), Some(at(110)), "counted from the taint");
+        assert_eq!(
+            leaves(Some(at(80))),
+            Some(at(140)),
+            "but not before the pod came"
+        );
+        assert_eq!(
+            leaves(None),
+            Some(at(160)),
+            "or from now, if it did not say when"
+        );
+        let odd = [taint_since("a", NO_EXECUTE, at(500))];
+        let leaves = leaves_at(&tolerations, &odd, Some(at(0)), at(100));
+        assert_eq!(
+            leaves,
+            Some(at(160)),
+            "a clock that is ahead does not delay"
+        );
+    }
+}

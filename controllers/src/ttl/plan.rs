@@ -42,3 +42,37 @@ pub fn plan(step: usize, annotation: Option<&str>) -> Option<u32> {
     let wanted = STEPS[step].ttl_s;
     (annotation.and_then(|value| value.parse().ok()) != Some(wanted)).then_some(wanted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_overlap() {
+        let cases = [
+            (0, 100, 0),
+            (0, 101, 1),
+            (1, 90, 1),
+            (1, 89, 0),
+            (0, 2001, 4),
+            (4, 1800, 4),
+            (4, 1799, 3),
+            (4, 0, 0),
+        ];
+        for (before, nodes, after) in cases {
+            assert_eq!(
+                next_step(before, nodes),
+                after,
+                "{before} with {nodes} nodes"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_wrong_annotation_is_written() {
+        assert_eq!(plan(0, None), Some(0));
+        assert_eq!(plan(0, Some("0")), None);
+        assert_eq!(plan(1, Some("0")), Some(15));
+        assert_eq!(plan(1, Some("x")), Some(15));
+    }
+}

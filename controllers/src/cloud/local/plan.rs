@@ -161,3 +161,104 @@ fn weight(service: &str, node: &str) -> u64 {
     node.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn service(spec: Value) -> Service {
+        serde_json::from_value(json!({"spec": spec})).unwrap()
+    }
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn give(spec: Value, has: &[&str], taken: &[&str]) -> Result<Vec<String>, String> {
+        let pools = ["192.0.2.10-192.0.2.12", "fd00::/126"].map(|text| Range::parse(text).unwrap());
+        let taken = ips(taken).into_iter().collect();
+        let given = addresses(&service(spec), &ips(has), &taken, &pools)?;
+        Ok(given.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_service_keeps_its_addresses() {
+        let given = |texts: &[&str]| Ok(texts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(give(json!({}), &[], &[]), given(&["192.0.2.10"]));
+        assert_eq!(
+            give(json!({}), &["192.0.2.12"], &[]),
+            given(&["192.0.2.12"])
+        );
+        assert_eq!(
+            give(json!({}), &["192.0.2.12"], &["192.0.2.12", "192.0.2.10"]),
+            given(&["192.0.2.11"])
+        );
+        assert_eq!(
+            give(json!({}), &["10.0.0.1"], &[]),
+            given(&["192.0.2.10"]),
+            "its pool is gone"
+        );
+        let dual = json!({"ipFamilies": ["IPv6", "IPv4"]});
+        assert_eq!(
+            give(dual, &[], &["fd00::"]),
+            given(&["fd00::1", "192.0.2.10"])
+        );
+    }
+
+    #[test]
+    fn an_address_can_be_asked_for() {
+        let asks = |ip: &str| json!({"loadBalancerIP": ip});
+        assert_eq!(
+            give(asks("192.0.2.11"), &["192.0.2.10"], &[]),
+            Ok(vec!["192.0.2.11".to_owned()])
+        );
+        assert!(
+            give(asks("192.0.2.99"), &[], &[])
+                .unwrap_err()
+                .contains("not in a pool")
+        );
+        assert!(
+            give(asks("192.0.2.11"), &[], &["192.0.2.11"])
+                .unwrap_err()
+                .contains("taken")
+        );
+        let all = ["192.0.2.10", "192.0.2.11", "192.0.2.12"];
+        assert!(
+            give(json!({}), &[], &all)
+                .unwrap_err()
+                .contains("no address is free")
+        );
+    }
+
+    #[test]
+    fn ranges() {
+        let count = |text| Range::parse(text).map(|range| range.addresses().take(1000).count());
+        assert_eq!(count("192.0.2.0/30"), Some(4));
+        assert_eq!(count("192.0.2.1-192.0.2.1"), Some(1));
+        assert_eq!(count("fd00::/64"), Some(1000));
+        assert_eq!(count("192.0.2.9-192.0.2.1"), None);
+        assert_eq!(count("192.0.2.9-fd00::1"), None);
+        assert_eq!(count("x"), None);
+    }
+
+    #[test]
+    fn one_node_answers_and_stays() {
+        let nodes = ["a", "b", "c"];
+        let chosen = announcer("ns/svc", None, &nodes).unwrap();
+        assert_eq!(
+            announcer("ns/svc", None, &nodes),
+            Some(chosen),
+            "the same every time"
+        );
+        assert_eq!(announcer("ns/svc", Some("b"), &nodes), Some("b"));
+        assert_eq!(announcer("ns/svc", None, &[]), None);
+        let mut counts = [0; 3];
+        for number in 0..300 {
+            let node = announcer(&format!("ns/s{number}"), None, &nodes).unwrap();
+            counts[nodes.iter().position(|n| *n == node).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 60), "{counts:?}");
+    }
+}

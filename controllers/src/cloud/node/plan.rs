@@ -176,3 +176,101 @@ fn preferred(node: &Node, addresses: &[NodeAddress]) -> Result<Vec<NodeAddress>,
     first.extend(others);
     Ok(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn node(value: Value) -> Node {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn address(type_: &str, address: &str) -> NodeAddress {
+        NodeAddress {
+            type_: type_.to_owned(),
+            address: address.to_owned(),
+        }
+    }
+
+    fn instance() -> Instance {
+        Instance {
+            provider_id: "x://1".to_owned(),
+            instance_type: "big".to_owned(),
+            zone: "z".to_owned(),
+            addresses: vec![
+                address("InternalIP", "10.0.0.1"),
+                address("InternalIP", "10.0.0.2"),
+                address("ExternalIP", "1.1.1.1"),
+            ],
+            labels: [("rack", "7"), ("x.kubernetes.io/no", "1"), ("mine", "new")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+            ..Instance::default()
+        }
+    }
+
+    #[test]
+    fn a_node_is_initialized() {
+        let node = node(json!({"metadata": {"name": "n", "labels": {"mine": "old"}},
+            "spec": {"taints": [{"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}, {"key": "k", "effect": "NoSchedule"}]}}));
+        assert!(is_uninitialized(&node));
+        let done = initialize(&node, &instance()).unwrap();
+        assert_eq!(done.provider_id.as_deref(), Some("x://1"));
+        let labels: Vec<_> = done
+            .labels
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(
+            labels,
+            [
+                ("beta.kubernetes.io/instance-type", "big"),
+                ("failure-domain.beta.kubernetes.io/zone", "z"),
+                ("node.kubernetes.io/instance-type", "big"),
+                ("rack", "7"),
+                (ZONE_LABEL, "z"),
+            ]
+        );
+        assert_eq!(done.taints.len(), 1);
+        let error = initialize(&node, &Instance::default()).unwrap_err();
+        assert!(
+            error.ends_with("cloud provider does not set node provider ID for node n"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn addresses_are_the_places_with_the_agents_wish_first() {
+        let plain = node(json!({"status": {"addresses": [{"type": "Hostname", "address": "h"}]}}));
+        let wanted = addresses(&plain, &instance()).unwrap();
+        assert_eq!(wanted.last(), Some(&address("Hostname", "h")));
+        assert_eq!(addresses(&plain, &Instance::default()), None);
+        let mut same = plain;
+        same.status.addresses = wanted;
+        assert_eq!(addresses(&same, &instance()), None);
+        let wishes = |ip: &str| node(json!({"metadata": {"annotations": {PROVIDED_IP: ip}}}));
+        let wanted = addresses(&wishes("10.0.0.2"), &instance()).unwrap();
+        assert_eq!(
+            wanted,
+            [
+                address("InternalIP", "10.0.0.2"),
+                address("ExternalIP", "1.1.1.1")
+            ]
+        );
+        assert!(initialize(&wishes("10.9.9.9"), &instance()).is_err());
+    }
+
+    #[test]
+    fn labels_follow() {
+        let node = node(
+            json!({"metadata": {"labels": {"failure-domain.beta.kubernetes.io/zone": "z", "rack": "7"}}}),
+        );
+        assert_eq!(
+            stale_labels(&node),
+            [(ZONE_LABEL.to_owned(), "z".to_owned())].into()
+        );
+        assert_eq!(missing_labels(&node, &instance()).len(), 2);
+    }
+}

@@ -68,3 +68,61 @@ pub fn plan<'n>(
     plan.delete = useless.cloned().collect();
     plan
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn routes_follow_nodes() {
+        let node = |name: &str, blocks: &[&str]| -> Node {
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "uid": name}, "spec": {"podCIDRs": blocks}}),
+            )
+            .unwrap()
+        };
+        let route = |node: &str, destination: &str| Route {
+            name: format!("r-{node}"),
+            node: node.to_owned(),
+            destination: destination.to_owned(),
+            is_blackhole: false,
+        };
+        let nodes = [
+            node("a", &["10.0.0.0/24"]),
+            node("b", &["10.0.1.0/24", "fd00::/64"]),
+            node("c", &[]),
+        ];
+        let hole = Route {
+            is_blackhole: true,
+            ..route("a", "10.0.9.0/24")
+        };
+        let routes = [
+            route("a", "10.0.0.0/24"),
+            route("gone", "10.0.5.0/24"),
+            route("x", "192.168.0.0/24"),
+            hole.clone(),
+        ];
+        let cluster = [
+            Cidr::parse("10.0.0.0/16").unwrap(),
+            Cidr::parse("fd00::/48").unwrap(),
+        ];
+        let plan = plan(&nodes, &routes, &cluster);
+        assert_eq!(
+            plan.delete,
+            [route("gone", "10.0.5.0/24"), hole],
+            "others' routes are left alone"
+        );
+        let made: Vec<_> = plan
+            .create
+            .iter()
+            .map(|(hint, route)| (hint.as_str(), route.destination.as_str()))
+            .collect();
+        assert_eq!(made, [("b", "10.0.1.0/24"), ("b", "fd00::/64")]);
+        assert_eq!(
+            plan.nodes,
+            [("a".to_owned(), true), ("b".to_owned(), false)].into()
+        );
+    }
+}

@@ -149,3 +149,131 @@ pub fn serves(node: &Node) -> bool {
             .condition("Ready")
             .is_none_or(|ready| ready.status == "True")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn service(metadata: Value, spec: Value) -> Service {
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn who_has_a_load_balancer() {
+        let going = "2026-01-01T00:00:00Z";
+        let held = json!({"finalizers": [FINALIZER]});
+        let balanced = json!({"type": "LoadBalancer"});
+        for (metadata, spec, wanted) in [
+            (json!({}), json!({"type": "ClusterIP"}), Step::Nothing),
+            (json!({}), balanced.clone(), Step::Ensure),
+            (held.clone(), balanced.clone(), Step::Ensure),
+            (held, json!({"type": "NodePort"}), Step::Remove),
+            (
+                json!({"finalizers": [FINALIZER], "deletionTimestamp": going}),
+                balanced.clone(),
+                Step::Remove,
+            ),
+            (json!({"deletionTimestamp": going}), balanced, Step::Nothing),
+            (
+                json!({}),
+                json!({"type": "LoadBalancer", "loadBalancerClass": "mine"}),
+                Step::Ensure,
+            ),
+            (
+                json!({}),
+                json!({"type": "LoadBalancer", "loadBalancerClass": "other"}),
+                Step::Nothing,
+            ),
+        ] {
+            assert_eq!(
+                step(&service(metadata.clone(), spec.clone()), Some("mine")),
+                wanted,
+                "{metadata} {spec}"
+            );
+        }
+    }
+
+    #[test]
+    fn changes_that_matter_are_told() {
+        let with = |change: Value| {
+            let mut spec = json!({"type": "LoadBalancer"});
+            for (key, value) in change.as_object().unwrap() {
+                spec[key] = value.clone();
+            }
+            service(json!({}), spec)
+        };
+        let told = |old: Value, new: Value| change(&with(old), &with(new), None, "lb/");
+        let note =
+            |reason: &'static str, message: &str| (true, Some(Note::normal(reason, message)));
+        assert_eq!(told(json!({}), json!({})), (false, None));
+        assert_eq!(
+            told(json!({"type": "ClusterIP"}), json!({})),
+            note("Type", "ClusterIP -> LoadBalancer")
+        );
+        assert_eq!(
+            told(json!({}), json!({"loadBalancerIP": "1.2.3.4"})),
+            note("LoadbalancerIP", " -> 1.2.3.4")
+        );
+        assert_eq!(
+            told(
+                json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+                json!({})
+            ),
+            note("LoadBalancerSourceRanges", "[10.0.0.0/8] -> []")
+        );
+        assert_eq!(
+            told(json!({"externalIPs": ["1.1.1.1"]}), json!({})),
+            note("ExternalIP", "Count: 1 -> 0")
+        );
+        assert_eq!(
+            told(
+                json!({"externalTrafficPolicy": "Cluster"}),
+                json!({"externalTrafficPolicy": "Local"})
+            ),
+            note("ExternalTrafficPolicy", "Cluster -> Local")
+        );
+        assert_eq!(
+            told(json!({}), json!({"ports": [{"port": 1}]})),
+            (true, None)
+        );
+        let annotated = |key: &str| {
+            service(
+                json!({"annotations": {key: "x"}}),
+                json!({"type": "LoadBalancer"}),
+            )
+        };
+        assert!(
+            !change(&with(json!({})), &annotated("lb/x"), None, "lb/").0,
+            "our own"
+        );
+        assert!(change(&with(json!({})), &annotated("x"), None, "lb/").0);
+    }
+
+    #[test]
+    fn ready_nodes_serve_unless_they_are_left_out() {
+        let node = |metadata: Value, taints: Value, conditions: Value| -> bool {
+            let node = json!({"metadata": metadata, "spec": {"taints": taints}, "status": {"conditions": conditions}});
+            serves(&serde_json::from_value(node).unwrap())
+        };
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        assert!(node(json!({}), json!([]), ready.clone()));
+        assert!(!node(json!({}), json!([]), json!([])));
+        assert!(!node(
+            json!({}),
+            json!([]),
+            json!([{"type": "Ready", "status": "Unknown"}])
+        ));
+        assert!(!node(
+            json!({"labels": {EXCLUDE_BALANCERS_LABEL: ""}}),
+            json!([]),
+            ready.clone()
+        ));
+        assert!(!node(
+            json!({}),
+            json!([{"key": TO_BE_DELETED, "effect": "NoSchedule"}]),
+            ready
+        ));
+    }
+}
