@@ -202,7 +202,7 @@ impl Disruption {
         match (group, owner.kind.as_str()) {
             ("", "ReplicationController") => {
                 let found = self.replication_controllers.get(namespace, name);
-                Ok(of(found, owner, |found| found.spec.replicas.into()))
+                Ok(of(found, owner, |found| found.spec.replicas))
             }
             ("apps" | "extensions", "ReplicaSet") => {
                 let found = self.replica_sets.get(namespace, name);
@@ -210,14 +210,14 @@ impl Disruption {
                 let above = above.filter(|above| above.kind == "Deployment");
                 let deployment = above.and_then(|above| {
                     let found = self.deployments.get(namespace, &above.name);
-                    of(found, &above, |found| found.spec.replicas.into())
+                    of(found, &above, |found| found.spec.replicas)
                 });
-                let own = of(found, owner, |found| found.spec.replicas.into());
+                let own = of(found, owner, |found| found.spec.replicas);
                 Ok(own.and_then(|own| deployment.or(Some(own))))
             }
             ("apps", "StatefulSet") => {
                 let found = self.stateful_sets.get(namespace, name);
-                Ok(of(found, owner, |found| found.spec.replicas.into()))
+                Ok(of(found, owner, |found| found.spec.replicas))
             }
             _ => {
                 let (api_version, kind) = (owner.api_version.as_str(), owner.kind.as_str());

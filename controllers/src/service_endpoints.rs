@@ -221,7 +221,10 @@ pub fn says_the_same(a: &Endpoint, b: &Endpoint) -> bool {
 
 /// The ports of a slice in an order that does not depend on how they were listed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ports(Vec<(Option<i32>, String, Option<String>, Option<String>)>);
+pub struct Ports(Vec<Port>);
+
+/// Number, name, protocol and application protocol.
+type Port = (Option<i32>, String, Option<String>, Option<String>);
 
 impl Ports {
     /// The ports of a slice, or those wanted for one.
