@@ -332,3 +332,6 @@ pub fn notices(preemptor: &Pod, node: &str) -> (String, String) {
     )
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -73,11 +73,6 @@ impl Volumes {
         self.claims.get(&key(namespace, name))
     }
 
-    /// A claim as the API has it.
-    pub(crate) fn real_claim(&self, namespace: &str, name: &str) -> Option<&Arc<PersistentVolumeClaim>> {
-        self.claims.real.get(&key(namespace, name))
-    }
-
     /// A volume.
     pub(crate) fn volume(&self, name: &str) -> Option<&Arc<PersistentVolume>> {
         self.volumes.get(name)
