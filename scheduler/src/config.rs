@@ -8,7 +8,6 @@ mod wire;
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -91,7 +90,7 @@ impl Config {
 }
 
 fn decode<T: DeserializeOwned>(value: Value) -> Result<T, ConfigError> {
-    T::deserialize(value).map_err(|error| ConfigError(error.to_string()))
+    serde_json::from_value(value).map_err(|error| ConfigError(error.to_string()))
 }
 
 fn compile(configuration: &Configuration) -> Config {

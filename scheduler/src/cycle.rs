@@ -157,6 +157,11 @@ impl<'c> State<'c> {
         })
     }
 
+    /// The filters that have something to say.
+    pub(crate) fn filters(&self) -> &[Plugin] {
+        &self.filters
+    }
+
     /// Whether all filters agree to a node.
     pub(crate) fn filter(&self, node: &NodeInfo, what_if: &WhatIf) -> Verdict {
         self.filters
@@ -575,6 +580,34 @@ fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// What must be written before a pod can be bound to the node that was chosen for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reservation {
+    pub(crate) volumes: volume_binding::VolumePlan,
+    pub(crate) devices: dynamic_resources::DevicePlan,
+}
+
+/// Runs Reserve: what giving the pod its volumes and devices on a node takes.
+pub(crate) fn reserve(
+    snapshot: &Snapshot,
+    pod: &PodInfo,
+    profile: &Profile,
+    node: u32,
+) -> Result<Reservation, Failure> {
+    if pod.pod.volumes.is_empty() && pod.pod.claims.is_empty() {
+        return Ok(Reservation::default());
+    }
+    let state = look(snapshot, pod, profile).map_err(|refusal| match refusal {
+        Refusal::Rejected(rejection) => Failure::Rejected(rejection),
+        Refusal::Error(error) => Failure::Error(error),
+    })?;
+    let node = snapshot.node(node);
+    Ok(Reservation {
+        volumes: volume_binding::plan(&state, node)?,
+        devices: dynamic_resources::plan(&state, node)?,
+    })
+}
+
 /// Runs PreFilter for those who look at nodes themselves: preemption, and the explanation.
 pub(crate) fn look<'c>(
     snapshot: &'c Snapshot,
@@ -584,3 +617,6 @@ pub(crate) fn look<'c>(
     let (state, outcome) = State::new(snapshot, pod, profile);
     outcome.map(|_| state)
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ pub(crate) fn namespace(metadata: &ObjectMeta) -> &str {
 }
 
 /// A quantity in units, 0 if it is none.
-fn units(text: &Text) -> i64 {
+pub(crate) fn units(text: &Text) -> i64 {
     // Most quantities are plain numbers or come with a binary suffix: parsed without allocating.
     let text = &*text.0;
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());

@@ -257,7 +257,7 @@ fn parse_args(plugin: Plugin, value: Value) -> Result<Args, ConfigError> {
         }
         Plugin::NodeResourcesFit => {
             let mut args: FitArgs = decode(value)?;
-            for strategy in &mut args.scoring_strategy {
+            if let Some(strategy) = &mut args.scoring_strategy {
                 for resource in strategy.resources.iter_mut().filter(|one| one.weight == 0) {
                     resource.weight = 1;
                 }

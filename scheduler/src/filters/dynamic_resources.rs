@@ -25,16 +25,16 @@ pub(crate) struct Facts<'s> {
 
 /// What has to be written before a pod can be bound to a node.
 #[derive(Debug, Clone, Default)]
-pub struct DevicePlan {
+pub(crate) struct DevicePlan {
     /// Claims that get devices, and which.
-    pub allocations: Vec<(Arc<ResourceClaim>, AllocationResult)>,
+    pub(crate) allocations: Vec<(Arc<ResourceClaim>, AllocationResult)>,
     /// Claims that have devices and have yet to be reserved for the pod.
-    pub reservations: Vec<Arc<ResourceClaim>>,
+    pub(crate) reservations: Vec<Arc<ResourceClaim>>,
 }
 
 impl DevicePlan {
     /// Nothing is to be written.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.allocations.is_empty() && self.reservations.is_empty()
     }
 }

@@ -32,16 +32,16 @@ pub(crate) struct Facts<'s> {
 
 /// What has to be written before a pod can be bound to a node.
 #[derive(Debug, Clone, Default)]
-pub struct VolumePlan {
+pub(crate) struct VolumePlan {
     /// Volumes to promise to claims.
-    pub bindings: Vec<(Arc<PersistentVolume>, Arc<PersistentVolumeClaim>)>,
+    pub(crate) bindings: Vec<(Arc<PersistentVolume>, Arc<PersistentVolumeClaim>)>,
     /// Claims to have volumes made for on the node.
-    pub provisions: Vec<Arc<PersistentVolumeClaim>>,
+    pub(crate) provisions: Vec<Arc<PersistentVolumeClaim>>,
 }
 
 impl VolumePlan {
     /// Nothing is to be written.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bindings.is_empty() && self.provisions.is_empty()
     }
 }

@@ -29,9 +29,10 @@ pub(crate) struct Placed {
 impl Placed {
     pub(super) fn new(pod: &Arc<Pod>, snapshot: &mut Snapshot) -> Self {
         let namespace = snapshot.interner.intern(pod.namespace());
+        let labels = snapshot.interner.labels(pod.labels());
         let class = snapshot.class_for(ClassKey {
             namespace,
-            labels: snapshot_labels(snapshot, pod),
+            labels,
             is_terminating: pod.is_terminating(),
         });
         let scalars = pod.requests.scalars.iter();
@@ -45,10 +46,6 @@ impl Placed {
             class,
         }
     }
-}
-
-fn snapshot_labels(snapshot: &mut Snapshot, pod: &Pod) -> crate::intern::Labels {
-    snapshot.interner.labels(pod.labels())
 }
 
 /// Required affinity terms of a pod.
