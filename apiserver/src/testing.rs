@@ -6,12 +6,15 @@
     reason = "for tests, of this crate and of those that take the feature `testing`"
 )]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::doc::Doc;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use raft_store::Store;
@@ -24,6 +27,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::authentication;
+use crate::authentication::static_tokens::StaticTokens;
 use crate::authorization::Wanted;
 use crate::bootstrap;
 use crate::discovery::{Addresses, Build};
@@ -31,11 +35,17 @@ use crate::endpoints::resource::{self, Incoming};
 use crate::in_process::InProcess;
 use crate::instance::{Api, Parts};
 use crate::request::{Query, RequestInfo};
+use crate::server;
+use crate::service_account_tokens::{self, Issuer, SigningKey};
 use crate::streams::backend::{Backends, KubeletFiles};
-use crate::user::User;
+use crate::tls::Tls;
+use crate::user::{MASTERS, User};
 
 /// Where clients reach a server.
 const ADDRESS: &str = "192.0.2.1:6443";
+const ISSUER: &str = "https://kubernetes.default.svc";
+/// The token of somebody who may do everything.
+pub const ADMIN_TOKEN: &str = "admin-token";
 /// How long a test waits for a state before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,9 +56,10 @@ pub struct Server {
     store: Arc<OneMember>,
 }
 
-/// A store that ends with the last server.
+/// A store that ends with the last server, and the key of its servers' tokens.
 struct OneMember {
     member: Member,
+    key: String,
     _dir: TempDir,
 }
 
@@ -93,7 +104,11 @@ impl Server {
             async move { member.progress().await.is_ok() }
         })
         .await;
-        let store = OneMember { member, _dir: dir };
+        let store = OneMember {
+            member,
+            key: key(),
+            _dir: dir,
+        };
         Self::over(Arc::new(store), "one", ADDRESS).await
     }
 
@@ -112,7 +127,7 @@ impl Server {
         let tasks = seams.tasks();
         let api = Api::start(
             Arc::new(store.member.clone()),
-            parts(name, address),
+            parts(name, address, &store.key),
             &seams,
             &tasks,
         );
@@ -127,6 +142,14 @@ impl Server {
     /// Requests of a user through the whole chain of filters.
     pub fn service(&self, user: User) -> InProcess {
         InProcess::new(self.api.clone(), user)
+    }
+
+    /// Serves HTTPS with certificate and key of files, on a free port of this machine.
+    pub async fn listen(&self, cert: &Path, key: &Path) -> SocketAddr {
+        let seams = &self.api.seams;
+        let tls = Tls::load(cert, key, &*seams.disk).unwrap();
+        let listener = seams.net.listen("127.0.0.1:0").await.unwrap();
+        server::serve(listener, tls, self.api.clone(), &self.tasks).unwrap()
     }
 
     /// The store.
@@ -167,7 +190,7 @@ impl Server {
         user: &User,
         method: &str,
         path: &str,
-        headers: &[(&'static str, &'static str)],
+        headers: &[(&'static str, &str)],
         body: &[u8],
     ) -> (http::response::Parts, bytes::Bytes) {
         let method: Method = method.parse().unwrap();
@@ -177,7 +200,7 @@ impl Server {
         let headers = headers.iter().map(|(name, value)| {
             (
                 HeaderName::from_static(name),
-                HeaderValue::from_static(value),
+                HeaderValue::from_str(value).unwrap(),
             )
         });
         let headers: HeaderMap = headers.collect();
@@ -273,12 +296,38 @@ fn config(dir: PathBuf) -> Config {
     config
 }
 
-fn parts(name: &str, address: &str) -> Parts {
+/// A new key that signs tokens, in PEM.
+fn key() -> String {
+    let random = ring::rand::SystemRandom::new();
+    let kind = &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+    let key = ring::signature::EcdsaKeyPair::generate_pkcs8(kind, &random).unwrap();
+    let key = STANDARD.encode(key.as_ref());
+    format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n")
+}
+
+fn parts(name: &str, address: &str, key: &str) -> Parts {
+    let issuing = service_account_tokens::Config {
+        issuer: ISSUER.to_string(),
+        api_audiences: vec![ISSUER.to_string()],
+        max_expiration_seconds: None,
+        extends_expiration: true,
+        jwks_uri: None,
+        external_address: address.to_string(),
+    };
+    let key = SigningKey::from_pem(key.as_bytes()).unwrap();
+    let issuer = Arc::new(Issuer::new(issuing, key, Vec::new()));
+    let admin = format!("{ADMIN_TOKEN},admin,,{MASTERS}");
     Parts {
         name: name.to_string(),
-        authentication: authentication::Config::default(),
+        authentication: authentication::Config {
+            api_audiences: vec![ISSUER.to_string()],
+            static_tokens: Some(StaticTokens::parse(&admin, "").unwrap()),
+            service_account_issuers: vec![ISSUER.to_string()],
+            service_account_keys: Some(issuer.keys()),
+            ..authentication::Config::default()
+        },
         authorization: vec![Wanted::Node, Wanted::Rbac],
-        issuer: None,
+        issuer: Some(issuer),
         addresses: Addresses {
             default: address.to_string(),
             rules: Vec::new(),

@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backoff::Backoff;
 use crate::errors;
 use crate::informer::{Informer, Informers, Selection, Subscription};
+use crate::metrics::metrics;
 use api::fence::Fence;
 
 /// Between attempts to take a Lease that can be taken, after errors.
@@ -172,6 +173,7 @@ impl Elector {
                 continue;
             };
             tracing::info!(lease = self.config.name, %fence, identity = held.identity, "leads");
+            metrics().leads(&self.config.name, true);
             let leading = lead(Leadership {
                 tasks: scope.clone(),
                 fence,
@@ -186,11 +188,17 @@ impl Elector {
             });
             let held = self.renew(held, &scope).await;
             scope.cancel();
+            metrics().leads(&self.config.name, false);
+            let is_by_itself = held.is_some() && !tasks.is_cancelled();
             if let Some(held) = held {
                 self.release(held).await;
             }
             scope.shutdown().await;
             tracing::info!(lease = self.config.name, "leads no more");
+            if is_by_itself {
+                // Whoever stopped leading may not be fit to: others go first.
+                sleep(self.seams.rng.jitter(self.config.retry_period)).await;
+            }
             if tasks.is_cancelled() {
                 return;
             }
@@ -360,20 +368,37 @@ impl Elector {
 
     /// Gives the Lease up, so that others need not wait.
     async fn release(&self, held: Held) {
-        let mut lease = held.lease;
-        let now = self.now();
-        let spec = lease.spec.get_or_insert_default();
-        spec.holder_identity = Some(String::new());
-        spec.lease_duration_seconds = Some(1);
-        spec.acquire_time = Some(now.clone());
-        spec.renew_time = Some(now);
-        let options = PostParams::default();
-        let written = self.leases.replace(&self.config.name, &options, &lease);
-        match timeout(RELEASE_TIMEOUT, written).await {
-            Ok(Ok(_)) => {}
+        match timeout(RELEASE_TIMEOUT, self.try_release(held)).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the Lease was not given up"),
             Err(_) => tracing::debug!("the Lease was not given up in time"),
         }
+    }
+
+    async fn try_release(&self, held: Held) -> Result<(), kube::Error> {
+        let Held {
+            mut lease,
+            identity,
+            ..
+        } = held;
+        while holder(&lease) == identity {
+            let now = self.now();
+            let spec = lease.spec.get_or_insert_default();
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.acquire_time = Some(now.clone());
+            spec.renew_time = Some(now);
+            let options = PostParams::default();
+            let written = self.leases.replace(&self.config.name, &options, &lease);
+            match written.await {
+                // Its last renewal was perhaps still under way.
+                Err(error) if errors::is_conflict(&error) => {
+                    lease = self.leases.get(&self.config.name).await?;
+                }
+                other => return other.map(drop),
+            }
+        }
+        Ok(())
     }
 
     fn now(&self) -> MicroTime {
@@ -447,37 +472,4 @@ async fn next(dead: &mut Option<Dead>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lease(holder: &str) -> Lease {
-        Lease {
-            metadata: ObjectMeta::default(),
-            spec: Some(LeaseSpec {
-                holder_identity: Some(holder.to_string()),
-                lease_duration_seconds: Some(15),
-                ..LeaseSpec::default()
-            }),
-        }
-    }
-
-    #[test]
-    fn a_lease_is_taken_only_from_those_who_do_not_need_it() {
-        let config = Config::new("x", "me");
-        let dead = BTreeSet::from(["gone".to_string()]);
-        let seconds = Duration::from_secs;
-        for (lease, unchanged, wanted) in [
-            (None, 0, Verdict::Take),
-            (Some(lease("")), 0, Verdict::Take),
-            (Some(lease("me_1")), 0, Verdict::Take),
-            (Some(lease("gone_1")), 0, Verdict::Take),
-            (Some(lease("gone_too_1")), 0, Verdict::Wait(seconds(15))),
-            (Some(lease("other_1")), 4, Verdict::Wait(seconds(11))),
-            (Some(lease("other_1")), 15, Verdict::Take),
-            (Some(lease("stock-hostname")), 14, Verdict::Wait(seconds(1))),
-        ] {
-            let found = verdict(lease.as_ref(), seconds(unchanged), &config, &dead);
-            assert_eq!(found, wanted, "{lease:?}");
-        }
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ use crate::key::View;
 use crate::store::{Change, Index, IndexBy, Store};
 
 mod follow;
+mod lines;
 
 /// Which objects of a kind an informer holds; all by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -98,8 +99,8 @@ impl Informers {
         })
     }
 
-    /// All objects of a resource that is known only now, as far as a view reads them.
-    pub fn of_resource<V: View>(&self, group: &str, version: &str, resource: &str) -> Informer<V> {
+    /// The metadata of all objects of a resource, whose name need not be known before; see [`crate::Partial`].
+    pub fn metadata_of<V: View>(&self, group: &str, version: &str, resource: &str) -> Informer<V> {
         self.informer(Source {
             group: group.to_string(),
             version: version.to_string(),
@@ -299,3 +300,6 @@ impl Drop for Subscription {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! What is counted in a process that uses the API: the depths and times of queues, under the names that
 //! upstream's components have for them, for all queues of the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Only goes up.
 #[derive(Debug, Default)]
@@ -92,7 +94,13 @@ pub struct QueueCounts {
     pub waits: Times,
     /// How long workers had keys.
     pub works: Times,
+    /// Since when workers have the keys that they have; the number keeps equal times apart.
+    working: Mutex<BTreeSet<Ticket>>,
+    tickets: AtomicU64,
 }
+
+/// A key that a worker has.
+pub(crate) type Ticket = (Instant, u64);
 
 /// The counts of the queues of one name, shared by all of them.
 #[derive(Debug, Clone)]
@@ -112,15 +120,37 @@ impl QueueSeries {
         self.depth.add(1);
     }
 
-    pub(crate) fn took(&self, waited: Option<Duration>) {
+    pub(crate) fn took(&self, waited: Option<Duration>, now: Instant) -> Ticket {
         self.depth.add(-1);
         if let Some(waited) = waited {
             self.waits.observe(waited);
         }
+        let ticket = (now, self.tickets.fetch_add(1, Relaxed));
+        self.working().insert(ticket);
+        ticket
     }
 
-    pub(crate) fn worked(&self, time: Duration) {
-        self.works.observe(time);
+    pub(crate) fn worked(&self, ticket: Ticket, now: Instant) {
+        self.works.observe(now - ticket.0);
+        self.gave_up(ticket);
+    }
+
+    pub(crate) fn gave_up(&self, ticket: Ticket) {
+        self.working().remove(&ticket);
+    }
+
+    fn working(&self) -> MutexGuard<'_, BTreeSet<Ticket>> {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long workers have had the keys that they have: together, and the longest.
+    fn unfinished(&self, now: Instant) -> (Duration, Duration) {
+        let working = self.working();
+        let times = working.iter().map(|(since, _)| now - *since);
+        let longest = working
+            .first()
+            .map_or(Duration::ZERO, |(since, _)| now - *since);
+        (times.sum(), longest)
     }
 }
 
@@ -128,6 +158,7 @@ impl QueueSeries {
 #[derive(Debug, Default)]
 pub struct Metrics {
     queues: Mutex<BTreeMap<String, QueueSeries>>,
+    leaders: Mutex<BTreeMap<String, bool>>,
 }
 
 /// The metrics of this process. They are the one thing that is shared by all its parts: a page of
@@ -146,6 +177,12 @@ impl Metrics {
         series.clone()
     }
 
+    /// Whether this process leads by a Lease.
+    pub(crate) fn leads(&self, lease: &str, leads: bool) {
+        let mut leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
+        leaders.insert(lease.to_string(), leads);
+    }
+
     /// Appends what Prometheus reads.
     pub fn write(&self, out: &mut String) {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,36 +190,42 @@ impl Metrics {
         let head = |out: &mut String, name: &str, help: &str, kind: &str| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         };
-        head(out, "workqueue_depth", "Keys that wait.", "gauge");
-        for (name, queue) in &queues {
-            let _ = writeln!(
-                out,
-                "workqueue_depth{{name=\"{name}\"}} {}",
-                queue.depth.get()
-            );
-        }
-        head(
-            out,
-            "workqueue_adds_total",
-            "Keys that were added.",
-            "counter",
-        );
-        for (name, queue) in &queues {
-            let _ = writeln!(
-                out,
-                "workqueue_adds_total{{name=\"{name}\"}} {}",
-                queue.adds.get()
-            );
-        }
-        let retries = "workqueue_retries_total";
-        head(
-            out,
-            retries,
-            "Keys that were added after a failure.",
-            "counter",
-        );
-        for (name, queue) in &queues {
-            let _ = writeln!(out, "{retries}{{name=\"{name}\"}} {}", queue.retries.get());
+        type Value = fn(&QueueSeries, Instant) -> f64;
+        let gauges: [(&str, &str, &str, Value); 5] = [
+            ("workqueue_depth", "Keys that wait.", "gauge", |queue, _| {
+                queue.depth.get() as f64
+            }),
+            (
+                "workqueue_adds_total",
+                "Keys that were added.",
+                "counter",
+                |queue, _| queue.adds.get() as f64,
+            ),
+            (
+                "workqueue_retries_total",
+                "Keys that were added after a failure.",
+                "counter",
+                |queue, _| queue.retries.get() as f64,
+            ),
+            (
+                "workqueue_unfinished_work_seconds",
+                "How long workers have had their keys, together.",
+                "gauge",
+                |queue, now| queue.unfinished(now).0.as_secs_f64(),
+            ),
+            (
+                "workqueue_longest_running_processor_seconds",
+                "How long the slowest worker has had its key.",
+                "gauge",
+                |queue, now| queue.unfinished(now).1.as_secs_f64(),
+            ),
+        ];
+        let now = Instant::now();
+        for (metric, help, kind, value) in gauges {
+            head(out, metric, help, kind);
+            for (name, queue) in &queues {
+                let _ = writeln!(out, "{metric}{{name=\"{name}\"}} {}", value(queue, now));
+            }
         }
         let waits = "workqueue_queue_duration_seconds";
         head(out, waits, "How long keys waited.", "histogram");
@@ -193,6 +236,48 @@ impl Metrics {
         head(out, works, "How long workers had keys.", "histogram");
         for (name, queue) in &queues {
             queue.works.write(out, works, name);
+        }
+        let status = "leader_election_master_status";
+        head(out, status, "Whether this process leads.", "gauge");
+        let leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, leads) in &*leaders {
+            let _ = writeln!(out, "{status}{{name=\"{name}\"}} {}", u8::from(*leads));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_page_says_what_queues_do() {
+        let metrics = Metrics::default();
+        let queue = metrics.queue("q");
+        let second = Duration::from_secs(1);
+        let start = Instant::now();
+        for _ in 0..3 {
+            queue.added();
+        }
+        let first = queue.took(Some(second), start);
+        queue.took(Some(second), start);
+        tokio::time::advance(2 * second).await;
+        queue.worked(first, Instant::now());
+        metrics.leads("l", true);
+        let mut page = String::new();
+        metrics.write(&mut page);
+        for line in [
+            "workqueue_depth{name=\"q\"} 1",
+            "workqueue_adds_total{name=\"q\"} 3",
+            "workqueue_unfinished_work_seconds{name=\"q\"} 2",
+            "workqueue_longest_running_processor_seconds{name=\"q\"} 2",
+            "workqueue_queue_duration_seconds_bucket{name=\"q\",le=\"0.1\"} 0",
+            "workqueue_queue_duration_seconds_bucket{name=\"q\",le=\"1\"} 2",
+            "workqueue_work_duration_seconds_sum{name=\"q\"} 2",
+            "workqueue_work_duration_seconds_count{name=\"q\"} 1",
+            "leader_election_master_status{name=\"l\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }
     }
 }

@@ -16,7 +16,7 @@ use seams::Rng;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::metrics::{QueueSeries, metrics};
+use crate::metrics::{QueueSeries, Ticket, metrics};
 
 /// The first wait after a failure, and the longest.
 const FAILURE_WAIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1000));
@@ -53,7 +53,7 @@ struct State<K> {
     /// Those that want to be worked on, and since when.
     dirty: BTreeMap<K, Instant>,
     /// Those that a worker has, and since when.
-    processing: BTreeMap<K, Instant>,
+    processing: BTreeMap<K, Ticket>,
     /// Those that come later, by time; the number keeps equal times apart.
     later: BTreeMap<(Instant, u64), K>,
     later_at: BTreeMap<K, (Instant, u64)>,
@@ -167,8 +167,8 @@ impl<K: Clone + Ord + Send + 'static> Queue<K> {
                 self.collect_due(&mut state, now);
                 if let Some(key) = state.ready.pop_front() {
                     let since = state.dirty.remove(&key);
-                    state.processing.insert(key.clone(), now);
-                    self.inner.series.took(since.map(|since| now - since));
+                    let ticket = self.inner.series.took(since.map(|since| now - since), now);
+                    state.processing.insert(key.clone(), ticket);
                     if !state.ready.is_empty() {
                         self.inner.wake.notify_one();
                     }
@@ -190,8 +190,8 @@ impl<K: Clone + Ord + Send + 'static> Queue<K> {
     pub fn done(&self, key: &K) {
         let mut state = self.state();
         let now = Instant::now();
-        if let Some(since) = state.processing.remove(key) {
-            self.inner.series.worked(now - since);
+        if let Some(ticket) = state.processing.remove(key) {
+            self.inner.series.worked(ticket, now);
         }
         if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
@@ -262,6 +262,9 @@ impl<K> Drop for Inner<K> {
         let state = self.state.get_mut();
         let state = state.unwrap_or_else(PoisonError::into_inner);
         self.series.depth.add(-count(&state.dirty));
+        for ticket in state.processing.values() {
+            self.series.gave_up(*ticket);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
@@ -12,6 +12,7 @@ use kube::core::Status;
 use seams::{Rng, Seams};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::lines::{Lines, without_managed_fields};
 use super::{Shared, Source};
 use crate::backoff::Backoff;
 use crate::key::View;
@@ -143,7 +144,13 @@ pub(super) async fn follow<V: View>(
                 }
                 let version = reflector.version().unwrap_or_default();
                 let resource = &source.resource;
-                tracing::debug!(resource, version, error = %broken, "the watch broke off");
+                match &broken {
+                    // That will not pass by itself.
+                    Broken::Nonsense(error) => {
+                        tracing::warn!(resource, version, %error, "objects cannot be read");
+                    }
+                    broken => tracing::debug!(resource, version, %broken, "the watch broke off"),
+                }
                 least = retry_after(&broken);
             }
         }
@@ -201,7 +208,7 @@ async fn ask<V: View>(
         };
         lines.add(data);
         while let Some(line) = lines.next() {
-            let event: Event<V> = serde_json::from_slice(&line)?;
+            let event: Event<V> = serde_json::from_slice(&without_managed_fields(&line))?;
             if let Event::Error(status) = event {
                 return Err(Broken::Refused(status));
             }
@@ -238,61 +245,9 @@ fn apply<V: View>(shared: &Shared<V>, effect: Effect<V>) {
     }
 }
 
-/// Cuts bytes into lines. A line that comes in one piece is not copied.
-#[derive(Default)]
-struct Lines {
-    /// The beginning of a line whose end did not come yet.
-    begun: BytesMut,
-    rest: Bytes,
-}
-
-impl Lines {
-    fn add(&mut self, piece: Bytes) {
-        self.rest = piece;
-    }
-
-    fn next(&mut self) -> Option<Bytes> {
-        loop {
-            let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') else {
-                self.begun
-                    .extend_from_slice(&std::mem::take(&mut self.rest));
-                return None;
-            };
-            let line = self.rest.split_to(end);
-            self.rest.advance(1);
-            let line = match self.begun.is_empty() {
-                true => line,
-                false => {
-                    self.begun.extend_from_slice(&line);
-                    self.begun.split().freeze()
-                }
-            };
-            if !line.is_empty() {
-                return Some(line);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_come_whole_however_they_were_cut() {
-        let text = b"one\ntwo\n\nthree\n";
-        for step in 1..=text.len() {
-            let mut lines = Lines::default();
-            let mut found = Vec::new();
-            for piece in text.chunks(step) {
-                lines.add(Bytes::copy_from_slice(piece));
-                while let Some(line) = lines.next() {
-                    found.push(line);
-                }
-            }
-            assert_eq!(found, ["one", "two", "three"], "{step}");
-        }
-    }
 
     #[test]
     fn requests_say_what_is_wanted() {
