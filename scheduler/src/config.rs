@@ -73,7 +73,10 @@ impl Config {
         let configuration: Configuration = decode(value)?;
         let args = wire::args(&configuration, &mut strict)?;
         if !strict.is_empty() {
-            return Err(ConfigError(format!("strict decoding error: {}", strict.join(", "))));
+            return Err(ConfigError(format!(
+                "strict decoding error: {}",
+                strict.join(", ")
+            )));
         }
         let configuration = configuration.defaulted();
         validate::validate(&configuration, &args).map_err(ConfigError)?;
@@ -104,7 +107,10 @@ fn compile(configuration: &Configuration) -> Config {
             .collect(),
         backoff_initial: seconds(configuration.pod_initial_backoff_seconds, 1),
         backoff_max: seconds(configuration.pod_max_backoff_seconds, 10),
-        lease: (lease.resource_namespace.clone(), lease.resource_name.clone()),
+        lease: (
+            lease.resource_namespace.clone(),
+            lease.resource_name.clone(),
+        ),
         leader_elect: lease.leader_elect.unwrap_or(true),
         parallelism: configuration.parallelism.unwrap_or(16).max(1) as usize,
     }
@@ -149,7 +155,10 @@ fn apply(args: Args, profile: &mut Profile) {
         }
         Args::Fit(args) => {
             let strategy = args.scoring_strategy.unwrap_or_default();
-            let points = strategy.requested_to_capacity_ratio.unwrap_or_default().shape;
+            let points = strategy
+                .requested_to_capacity_ratio
+                .unwrap_or_default()
+                .shape;
             let points = points
                 .iter()
                 // Scores are given from 0 to 10.

@@ -105,7 +105,13 @@ impl<'c> State<'c> {
             }
         }
         let has_a_say = |plugin: &&Plugin| !skipped.contains(**plugin);
-        self.filters = self.profile.filters.iter().filter(has_a_say).copied().collect();
+        self.filters = self
+            .profile
+            .filters
+            .iter()
+            .filter(has_a_say)
+            .copied()
+            .collect();
         Ok(only)
     }
 
@@ -264,7 +270,9 @@ impl Imagined {
         what_if.spread.resize(pod.hard_spread.len(), 0);
         if pod_topology_spread::has_all_labels(&pod.hard_spread, &self.node) {
             for (delta, spread) in what_if.spread.iter_mut().zip(&pod.hard_spread) {
-                let counts = spread.matcher.is_some_and(|one| snapshot.matches(one, placed.class))
+                let counts = spread
+                    .matcher
+                    .is_some_and(|one| snapshot.matches(one, placed.class))
                     && pod_topology_spread::counts_node(spread, snapshot, pod, &self.node);
                 *delta += sign * i64::from(counts);
             }

@@ -6,9 +6,7 @@ pub(crate) mod allocate;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::resource::v1::{
-    AllocationResult, DeviceClass, ResourceClaim, ResourceSlice,
-};
+use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, ResourceClaim, ResourceSlice};
 
 use crate::views::{name, namespace};
 
@@ -91,7 +89,8 @@ impl Devices {
 
     /// A slice that is new or has changed.
     pub(crate) fn set_slice(&mut self, slice: &Arc<ResourceSlice>) {
-        self.slices.insert(name(&slice.metadata).to_string(), Arc::clone(slice));
+        self.slices
+            .insert(name(&slice.metadata).to_string(), Arc::clone(slice));
     }
 
     /// A slice that is gone.
@@ -101,7 +100,8 @@ impl Devices {
 
     /// A class that is new or has changed.
     pub(crate) fn set_class(&mut self, class: &Arc<DeviceClass>) {
-        self.classes.insert(name(&class.metadata).to_string(), Arc::clone(class));
+        self.classes
+            .insert(name(&class.metadata).to_string(), Arc::clone(class));
     }
 
     /// A class that is gone.

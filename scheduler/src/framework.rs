@@ -84,7 +84,10 @@ plugins! {
 impl Plugin {
     /// The plugin of a name.
     pub fn named(name: &str) -> Option<Plugin> {
-        Plugin::ALL.iter().copied().find(|plugin| plugin.name() == name)
+        Plugin::ALL
+            .iter()
+            .copied()
+            .find(|plugin| plugin.name() == name)
     }
 }
 
@@ -116,7 +119,10 @@ impl Plugins {
 
     /// Those in it.
     pub fn iter(self) -> impl Iterator<Item = Plugin> {
-        Plugin::ALL.iter().copied().filter(move |plugin| self.contains(*plugin))
+        Plugin::ALL
+            .iter()
+            .copied()
+            .filter(move |plugin| self.contains(*plugin))
     }
 }
 

@@ -54,7 +54,8 @@ impl Fit {
     /// Whether an extended resource is not looked at.
     pub fn ignores(&self, name: &str) -> bool {
         let group = name.split('/').next().unwrap_or(name);
-        self.ignored.iter().any(|one| one == name) || self.ignored_groups.iter().any(|one| one == group)
+        self.ignored.iter().any(|one| one == name)
+            || self.ignored_groups.iter().any(|one| one == group)
     }
 }
 

@@ -217,7 +217,12 @@ impl Queue {
             let (queued, _) = &self.pods[&***uid];
             concerns(&queued.pod) && helps(queued, event)
         };
-        let moved: Vec<_> = self.unschedulable.iter().filter(helped).map(Arc::clone).collect();
+        let moved: Vec<_> = self
+            .unschedulable
+            .iter()
+            .filter(helped)
+            .map(Arc::clone)
+            .collect();
         for uid in &moved {
             if let Some((queued, _)) = self.take(uid) {
                 self.retry(queued, now, gate);
@@ -258,7 +263,12 @@ impl Queue {
             let (queued, _) = &self.pods[&***uid];
             now.duration_since(queued.since) > UNSCHEDULABLE_MAX
         };
-        let late: Vec<_> = self.unschedulable.iter().filter(is_late).map(Arc::clone).collect();
+        let late: Vec<_> = self
+            .unschedulable
+            .iter()
+            .filter(is_late)
+            .map(Arc::clone)
+            .collect();
         for uid in late {
             if let Some((mut queued, _)) = self.take(&uid) {
                 queued.was_flushed = true;
@@ -277,13 +287,19 @@ impl Queue {
     fn pop_backoff(&mut self, now: Instant) -> Option<Queued> {
         let ((until, _), uid) = self.backoff.first_key_value()?;
         let uid = Arc::clone(uid);
-        (*until <= now).then(|| self.take(&uid)).flatten().map(|(queued, _)| queued)
+        (*until <= now)
+            .then(|| self.take(&uid))
+            .flatten()
+            .map(|(queued, _)| queued)
     }
 
     fn pop_error(&mut self, now: Instant) -> Option<Queued> {
         let ((until, _), uid) = self.errors.first_key_value()?;
         let uid = Arc::clone(uid);
-        (*until <= now).then(|| self.take(&uid)).flatten().map(|(queued, _)| queued)
+        (*until <= now)
+            .then(|| self.take(&uid))
+            .flatten()
+            .map(|(queued, _)| queued)
     }
 
     /// Active, unless gated.
@@ -318,12 +334,19 @@ impl Queue {
 
     /// Twice as long with each failure, rounded to the end of a whole second.
     fn backs_off_until(&self, queued: &Queued) -> Option<Instant> {
-        let count = if queued.errors > 0 { queued.errors } else { queued.unschedulable };
+        let count = if queued.errors > 0 {
+            queued.errors
+        } else {
+            queued.unschedulable
+        };
         if count == 0 || self.backoff_max.is_zero() {
             return None;
         }
         let factor = 1_u32.checked_shl(count - 1).unwrap_or(u32::MAX);
-        let wait = self.backoff_initial.saturating_mul(factor).min(self.backoff_max);
+        let wait = self
+            .backoff_initial
+            .saturating_mul(factor)
+            .min(self.backoff_max);
         let until = (queued.since + wait).duration_since(self.epoch);
         Some(self.epoch + Duration::from_secs(until.as_secs()) + WINDOW)
     }
@@ -390,15 +413,28 @@ fn helps(queued: &Queued, event: &Event<'_>) -> bool {
 pub fn pod_actions(old: &Pod, new: &Pod) -> Vec<Action> {
     let is_less = |(name, amount): (&str, i64)| new.requests.get(name) < amount;
     let known = [
-        (old.metadata.labels != new.metadata.labels, Action::POD_LABEL),
+        (
+            old.metadata.labels != new.metadata.labels,
+            Action::POD_LABEL,
+        ),
         (old.requests.each().any(is_less), Action::POD_SCALE_DOWN),
-        (!old.gates.is_empty() && new.gates.is_empty(), Action::POD_GATES),
-        (old.tolerations.len() != new.tolerations.len(), Action::POD_TOLERATION),
+        (
+            !old.gates.is_empty() && new.gates.is_empty(),
+            Action::POD_GATES,
+        ),
+        (
+            old.tolerations.len() != new.tolerations.len(),
+            Action::POD_TOLERATION,
+        ),
         (old.claims != new.claims, Action::POD_CLAIMS),
     ];
     let changed = known.into_iter().filter(|(changed, _)| *changed);
     let actions: Vec<_> = changed.map(|(_, action)| action).collect();
-    if actions.is_empty() { vec![Action::UPDATE] } else { actions }
+    if actions.is_empty() {
+        vec![Action::UPDATE]
+    } else {
+        actions
+    }
 }
 
 #[cfg(test)]

@@ -63,8 +63,16 @@ pub(crate) fn totals(state: &State<'_>, feasible: &[u32]) -> Vec<i64> {
 fn normalise(scores: &mut [i64], less_is_better: bool) {
     let most = scores.iter().copied().max().unwrap_or(0);
     for score in scores {
-        let stretched = if most == 0 { 0 } else { MAX_SCORE * *score / most };
-        *score = if less_is_better { MAX_SCORE - stretched } else { stretched };
+        let stretched = if most == 0 {
+            0
+        } else {
+            MAX_SCORE * *score / most
+        };
+        *score = if less_is_better {
+            MAX_SCORE - stretched
+        } else {
+            stretched
+        };
     }
 }
 

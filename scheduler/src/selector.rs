@@ -76,7 +76,10 @@ impl Selector {
     }
 
     /// metav1.LabelSelector: absent selects nothing, empty everything.
-    pub(crate) fn of_labels(selector: Option<&meta::LabelSelector>, interner: &mut Interner) -> Self {
+    pub(crate) fn of_labels(
+        selector: Option<&meta::LabelSelector>,
+        interner: &mut Interner,
+    ) -> Self {
         let Some(selector) = selector else {
             return Selector::Nothing;
         };
@@ -218,7 +221,9 @@ impl NodeTerm {
         labels: &[(Symbol, Symbol)],
         interner: &Interner,
     ) -> bool {
-        self.names.iter().all(|(is_in, one)| (*one == name) == *is_in)
+        self.names
+            .iter()
+            .all(|(is_in, one)| (*one == name) == *is_in)
             && self
                 .labels
                 .as_ref()
@@ -279,7 +284,9 @@ impl NodeRequirement {
             .as_ref()
             .is_none_or(|selector| selector.matches(labels, interner))
             && self.terms.as_ref().is_none_or(|terms| {
-                terms.iter().any(|term| term.matches(name, labels, interner))
+                terms
+                    .iter()
+                    .any(|term| term.matches(name, labels, interner))
             })
     }
 
@@ -302,8 +309,10 @@ mod tests {
     use serde_json::{from_value, json};
 
     fn labels(interner: &mut Interner, pairs: &[(&str, &str)]) -> crate::intern::Labels {
-        let owned: Vec<(String, String)> =
-            pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let owned: Vec<(String, String)> = pairs
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect();
         interner.labels(owned.iter().map(|(k, v)| (k, v)))
     }
 
@@ -316,12 +325,30 @@ mod tests {
             (json!({}), true),
             (json!({"matchLabels": {"app": "web"}}), true),
             (json!({"matchLabels": {"app": "db"}}), false),
-            (json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["db", "web"]}]}), true),
-            (json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}), false),
-            (json!({"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["web"]}]}), true),
-            (json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}), true),
-            (json!({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}), true),
-            (json!({"matchExpressions": [{"key": "tier", "operator": "Bad"}]}), false),
+            (
+                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["db", "web"]}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
+                false,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["web"]}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "tier", "operator": "Bad"}]}),
+                false,
+            ),
         ] {
             let parsed: Option<meta::LabelSelector> = from_value(selector.clone()).unwrap();
             let compiled = Selector::of_labels(parsed.as_ref(), &mut interner);
@@ -337,12 +364,27 @@ mod tests {
         for (terms, want) in [
             (json!([]), false),
             (json!([{}]), false),
-            (json!([{"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["4"]}]}]), true),
-            (json!([{"matchExpressions": [{"key": "cores", "operator": "Lt", "values": ["8"]}]}]), false),
-            (json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]), true),
-            (json!([{"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}]), false),
-            (json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]},
-                    {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]), true),
+            (
+                json!([{"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["4"]}]}]),
+                true,
+            ),
+            (
+                json!([{"matchExpressions": [{"key": "cores", "operator": "Lt", "values": ["8"]}]}]),
+                false,
+            ),
+            (
+                json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]),
+                true,
+            ),
+            (
+                json!([{"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}]),
+                false,
+            ),
+            (
+                json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]},
+                    {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]),
+                true,
+            ),
         ] {
             let selector: core::NodeSelector =
                 from_value(json!({"nodeSelectorTerms": terms})).unwrap();

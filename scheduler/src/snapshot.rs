@@ -223,8 +223,14 @@ fn zone_of(
             .find_map(|key| crate::intern::label(labels, interner.intern(key)))
     };
     (
-        of(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
-        of(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
+        of([
+            "topology.kubernetes.io/region",
+            "failure-domain.beta.kubernetes.io/region",
+        ]),
+        of([
+            "topology.kubernetes.io/zone",
+            "failure-domain.beta.kubernetes.io/zone",
+        ]),
     )
 }
 
@@ -353,7 +359,10 @@ impl Snapshot {
         let id = self.classes.len() as u32;
         let mut class = Class::new(key.clone());
         let labels = key.labels.iter().map(|pair| Some(*pair)).chain([None]);
-        for matcher in labels.filter_map(|pair| self.matchers_by_label.get(&pair)).flatten() {
+        for matcher in labels
+            .filter_map(|pair| self.matchers_by_label.get(&pair))
+            .flatten()
+        {
             let known = &self.matchers[*matcher as usize];
             if known.matches(&class.key, &self.namespaces, &self.interner) {
                 class.matchers.push(*matcher);
@@ -373,7 +382,9 @@ impl Snapshot {
         for class in &mut self.classes {
             if matcher.matches(&class.key, &self.namespaces, &self.interner) {
                 class.matchers.push(id);
-                class.per_node.each(|node, count| matcher.per_node.add(node, count));
+                class
+                    .per_node
+                    .each(|node, count| matcher.per_node.add(node, count));
             }
         }
         let label = key.exact();
@@ -435,7 +446,10 @@ impl Snapshot {
             if !matcher.key.looks_at_namespaces() {
                 continue;
             }
-            let of_namespace = self.classes.iter_mut().filter(|class| class.key.namespace == namespace);
+            let of_namespace = self
+                .classes
+                .iter_mut()
+                .filter(|class| class.key.namespace == namespace);
             for class in of_namespace {
                 let was = class.matchers.contains(&id);
                 let is = matcher.matches(&class.key, &self.namespaces, &self.interner);
@@ -470,7 +484,10 @@ impl Snapshot {
         for (name, labels) in &self.namespaces {
             let text = |symbol| self.interner.text(symbol);
             let labels = labels.iter().map(|(key, value)| {
-                (fresh.interner.intern(text(*key)), fresh.interner.intern(text(*value)))
+                (
+                    fresh.interner.intern(text(*key)),
+                    fresh.interner.intern(text(*value)),
+                )
             });
             let mut labels: Vec<_> = labels.collect();
             labels.sort_unstable();

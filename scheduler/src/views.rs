@@ -130,7 +130,9 @@ impl Requests {
     }
 
     fn scalar(&self, name: &str) -> i64 {
-        let at = self.scalars.binary_search_by(|(known, _)| (**known).cmp(name));
+        let at = self
+            .scalars
+            .binary_search_by(|(known, _)| (**known).cmp(name));
         at.map_or(0, |at| self.scalars[at].1)
     }
 
@@ -140,7 +142,9 @@ impl Requests {
             "memory" => &mut self.memory,
             "ephemeral-storage" => &mut self.ephemeral,
             _ if is_scalar(name) => {
-                let at = self.scalars.binary_search_by(|(known, _)| (**known).cmp(name));
+                let at = self
+                    .scalars
+                    .binary_search_by(|(known, _)| (**known).cmp(name));
                 let at = at.unwrap_or_else(|at| {
                     self.scalars.insert(at, (name.to_string(), 0));
                     at
@@ -155,7 +159,11 @@ impl Requests {
     pub(crate) fn of<'q>(list: impl IntoIterator<Item = (&'q String, &'q Text)>) -> Self {
         let mut requests = Requests::default();
         for (name, quantity) in list {
-            let amount = if name == "cpu" { millis(quantity) } else { units(quantity) };
+            let amount = if name == "cpu" {
+                millis(quantity)
+            } else {
+                units(quantity)
+            };
             if let Some(slot) = requests.slot(name) {
                 *slot = amount;
             }

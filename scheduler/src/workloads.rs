@@ -94,7 +94,11 @@ impl Workloads {
     }
 
     fn set(&mut self, kind: Kind, metadata: &ObjectMeta, selects: Option<Selects>) {
-        let key = (kind, namespace(metadata).to_string(), name(metadata).to_string());
+        let key = (
+            kind,
+            namespace(metadata).to_string(),
+            name(metadata).to_string(),
+        );
         let is_news = match selects {
             Some(selects) if self.owners.get(&key) == Some(&selects) => false,
             Some(selects) => self.owners.insert(key, selects) != None || !self.known.is_empty(),
@@ -149,7 +153,11 @@ impl Snapshot {
         let services = self.workloads.services.get(pod.namespace());
         for selector in services.into_iter().flat_map(BTreeMap::values) {
             if selector.iter().all(has) {
-                merged.extend(selector.iter().map(|(key, value)| (key.clone(), value.clone())));
+                merged.extend(
+                    selector
+                        .iter()
+                        .map(|(key, value)| (key.clone(), value.clone())),
+                );
             }
         }
         let owner = owner.and_then(|(kind, name)| {

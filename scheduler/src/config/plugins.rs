@@ -78,9 +78,18 @@ fn gates(plugin: Plugin) -> bool {
 /// Fills in what a profile runs.
 pub(super) fn enable(wire: &WirePlugins, profile: &mut Profile) {
     let everywhere = merge(&wire.multi_point);
-    profile.pre_filters = at(&wire.pre_filter, &everywhere, pre_filters).into_iter().map(first).collect();
-    profile.filters = at(&wire.filter, &everywhere, filters).into_iter().map(first).collect();
-    profile.post_filters = at(&wire.post_filter, &everywhere, post_filters).into_iter().map(first).collect();
+    profile.pre_filters = at(&wire.pre_filter, &everywhere, pre_filters)
+        .into_iter()
+        .map(first)
+        .collect();
+    profile.filters = at(&wire.filter, &everywhere, filters)
+        .into_iter()
+        .map(first)
+        .collect();
+    profile.post_filters = at(&wire.post_filter, &everywhere, post_filters)
+        .into_iter()
+        .map(first)
+        .collect();
     // A plugin that scores without a weight has 1.
     profile.scores = at(&wire.score, &everywhere, scores)
         .into_iter()
@@ -98,7 +107,9 @@ fn named(one: &Named) -> Option<(Plugin, i32)> {
 }
 
 fn disables(set: &PluginSet, plugin: Plugin) -> bool {
-    set.disabled.iter().any(|one| one.name == "*" || one.name == plugin.name())
+    set.disabled
+        .iter()
+        .any(|one| one.name == "*" || one.name == plugin.name())
 }
 
 /// The defaults as multiPoint changes them: those disabled left out, those named again replaced in
@@ -108,7 +119,12 @@ fn merge(set: &PluginSet) -> Vec<(Plugin, i32)> {
     let mut merged: Vec<_> = DEFAULTS
         .iter()
         .filter(|(plugin, _)| !disables(set, *plugin))
-        .map(|default| *custom.iter().find(|(plugin, _)| *plugin == default.0).unwrap_or(default))
+        .map(|default| {
+            *custom
+                .iter()
+                .find(|(plugin, _)| *plugin == default.0)
+                .unwrap_or(default)
+        })
         .collect();
     for one in custom {
         if !merged.iter().any(|(plugin, _)| *plugin == one.0) {
@@ -133,7 +149,9 @@ fn at(
         .collect();
     let is_override = |plugin: Plugin| of_all.iter().any(|(one, _)| *one == plugin);
     let overriding = own.iter().filter(|(plugin, _)| is_override(*plugin));
-    let added = own.iter().filter(|(plugin, _)| !is_override(*plugin) && belongs(*plugin));
+    let added = own
+        .iter()
+        .filter(|(plugin, _)| !is_override(*plugin) && belongs(*plugin));
     let rest = of_all
         .iter()
         .filter(|(plugin, _)| !own.iter().any(|(one, _)| one == plugin));

@@ -5,13 +5,18 @@ use api::name;
 
 use super::API_VERSION;
 use super::wire::{
-    Args, BalancedAllocationArgs, Configuration, FitArgs, Located, Point, PodTopologySpreadArgs,
+    Args, BalancedAllocationArgs, Configuration, FitArgs, Located, PodTopologySpreadArgs, Point,
     WireProfile,
 };
 use crate::framework::Plugin;
 
 /// Plugins that were removed.
-const REMOVED: [&str; 4] = ["AzureDiskLimits", "CinderLimits", "EBSLimits", "GCEPDLimits"];
+const REMOVED: [&str; 4] = [
+    "AzureDiskLimits",
+    "CinderLimits",
+    "EBSLimits",
+    "GCEPDLimits",
+];
 
 /// All that is wrong, in one line.
 pub(super) fn validate(configuration: &Configuration, args: &[Located]) -> Result<(), String> {
@@ -64,7 +69,11 @@ fn general(configuration: &Configuration, errors: &mut Vec<FieldError>) {
         let detail = "should be an integer value greater than zero";
         errors.push(FieldError::invalid("parallelism", parallelism, detail));
     }
-    percentage("percentageOfNodesToScore", configuration.percentage_of_nodes_to_score, errors);
+    percentage(
+        "percentageOfNodesToScore",
+        configuration.percentage_of_nodes_to_score,
+        errors,
+    );
 }
 
 fn backoff(configuration: &Configuration, errors: &mut Vec<FieldError>) {
@@ -72,7 +81,11 @@ fn backoff(configuration: &Configuration, errors: &mut Vec<FieldError>) {
     let max = configuration.pod_max_backoff_seconds.unwrap_or(10);
     if initial <= 0 {
         let field = "podInitialBackoffSeconds";
-        errors.push(FieldError::invalid(field, initial, "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            field,
+            initial,
+            "must be greater than 0",
+        ));
     }
     if max < initial {
         let detail = "must be greater than or equal to PodInitialBackoffSeconds";
@@ -121,26 +134,41 @@ fn of_profile(
     }
     for (i, config) in profile.plugin_config.iter().enumerate() {
         let field = format!("{path}.pluginConfig[{i}]");
-        if profile.plugin_config[..i].iter().any(|one| one.name == config.name) {
+        if profile.plugin_config[..i]
+            .iter()
+            .any(|one| one.name == config.name)
+        {
             errors.push(FieldError::duplicate(field.clone(), &*config.name));
         }
         if let Some(detail) = removed(&config.name) {
             errors.push(FieldError::invalid(field.clone(), &*config.name, detail));
         }
-        let own = args.iter().filter(|(profile, config, _)| (*profile, *config) == (at, i));
+        let own = args
+            .iter()
+            .filter(|(profile, config, _)| (*profile, *config) == (at, i));
         for (_, _, args) in own {
             of_args(&format!("{field}.args"), args, errors);
         }
     }
     let before = &configuration.profiles[..at];
-    if let Some(same) = before.iter().position(|one| one.scheduler_name == profile.scheduler_name) {
+    if let Some(same) = before
+        .iter()
+        .position(|one| one.scheduler_name == profile.scheduler_name)
+    {
         let other = format!("profiles[{same}].schedulerName");
-        errors.push(FieldError::duplicate(format!("{path}.schedulerName"), &*other));
+        errors.push(FieldError::duplicate(
+            format!("{path}.schedulerName"),
+            &*other,
+        ));
     }
     if profile.plugins.queue_sort != configuration.profiles[0].plugins.queue_sort {
         let field = format!("{path}.plugins.queueSort");
         let shown = format!("{:?}", profile.plugins.queue_sort.enabled);
-        errors.push(FieldError::invalid(field, &*shown, "must be the same for all profiles"));
+        errors.push(FieldError::invalid(
+            field,
+            &*shown,
+            "must be the same for all profiles",
+        ));
     }
 }
 
@@ -170,7 +198,11 @@ fn of_args(path: &str, args: &Args, errors: &mut Vec<FieldError>) {
             let weight = i64::from(args.hard_pod_affinity_weight.unwrap_or(1));
             if !(0..=100).contains(&weight) {
                 let field = format!("{path}.hardPodAffinityWeight");
-                errors.push(FieldError::invalid(field, weight, "not in valid range [0, 100]"));
+                errors.push(FieldError::invalid(
+                    field,
+                    weight,
+                    "not in valid range [0, 100]",
+                ));
             }
         }
         Args::BalancedAllocation(args) => balanced(path, args, errors),
@@ -196,8 +228,14 @@ fn of_args(path: &str, args: &Args, errors: &mut Vec<FieldError>) {
 fn balanced(path: &str, args: &BalancedAllocationArgs, errors: &mut Vec<FieldError>) {
     for (i, resource) in args.resources.iter().enumerate() {
         let field = format!("{path}.resources[{i}]");
-        if args.resources[..i].iter().any(|one| one.name == resource.name) {
-            errors.push(FieldError::duplicate(format!("{field}.name"), &*resource.name));
+        if args.resources[..i]
+            .iter()
+            .any(|one| one.name == resource.name)
+        {
+            errors.push(FieldError::duplicate(
+                format!("{field}.name"),
+                &*resource.name,
+            ));
         }
         if resource.weight != 1 {
             let field = format!("{field}.weight");
@@ -228,13 +266,24 @@ fn fit(path: &str, args: &FitArgs, errors: &mut Vec<FieldError>) {
         return;
     };
     let path = format!("{path}.scoringStrategy");
-    let known = ["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"];
+    let known = [
+        "LeastAllocated",
+        "MostAllocated",
+        "RequestedToCapacityRatio",
+    ];
     if !known.contains(&&*strategy.kind) {
-        errors.push(FieldError::not_supported(format!("{path}.type"), &*strategy.kind, &known));
+        errors.push(FieldError::not_supported(
+            format!("{path}.type"),
+            &*strategy.kind,
+            &known,
+        ));
     }
     for (i, resource) in strategy.resources.iter().enumerate() {
         if !(1..=100).contains(&resource.weight) {
-            let detail = format!("resource weight of {} not in valid range (0, 100]", resource.name);
+            let detail = format!(
+                "resource weight of {} not in valid range (0, 100]",
+                resource.name
+            );
             let field = format!("{path}.resources[{i}].weight");
             errors.push(FieldError::invalid(field, resource.weight, detail));
         }
@@ -257,25 +306,42 @@ fn fit(path: &str, args: &FitArgs, errors: &mut Vec<FieldError>) {
 
 fn shape(path: &str, points: &[Point], errors: &mut Vec<FieldError>) {
     if points.is_empty() {
-        errors.push(FieldError::required(path, "at least one point must be specified"));
+        errors.push(FieldError::required(
+            path,
+            "at least one point must be specified",
+        ));
         return;
     }
-    let falls = points.windows(2).position(|two| two[0].utilization >= two[1].utilization);
+    let falls = points
+        .windows(2)
+        .position(|two| two[0].utilization >= two[1].utilization);
     if let Some(at) = falls {
         let field = format!("{path}[{}].utilization", at + 1);
         let value = i64::from(points[at + 1].utilization);
-        errors.push(FieldError::invalid(field, value, "values must be sorted in increasing order"));
+        errors.push(FieldError::invalid(
+            field,
+            value,
+            "values must be sorted in increasing order",
+        ));
     }
     for (i, point) in points.iter().enumerate() {
         if !(0..=100).contains(&point.utilization) {
             let field = format!("{path}[{i}].utilization");
             let value = i64::from(point.utilization);
-            errors.push(FieldError::invalid(field, value, "not in valid range [0, 100]"));
+            errors.push(FieldError::invalid(
+                field,
+                value,
+                "not in valid range [0, 100]",
+            ));
         }
         if !(0..=10).contains(&point.score) {
             let field = format!("{path}[{i}].score");
             let value = i64::from(point.score);
-            errors.push(FieldError::invalid(field, value, "not in valid range [0, 10]"));
+            errors.push(FieldError::invalid(
+                field,
+                value,
+                "not in valid range [0, 10]",
+            ));
         }
     }
 }
@@ -286,14 +352,22 @@ fn spread(path: &str, args: &PodTopologySpreadArgs, errors: &mut Vec<FieldError>
     if !["System", "List"].contains(&kind) {
         errors.push(FieldError::not_supported(field, kind, &["System", "List"]));
     } else if kind == "System" && !args.default_constraints.is_empty() {
-        errors.push(FieldError::invalid(field, kind, "when .defaultConstraints are not empty"));
+        errors.push(FieldError::invalid(
+            field,
+            kind,
+            "when .defaultConstraints are not empty",
+        ));
     }
     for (i, one) in args.default_constraints.iter().enumerate() {
         let path = format!("{path}.defaultConstraints[{i}]");
         if one.max_skew <= 0 {
             let field = format!("{path}.maxSkew");
             let value = i64::from(one.max_skew);
-            errors.push(FieldError::invalid(field, value, "not in valid range (0, inf)"));
+            errors.push(FieldError::invalid(
+                field,
+                value,
+                "not in valid range (0, inf)",
+            ));
         }
         let field = format!("{path}.topologyKey");
         match &*one.topology_key {
@@ -309,12 +383,19 @@ fn spread(path: &str, args: &PodTopologySpreadArgs, errors: &mut Vec<FieldError>
         }
         if one.label_selector.is_some() {
             let detail = "constraint must not define a selector, as they deduced for each pod";
-            errors.push(FieldError::forbidden(format!("{path}.labelSelector"), detail));
+            errors.push(FieldError::forbidden(
+                format!("{path}.labelSelector"),
+                detail,
+            ));
         }
         let is_same = |other: &&k8s_openapi::api::core::v1::TopologySpreadConstraint| {
-            (&other.topology_key, &other.when_unsatisfiable) == (&one.topology_key, &one.when_unsatisfiable)
+            (&other.topology_key, &other.when_unsatisfiable)
+                == (&one.topology_key, &one.when_unsatisfiable)
         };
-        if args.default_constraints[..i].iter().any(|other| is_same(&other)) {
+        if args.default_constraints[..i]
+            .iter()
+            .any(|other| is_same(&other))
+        {
             let value = format!("{{{}, {}}}", one.topology_key, one.when_unsatisfiable);
             errors.push(FieldError::duplicate(path, &*value));
         }

@@ -205,7 +205,8 @@ impl Configuration {
             self.profiles.push(WireProfile::default());
         }
         if let [only] = &mut self.profiles[..] {
-            only.scheduler_name.get_or_insert_with(|| DEFAULT_SCHEDULER.to_string());
+            only.scheduler_name
+                .get_or_insert_with(|| DEFAULT_SCHEDULER.to_string());
         }
         let or = |text: &mut String, default: &str| {
             if text.is_empty() {
@@ -225,7 +226,10 @@ impl Configuration {
 impl WireProfile {
     /// The arguments of a plugin, defaults if there are none.
     pub(super) fn args(&self, plugin: Plugin) -> Result<Args, ConfigError> {
-        let config = self.plugin_config.iter().find(|one| one.name == plugin.name());
+        let config = self
+            .plugin_config
+            .iter()
+            .find(|one| one.name == plugin.name());
         let value = config.map(|one| one.args.clone()).unwrap_or_default();
         parse_args(plugin, value)
     }
@@ -300,7 +304,10 @@ pub(super) fn args(
             let mut complaints = Vec::new();
             shape::check_args(plugin, &config.args, &mut complaints);
             if !complaints.is_empty() {
-                strict.push(format!("{place}strict decoding error: {}", complaints.join(", ")));
+                strict.push(format!(
+                    "{place}strict decoding error: {}",
+                    complaints.join(", ")
+                ));
             }
             let args = parse_args(plugin, config.args.clone())
                 .map_err(|error| ConfigError(format!("{place}{error}")))?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 use k8s_openapi::api::resource::v1::{
-    AllocationResult, Device, DeviceAllocationConfiguration, DeviceAllocationResult, DeviceAttribute,
-    DeviceConstraint, DeviceRequest, DeviceRequestAllocationResult, DeviceSelector, DeviceTaint,
-    DeviceToleration, ResourceClaim, ResourceSlice,
+    AllocationResult, Device, DeviceAllocationConfiguration, DeviceAllocationResult,
+    DeviceAttribute, DeviceConstraint, DeviceRequest, DeviceRequestAllocationResult,
+    DeviceSelector, DeviceTaint, DeviceToleration, ResourceClaim, ResourceSlice,
 };
 
 use crate::filters::volume_binding::node_matches;
@@ -88,7 +88,10 @@ fn candidates<'s>(devices: &'s Devices, node: &Node) -> Result<Vec<Candidate<'s>
     let mut newest: BTreeMap<(&str, &str), (i64, i64, i64)> = BTreeMap::new();
     for slice in devices.slices() {
         let pool = &slice.spec.pool;
-        let entry = newest.entry((&slice.spec.driver, &pool.name)).or_insert((pool.generation, 0, 0));
+        let entry =
+            newest
+                .entry((&slice.spec.driver, &pool.name))
+                .or_insert((pool.generation, 0, 0));
         if pool.generation > entry.0 {
             *entry = (pool.generation, 0, 0);
         }
@@ -105,13 +108,22 @@ fn candidates<'s>(devices: &'s Devices, node: &Node) -> Result<Vec<Candidate<'s>
         }
         let each_decides = spec.per_device_node_selection == Some(true);
         let all = spec.all_nodes == Some(true);
-        let here = on_node(node, spec.node_name.as_deref(), all, spec.node_selector.as_ref());
+        let here = on_node(
+            node,
+            spec.node_name.as_deref(),
+            all,
+            spec.node_selector.as_ref(),
+        );
         for device in spec.devices.iter().flatten() {
             let all = device.all_nodes == Some(true);
             let by_name = device.node_name.as_deref();
             let selected = on_node(node, by_name, all, device.node_selector.as_ref());
             if if each_decides { selected } else { here } {
-                let id = (spec.driver.clone(), spec.pool.name.clone(), device.name.clone());
+                let id = (
+                    spec.driver.clone(),
+                    spec.pool.name.clone(),
+                    device.name.clone(),
+                );
                 found.push(Candidate { slice, device, id });
             }
         }
@@ -130,7 +142,12 @@ impl Counters {
             let (driver, pool) = (&slice.spec.driver, &slice.spec.pool.name);
             for set in slice.spec.shared_counters.iter().flatten() {
                 for (counter, value) in &set.counters {
-                    let key = (driver.clone(), pool.clone(), set.name.clone(), counter.clone());
+                    let key = (
+                        driver.clone(),
+                        pool.clone(),
+                        set.name.clone(),
+                        counter.clone(),
+                    );
                     left.insert(key, units(&value.value));
                 }
             }
@@ -145,14 +162,20 @@ impl Counters {
         let consumed = device.consumes_counters.iter().flatten();
         consumed.flat_map(move |of| {
             of.counters.iter().map(move |(counter, value)| {
-                let key = (id.0.clone(), id.1.clone(), of.counter_set.clone(), counter.clone());
+                let key = (
+                    id.0.clone(),
+                    id.1.clone(),
+                    of.counter_set.clone(),
+                    counter.clone(),
+                );
                 (key, units(&value.value))
             })
         })
     }
 
     fn allows(&self, id: &DeviceId, device: &Device) -> bool {
-        Counters::each(id, device).all(|(key, value)| self.0.get(&key).is_some_and(|left| *left >= value))
+        Counters::each(id, device)
+            .all(|(key, value)| self.0.get(&key).is_some_and(|left| *left >= value))
     }
 
     fn shift(&mut self, id: &DeviceId, device: &Device, sign: i64) {
@@ -162,10 +185,12 @@ impl Counters {
     }
 
     fn take_id(&mut self, devices: &Devices, id: &DeviceId) {
-        let of_pool = |slice: &&Arc<ResourceSlice>| {
-            slice.spec.driver == id.0 && slice.spec.pool.name == id.1
-        };
-        let mut all = devices.slices().filter(of_pool).flat_map(|slice| slice.spec.devices.iter().flatten());
+        let of_pool =
+            |slice: &&Arc<ResourceSlice>| slice.spec.driver == id.0 && slice.spec.pool.name == id.1;
+        let mut all = devices
+            .slices()
+            .filter(of_pool)
+            .flat_map(|slice| slice.spec.devices.iter().flatten());
         if let Some(device) = all.find(|device| device.name == id.2) {
             self.shift(id, device, 1);
         }
@@ -198,12 +223,17 @@ impl Search<'_> {
         claim: &'c ResourceClaim,
     ) -> Result<Chosen<'c>, Stuck> {
         let spec = claim.spec.devices.as_ref();
-        let requests: Vec<_> = spec.iter().flat_map(|one| one.requests.iter().flatten()).collect();
+        let requests: Vec<_> = spec
+            .iter()
+            .flat_map(|one| one.requests.iter().flatten())
+            .collect();
         let mut alternatives = Vec::new();
         for request in &requests {
             alternatives.push(wants(devices, claim, request)?);
         }
-        let constraints = spec.and_then(|one| one.constraints.as_deref()).unwrap_or_default();
+        let constraints = spec
+            .and_then(|one| one.constraints.as_deref())
+            .unwrap_or_default();
         let mut chosen = Chosen {
             wants: Vec::new(),
             choices: Vec::new(),
@@ -302,7 +332,9 @@ impl Search<'_> {
                 && self.counters.allows(&candidate.id, candidate.device));
         is_free
             && self.is_wanted(at, want)
-            && constraints.iter().all(|one| self.agrees(at, want, one, chosen))
+            && constraints
+                .iter()
+                .all(|one| self.agrees(at, want, one, chosen))
     }
 
     /// Whether a device agrees with those chosen before about one constraint.
@@ -320,16 +352,23 @@ impl Search<'_> {
         if !concerns(want) {
             return true;
         }
-        let others = chosen.choices.iter().filter(|one| concerns(&chosen.wants[one.want]));
+        let others = chosen
+            .choices
+            .iter()
+            .filter(|one| concerns(&chosen.wants[one.want]));
         if let Some(key) = &constraint.match_attribute {
             let value = attribute(&self.candidates[at], key);
             return value.is_some()
-                && others.clone().all(|one| attribute(&self.candidates[one.candidate], key) == value);
+                && others
+                    .clone()
+                    .all(|one| attribute(&self.candidates[one.candidate], key) == value);
         }
         if let Some(key) = &constraint.distinct_attribute {
             let value = attribute(&self.candidates[at], key);
             return value.is_some()
-                && others.clone().all(|one| attribute(&self.candidates[one.candidate], key) != value);
+                && others
+                    .clone()
+                    .all(|one| attribute(&self.candidates[one.candidate], key) != value);
         }
         true
     }
@@ -364,8 +403,14 @@ fn attribute<'s>(candidate: &Candidate<'s>, key: &str) -> Option<&'s DeviceAttri
 
 fn tolerates(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
     let value = toleration.value.as_deref().unwrap_or_default();
-    toleration.effect.as_deref().is_none_or(|one| one.is_empty() || one == taint.effect)
-        && toleration.key.as_deref().is_none_or(|one| one.is_empty() || one == taint.key)
+    toleration
+        .effect
+        .as_deref()
+        .is_none_or(|one| one.is_empty() || one == taint.effect)
+        && toleration
+            .key
+            .as_deref()
+            .is_none_or(|one| one.is_empty() || one == taint.key)
         && match toleration.operator.as_deref().unwrap_or("Equal") {
             "Exists" => true,
             _ => value == taint.value.as_deref().unwrap_or_default(),
@@ -380,7 +425,9 @@ fn wants<'c>(
 ) -> Result<Vec<Want<'c>>, Stuck> {
     let of = &*request.name;
     let plain = |name: String, class: &str, selectors: Option<&Vec<DeviceSelector>>| {
-        let class_selectors = devices.class(class).and_then(|class| class.spec.selectors.as_ref());
+        let class_selectors = devices
+            .class(class)
+            .and_then(|class| class.spec.selectors.as_ref());
         let mut all = class_selectors.into_iter().chain(selectors).flatten();
         if all.next().is_some() {
             let (namespace, claim) = (namespace(&claim.metadata), name_of(claim));
@@ -442,7 +489,11 @@ fn result(
         }
     });
     let results: Vec<_> = results.collect();
-    let used: Vec<_> = chosen.choices.iter().map(|choice| &candidates[choice.candidate]).collect();
+    let used: Vec<_> = chosen
+        .choices
+        .iter()
+        .map(|choice| &candidates[choice.candidate])
+        .collect();
     AllocationResult {
         devices: Some(DeviceAllocationResult {
             config: Some(configs(devices, claim, chosen)).filter(|all| !all.is_empty()),
@@ -466,7 +517,10 @@ fn configs(
         let request = requests.find(|one| one.name == want.of);
         let class = request.and_then(|request| class_of(request, &want.name));
         let class = class.and_then(|class| devices.class(class));
-        for config in class.into_iter().flat_map(|class| class.spec.config.iter().flatten()) {
+        for config in class
+            .into_iter()
+            .flat_map(|class| class.spec.config.iter().flatten())
+        {
             configs.push(DeviceAllocationConfiguration {
                 source: "FromClass".to_string(),
                 requests: Some(vec![want.name.clone()]),

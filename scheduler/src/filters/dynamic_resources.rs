@@ -45,7 +45,9 @@ fn rejected(reason: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
 
 fn is_reserved_for(claim: &ResourceClaim, pod: &Pod) -> bool {
     let status = claim.status.as_ref();
-    let reserved = status.into_iter().flat_map(|one| one.reserved_for.iter().flatten());
+    let reserved = status
+        .into_iter()
+        .flat_map(|one| one.reserved_for.iter().flatten());
     reserved.into_iter().any(|one| one.uid == pod.uid())
 }
 
@@ -70,10 +72,14 @@ fn claims<'s>(snapshot: &'s Snapshot, pod: &Pod) -> Result<Vec<&'s Arc<ResourceC
             )));
         };
         let Some(claim) = snapshot.devices.claim(pod.namespace(), wanted) else {
-            return Err(rejected(format!("resourceclaim.resource.k8s.io {wanted:?} not found")));
+            return Err(rejected(format!(
+                "resourceclaim.resource.k8s.io {wanted:?} not found"
+            )));
         };
         if claim.metadata.deletion_timestamp.is_some() {
-            return Err(rejected(format!("resourceclaim {wanted:?} is being deleted")));
+            return Err(rejected(format!(
+                "resourceclaim {wanted:?} is being deleted"
+            )));
         }
         let mut owners = claim.metadata.owner_references.iter().flatten();
         if one.is_own && !owners.any(|one| one.controller == Some(true) && one.uid == pod.uid()) {
@@ -102,7 +108,9 @@ impl<'s> Facts<'s> {
         for claim in claims(snapshot, &pod.pod)? {
             if allocation(claim).is_some() {
                 let status = claim.status.as_ref();
-                let reserved = status.and_then(|one| one.reserved_for.as_ref()).map_or(0, Vec::len);
+                let reserved = status
+                    .and_then(|one| one.reserved_for.as_ref())
+                    .map_or(0, Vec::len);
                 if reserved >= RESERVED_MAX && !is_reserved_for(claim, &pod.pod) {
                     return Err(rejected("resourceclaim in use"));
                 }
@@ -117,7 +125,10 @@ impl<'s> Facts<'s> {
                 )));
             }
             let devices = claim.spec.devices.as_ref();
-            for request in devices.into_iter().flat_map(|one| one.requests.iter().flatten()) {
+            for request in devices
+                .into_iter()
+                .flat_map(|one| one.requests.iter().flatten())
+            {
                 classes_exist(snapshot, claim, request)?;
             }
             facts.waiting.push(claim);
@@ -133,7 +144,9 @@ fn classes_exist(
 ) -> Result<(), Failure> {
     let exists = |name: String, class: &str| match snapshot.devices.class(class) {
         Some(_) => Ok(()),
-        None => Err(rejected(format!("request {name}: device class {class} does not exist"))),
+        None => Err(rejected(format!(
+            "request {name}: device class {class} does not exist"
+        ))),
     };
     if let Some(exact) = &request.exactly {
         return exists(request.name.clone(), &exact.device_class_name);
@@ -148,7 +161,10 @@ fn classes_exist(
         )));
     }
     alternatives.iter().try_for_each(|one| {
-        exists(format!("{}/{}", request.name, one.name), &one.device_class_name)
+        exists(
+            format!("{}/{}", request.name, one.name),
+            &one.device_class_name,
+        )
     })
 }
 
@@ -203,8 +219,15 @@ pub(crate) fn hint(pod: &Pod, event: &Event<'_>) -> bool {
             let gave_back = change.old.is_some_and(|old| allocation(old).is_some())
                 && allocation(new).is_none();
             let is_own = pod.namespace() == namespace(&new.metadata)
-                && pod.claims.iter().any(|one| one.claim.as_deref() == new.metadata.name.as_deref());
-            gave_back || (is_own && change.old.is_none_or(|old| old.status != new.status || uid(old) != uid(new)))
+                && pod
+                    .claims
+                    .iter()
+                    .any(|one| one.claim.as_deref() == new.metadata.name.as_deref());
+            gave_back
+                || (is_own
+                    && change
+                        .old
+                        .is_none_or(|old| old.status != new.status || uid(old) != uid(new)))
         }
         Object::Pod(change) => {
             event.action.is_in(Action::POD_CLAIMS)

@@ -53,7 +53,10 @@ impl<'s> Facts<'s> {
     pub(crate) fn is_skipped(&self) -> bool {
         self.needed.is_empty()
             && self.repelled.is_empty()
-            && self.repelling.iter().all(|(_, _, counts)| counts.is_empty())
+            && self
+                .repelling
+                .iter()
+                .all(|(_, _, counts)| counts.is_empty())
     }
 }
 
@@ -106,16 +109,28 @@ fn is_near(state: &State<'_>, node: &NodeInfo, what_if: &WhatIf) -> bool {
 }
 
 fn terms(pod: &Pod) -> &[PodAffinityTerm] {
-    let affinity = pod.affinity.as_ref().and_then(|one| one.pod_affinity.as_ref());
+    let affinity = pod
+        .affinity
+        .as_ref()
+        .and_then(|one| one.pod_affinity.as_ref());
     affinity
-        .and_then(|one| one.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
 fn anti_terms(pod: &Pod) -> &[PodAffinityTerm] {
-    let affinity = pod.affinity.as_ref().and_then(|one| one.pod_anti_affinity.as_ref());
+    let affinity = pod
+        .affinity
+        .as_ref()
+        .and_then(|one| one.pod_anti_affinity.as_ref());
     affinity
-        .and_then(|one| one.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
@@ -173,7 +188,8 @@ fn node_hint(pod: &Pod, change: Change<'_, Node>) -> bool {
     let Some(new) = change.new else {
         return false;
     };
-    let label = |node: &Node, term: &PodAffinityTerm| node.label(&term.topology_key).map(str::to_string);
+    let label =
+        |node: &Node, term: &PodAffinityTerm| node.label(&term.topology_key).map(str::to_string);
     let needs = terms(pod).iter().any(|term| {
         let now = label(new, term);
         now.is_some() && change.old.is_none_or(|old| label(old, term) != now)

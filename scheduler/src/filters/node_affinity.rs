@@ -39,9 +39,14 @@ pub(crate) fn filter(state: &State<'_>, node: &NodeInfo) -> Verdict {
 /// Whether a node matches, outside a cycle: changes are rare enough to compile for each.
 fn matches(pod: &Pod, node: &Node) -> bool {
     let mut interner = Interner::default();
-    let affinity = pod.affinity.as_ref().and_then(|one| one.node_affinity.as_ref());
-    let required =
-        affinity.and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref());
+    let affinity = pod
+        .affinity
+        .as_ref()
+        .and_then(|one| one.node_affinity.as_ref());
+    let required = affinity.and_then(|one| {
+        one.required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
     let wanted = NodeRequirement::new(&pod.node_selector, required, &mut interner);
     let labels = interner.labels(node.labels());
     let name = interner.intern(node.name());

@@ -9,7 +9,9 @@ use crate::views::pod::HostPort;
 const TAKEN: &str = "node(s) didn't have free ports for the requested pod ports";
 
 fn conflict(wanted: &[HostPort], taken: &[HostPort]) -> bool {
-    wanted.iter().any(|one| taken.iter().any(|other| one.conflicts(other)))
+    wanted
+        .iter()
+        .any(|one| taken.iter().any(|other| one.conflicts(other)))
 }
 
 pub(crate) fn filter(state: &State<'_>, node: &NodeInfo) -> Verdict {

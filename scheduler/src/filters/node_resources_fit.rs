@@ -52,7 +52,10 @@ pub(crate) fn filter(state: &State<'_>, node: &NodeInfo) -> Verdict {
     scalars(state, node, &mut missing);
     match missing.reasons.len() {
         0 => Ok(()),
-        1 => Err(rejection(missing.is_final, Reasons::One(missing.reasons.remove(0)))),
+        1 => Err(rejection(
+            missing.is_final,
+            Reasons::One(missing.reasons.remove(0)),
+        )),
         _ => Err(rejection(missing.is_final, Reasons::Many(missing.reasons))),
     }
 }
@@ -91,7 +94,10 @@ pub(crate) fn is_extended(name: &str) -> bool {
 /// Whether a node without any pods would do.
 fn would_fit(pod: &Pod, node: &Node) -> bool {
     node.pods >= 1
-        && pod.requests.each().all(|(name, wanted)| wanted <= node.allocatable.get(name))
+        && pod
+            .requests
+            .each()
+            .all(|(name, wanted)| wanted <= node.allocatable.get(name))
 }
 
 fn has_more(pod: &Pod, old: &Node, new: &Node) -> bool {
@@ -124,8 +130,7 @@ fn scaled(pod: &Pod, change: Change<'_, Pod>) -> bool {
     if new.uid() == pod.uid() {
         return true;
     }
-    let is_wanted = |(name, wanted): (&str, i64)| {
-        wanted > 0 && old.requests.get(name) > new.requests.get(name)
-    };
+    let is_wanted =
+        |(name, wanted): (&str, i64)| wanted > 0 && old.requests.get(name) > new.requests.get(name);
     new.is_assigned() && pod.requests.each().any(is_wanted)
 }

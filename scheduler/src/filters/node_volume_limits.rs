@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cycle::State;
 use crate::framework::{Action, Event, Failure, Object, Plugin, Rejection, Verdict};
 use crate::snapshot::{NodeInfo, Snapshot};
-use crate::views::{Pod, PersistentVolumeClaim, CsiNode};
+use crate::views::{CsiNode, PersistentVolumeClaim, Pod};
 
 const TOO_MANY: &str = "node(s) exceed max volume count";
 
@@ -55,7 +55,11 @@ fn by_driver(handles: &BTreeSet<Handle>) -> BTreeMap<&str, i64> {
 }
 
 /// Drivers that insist on being installed where their volumes are wanted.
-fn missing(snapshot: &Snapshot, node: Option<&CsiNode>, wanted: &BTreeSet<Handle>) -> Option<String> {
+fn missing(
+    snapshot: &Snapshot,
+    node: Option<&CsiNode>,
+    wanted: &BTreeSet<Handle>,
+) -> Option<String> {
     let insists = |driver: &str| {
         let driver = snapshot.volumes.driver(driver);
         driver.is_some_and(|driver| driver.spec.prevent_pod_scheduling_if_missing)
@@ -77,10 +81,16 @@ pub(crate) fn filter(state: &State<'_>, node: &NodeInfo) -> Verdict {
     }
     let csi_node = snapshot.volumes.node(node.node.name()).map(|one| &**one);
     if let Some(reason) = missing(snapshot, csi_node, &wanted) {
-        return Err(Failure::Rejected(Rejection::new(Plugin::NodeVolumeLimits, reason)));
+        return Err(Failure::Rejected(Rejection::new(
+            Plugin::NodeVolumeLimits,
+            reason,
+        )));
     }
     let drivers = csi_node.map_or(&[][..], |node| &node.spec.drivers);
-    if drivers.iter().all(|driver| driver.allocatable.count.is_none()) {
+    if drivers
+        .iter()
+        .all(|driver| driver.allocatable.count.is_none())
+    {
         return Ok(());
     }
     let mut attached = BTreeSet::new();
@@ -113,15 +123,17 @@ pub(crate) fn hint(pod: &Pod, event: &Event<'_>) -> bool {
         Object::CsiNode(change) => {
             event.action.is_in(Action::ADD.or(Action::UPDATE))
                 && change.old.is_none_or(|old| {
-                    change.new.is_none_or(|new| old.spec.drivers != new.spec.drivers)
+                    change
+                        .new
+                        .is_none_or(|new| old.spec.drivers != new.spec.drivers)
                 })
         }
-        Object::Pod(change) if event.action.is_in(Action::DELETE) => {
-            change.old.is_some_and(|old| old.is_assigned() && concerns(old))
-        }
-        Object::Claim(change) if event.action.is_in(Action::ADD) => {
-            change.new.is_some_and(|new| super::volume_binding::uses(pod, new))
-        }
+        Object::Pod(change) if event.action.is_in(Action::DELETE) => change
+            .old
+            .is_some_and(|old| old.is_assigned() && concerns(old)),
+        Object::Claim(change) if event.action.is_in(Action::ADD) => change
+            .new
+            .is_some_and(|new| super::volume_binding::uses(pod, new)),
         Object::CsiDriver(_) => event.action.is_in(Action::UPDATE),
         Object::Attachment(_) => event.action.is_in(Action::DELETE),
         _ => false,

@@ -57,7 +57,9 @@ pub(crate) fn counts_node(
 ) -> bool {
     let honors = !spread.honors_affinity
         || pod.node.is_empty()
-        || pod.node.matches(node.name, &node.labels, &snapshot.interner);
+        || pod
+            .node
+            .matches(node.name, &node.labels, &snapshot.interner);
     honors
         && (!spread.honors_taints
             || !node.repels
@@ -90,7 +92,9 @@ pub(crate) fn sum(
     needs_all_labels: bool,
 ) -> Vec<Option<i64>> {
     let mut sums = vec![None; snapshot.topology(spread.topology).size()];
-    let per_node = spread.matcher.map(|matcher| &snapshot.matcher(matcher).per_node);
+    let per_node = spread
+        .matcher
+        .map(|matcher| &snapshot.matcher(matcher).per_node);
     for id in snapshot.order() {
         let node = snapshot.node(*id);
         let domain = node.domains[spread.topology as usize];
@@ -183,7 +187,11 @@ impl<'s> Facts<'s> {
         }
         let here = self.counts.get(domain) + delta;
         let is_here = self.fewest.0 == domain || (self.fewest.0 == NONE && self.domains < 2);
-        here.min(if is_here { self.next_fewest } else { self.fewest.1 })
+        here.min(if is_here {
+            self.next_fewest
+        } else {
+            self.fewest.1
+        })
     }
 }
 
@@ -231,7 +239,9 @@ pub(crate) fn filter(state: &State<'_>, node: &NodeInfo, what_if: &WhatIf) -> Ve
 }
 
 fn hard(pod: &Pod) -> impl Iterator<Item = &TopologySpreadConstraint> {
-    pod.spread.iter().filter(|one| one.when_unsatisfiable == "DoNotSchedule")
+    pod.spread
+        .iter()
+        .filter(|one| one.when_unsatisfiable == "DoNotSchedule")
 }
 
 pub(crate) fn hint(pod: &Pod, event: &Event<'_>) -> bool {
@@ -276,7 +286,10 @@ fn pod_hint(pod: &Pod, change: Change<'_, Pod>) -> bool {
 
 fn node_hint(pod: &Pod, change: Change<'_, Node>) -> bool {
     let matches = |node: &Node| hard(pod).all(|one| node.label(&one.topology_key).is_some());
-    let (was, is) = (change.old.is_some_and(matches), change.new.is_some_and(matches));
+    let (was, is) = (
+        change.old.is_some_and(matches),
+        change.new.is_some_and(matches),
+    );
     match (change.old, change.new) {
         (Some(old), Some(new)) => {
             let moved = || {

@@ -61,17 +61,34 @@ mod tests {
     #[test]
     fn tolerations_cover_taints() {
         let taint: Taint =
-            from_value(json!({"key": "dedicated", "value": "user1", "effect": "NoSchedule"})).unwrap();
+            from_value(json!({"key": "dedicated", "value": "user1", "effect": "NoSchedule"}))
+                .unwrap();
         for (toleration, want) in [
-            (json!({"key": "dedicated", "value": "user1", "effect": "NoSchedule"}), true),
-            (json!({"key": "dedicated", "operator": "Equal", "value": "user2", "effect": "NoSchedule"}), false),
+            (
+                json!({"key": "dedicated", "value": "user1", "effect": "NoSchedule"}),
+                true,
+            ),
+            (
+                json!({"key": "dedicated", "operator": "Equal", "value": "user2", "effect": "NoSchedule"}),
+                false,
+            ),
             (json!({"key": "dedicated", "operator": "Exists"}), true),
             (json!({"operator": "Exists"}), true),
-            (json!({"key": "foo", "operator": "Exists", "effect": "NoSchedule"}), false),
-            (json!({"key": "dedicated", "value": "user1", "effect": "NoExecute"}), false),
+            (
+                json!({"key": "foo", "operator": "Exists", "effect": "NoSchedule"}),
+                false,
+            ),
+            (
+                json!({"key": "dedicated", "value": "user1", "effect": "NoExecute"}),
+                false,
+            ),
         ] {
             let toleration: Toleration = from_value(toleration.clone()).unwrap();
-            assert_eq!(tolerates(&[toleration.clone()], &taint), want, "{toleration:?}");
+            assert_eq!(
+                tolerates(&[toleration.clone()], &taint),
+                want,
+                "{toleration:?}"
+            );
         }
     }
 }

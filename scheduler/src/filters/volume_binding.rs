@@ -10,9 +10,7 @@ use crate::framework::{Action, Event, Failure, Object, Plugin, Reasons, Rejectio
 use crate::intern::Interner;
 use crate::selector::{NodeRequirement, selects};
 use crate::snapshot::{NodeInfo, PodInfo, Snapshot};
-use crate::views::{
-    CsiDriver, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass,
-};
+use crate::views::{CsiDriver, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass};
 
 use super::volume_restrictions::claim_not_found;
 
@@ -101,7 +99,9 @@ fn usable<'s>(
         )));
     }
     if claim.metadata.deletion_timestamp.is_some() {
-        return Err(rejected(format!("persistentvolumeclaim {name:?} is being deleted")));
+        return Err(rejected(format!(
+            "persistentvolumeclaim {name:?} is being deleted"
+        )));
     }
     let mut owners = claim.metadata.owner_references.iter().flatten();
     if is_own && !owners.any(|owner| owner.controller == Some(true) && owner.uid == pod.uid()) {
@@ -158,7 +158,12 @@ pub(crate) fn plan(state: &State<'_>, node: &NodeInfo) -> Result<VolumePlan, Fai
         reasons.push(reason.into());
     }
     // Upstream's order: reachability, volumes, space, existence.
-    reasons.sort_by_key(|reason| [UNREACHABLE, NO_VOLUME, NO_SPACE].iter().position(|one| one == reason).unwrap_or(3));
+    reasons.sort_by_key(|reason| {
+        [UNREACHABLE, NO_VOLUME, NO_SPACE]
+            .iter()
+            .position(|one| one == reason)
+            .unwrap_or(3)
+    });
     let reasons = match reasons.len() {
         0 => return Ok(plan),
         1 => Reasons::One(reasons.remove(0)),
@@ -231,9 +236,10 @@ fn find(
         }
         let modes = &volume.access_modes;
         let fits = volume.is_available
-            && claim.selector.as_ref().is_none_or(|selector| {
-                selects(Some(selector), volume.metadata.labels.as_ref())
-            })
+            && claim
+                .selector
+                .as_ref()
+                .is_none_or(|selector| selects(Some(selector), volume.metadata.labels.as_ref()))
             && claim.access_modes.iter().all(|mode| modes.contains(mode))
             && reaches(volume, node);
         if fits && best.is_none_or(|best| best.size > volume.size) {
@@ -291,7 +297,10 @@ fn has_space(
     capacities.any(|capacity| {
         capacity.storage_class_name == claim.class
             && capacity.limit().is_some_and(|limit| limit >= size)
-            && selects(capacity.node_topology.as_ref(), node.metadata.labels.as_ref())
+            && selects(
+                capacity.node_topology.as_ref(),
+                node.metadata.labels.as_ref(),
+            )
     })
 }
 
@@ -303,12 +312,17 @@ pub(crate) fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
 
 pub(crate) fn hint(pod: &Pod, event: &Event<'_>) -> bool {
     let arrives = Action::ADD.or(Action::UPDATE);
-    if !event.action.is_in(arrives.or(Action::NODE_LABEL).or(Action::NODE_TAINT)) {
+    if !event
+        .action
+        .is_in(arrives.or(Action::NODE_LABEL).or(Action::NODE_TAINT))
+    {
         return false;
     }
     match event.object {
         Object::Class(change) => change.old.is_none_or(|old| {
-            change.new.is_some_and(|new| old.allowed_topologies != new.allowed_topologies)
+            change
+                .new
+                .is_some_and(|new| old.allowed_topologies != new.allowed_topologies)
         }),
         Object::Claim(change) => change.new.is_some_and(|new| uses(pod, new)),
         Object::Volume(_) => true,
@@ -318,9 +332,9 @@ pub(crate) fn hint(pod: &Pod, event: &Event<'_>) -> bool {
             let tracks = |driver: &CsiDriver| driver.spec.storage_capacity;
             change.old.is_some_and(tracks) && !change.new.is_some_and(tracks)
         }
-        Object::Capacity(change) => change.old.is_none_or(|old| {
-            change.new.is_some_and(|new| new.limit() > old.limit())
-        }),
+        Object::Capacity(change) => change
+            .old
+            .is_none_or(|old| change.new.is_some_and(|new| new.limit() > old.limit())),
         _ => false,
     }
 }

@@ -30,7 +30,12 @@ fn exclusive<'p>(snapshot: &'p Snapshot, pod: &'p Pod) -> impl Iterator<Item = &
     });
     claims.filter(|claim| {
         let claim = snapshot.volumes.claim(pod.namespace(), claim);
-        claim.is_some_and(|claim| claim.access_modes.iter().any(|mode| mode == "ReadWriteOncePod"))
+        claim.is_some_and(|claim| {
+            claim
+                .access_modes
+                .iter()
+                .any(|mode| mode == "ReadWriteOncePod")
+        })
     })
 }
 
@@ -44,8 +49,8 @@ pub(crate) fn in_use(snapshot: &Snapshot, pod: &PodInfo) -> Result<i64, Failure>
         }
     }
     let namespace = pod.placed.namespace;
-    let used = exclusive(snapshot, &pod.pod)
-        .filter(|claim| snapshot.claim_uses(namespace, claim) > 0);
+    let used =
+        exclusive(snapshot, &pod.pod).filter(|claim| snapshot.claim_uses(namespace, claim) > 0);
     Ok(used.count() as i64)
 }
 
@@ -60,23 +65,44 @@ pub(crate) fn shared(snapshot: &Snapshot, pod: &PodInfo, other: &Pod) -> i64 {
         return 0;
     }
     let uses = |claim: &&str| {
-        other.volumes.iter().any(|one| one.claim() == Some((*claim, false)))
+        other
+            .volumes
+            .iter()
+            .any(|one| one.claim() == Some((*claim, false)))
     };
     exclusive(snapshot, &pod.pod).filter(uses).count() as i64
 }
 
 fn conflict(one: &Disk, other: &Disk) -> bool {
     match (one, other) {
-        (Disk::Gce { name, read_only }, Disk::Gce { name: of, read_only: also }) => {
-            name == of && !(*read_only && *also)
-        }
-        (Disk::Aws { id }, Disk::Aws { id: of }) => id == of,
-        (Disk::Iscsi { iqn, read_only }, Disk::Iscsi { iqn: of, read_only: also }) => {
-            iqn == of && !(*read_only && *also)
-        }
         (
-            Disk::Rbd { monitors, pool, image, read_only },
-            Disk::Rbd { monitors: of, pool: in_pool, image: same, read_only: also },
+            Disk::Gce { name, read_only },
+            Disk::Gce {
+                name: of,
+                read_only: also,
+            },
+        ) => name == of && !(*read_only && *also),
+        (Disk::Aws { id }, Disk::Aws { id: of }) => id == of,
+        (
+            Disk::Iscsi { iqn, read_only },
+            Disk::Iscsi {
+                iqn: of,
+                read_only: also,
+            },
+        ) => iqn == of && !(*read_only && *also),
+        (
+            Disk::Rbd {
+                monitors,
+                pool,
+                image,
+                read_only,
+            },
+            Disk::Rbd {
+                monitors: of,
+                pool: in_pool,
+                image: same,
+                read_only: also,
+            },
         ) => {
             monitors.iter().any(|monitor| of.contains(monitor))
                 && pool == in_pool
@@ -104,18 +130,27 @@ pub(crate) fn filter(state: &State<'_>, node: &NodeInfo, what_if: &WhatIf) -> Ve
 
 pub(crate) fn hint(pod: &Pod, event: &Event<'_>) -> bool {
     match event.object {
-        Object::Pod(change) if event.action.is_in(Action::DELETE) => change.old.is_some_and(|old| {
-            let uses = |claim| old.volumes.iter().any(|one| one.claim() == Some((claim, false)));
-            let shares = pod.volumes.iter().any(|one| match one {
-                Volume::Claim(claim) => uses(&**claim),
-                _ => false,
-            });
-            old.namespace() == pod.namespace() && (shares || conflicts(pod, old))
-        }),
+        Object::Pod(change) if event.action.is_in(Action::DELETE) => {
+            change.old.is_some_and(|old| {
+                let uses = |claim| {
+                    old.volumes
+                        .iter()
+                        .any(|one| one.claim() == Some((claim, false)))
+                };
+                let shares = pod.volumes.iter().any(|one| match one {
+                    Volume::Claim(claim) => uses(&**claim),
+                    _ => false,
+                });
+                old.namespace() == pod.namespace() && (shares || conflicts(pod, old))
+            })
+        }
         Object::Node(_) => event.action.is_in(Action::ADD),
         Object::Claim(change) if event.action.is_in(Action::ADD) => change.new.is_some_and(|new| {
             new.namespace() == pod.namespace()
-                && pod.volumes.iter().any(|one| one.claim() == Some((new.name(), false)))
+                && pod
+                    .volumes
+                    .iter()
+                    .any(|one| one.claim() == Some((new.name(), false)))
         }),
         _ => false,
     }

@@ -3,8 +3,8 @@
 use crate::cycle::State;
 use crate::framework::{Action, Change, Event, Failure, Object, Plugin, Rejection, Verdict};
 use crate::snapshot::{NodeInfo, Snapshot};
-use crate::views::{PersistentVolume, Pod};
 use crate::views::pod::Volume;
+use crate::views::{PersistentVolume, Pod};
 
 use super::volume_restrictions::claim_not_found;
 
@@ -12,10 +12,19 @@ const ELSEWHERE: &str = "node(s) had no available volume zone";
 
 /// Labels of zones and regions with what they are called today.
 const LABELS: [(&str, &str); 4] = [
-    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
-    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
     ("topology.kubernetes.io/zone", "topology.kubernetes.io/zone"),
-    ("topology.kubernetes.io/region", "topology.kubernetes.io/region"),
+    (
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
 ];
 
 /// Where a volume can be reached from.
@@ -31,9 +40,17 @@ fn of_volume(volume: &PersistentVolume) -> Vec<Zone> {
     let of = |(label, today): (&'static str, &'static str)| {
         let value = labels?.get(label)?;
         // Several zones are joined by two underscores.
-        let values: Vec<_> = value.split("__").map(str::trim).map(str::to_string).collect();
+        let values: Vec<_> = value
+            .split("__")
+            .map(str::trim)
+            .map(str::to_string)
+            .collect();
         let is_valid = values.iter().all(|value| !value.is_empty());
-        is_valid.then_some(Zone { label, today, values })
+        is_valid.then_some(Zone {
+            label,
+            today,
+            values,
+        })
     };
     LABELS.into_iter().filter_map(of).collect()
 }
@@ -54,13 +71,18 @@ pub(crate) fn zones(snapshot: &Snapshot, pod: &Pod) -> Result<Vec<Zone>, Failure
         };
         if !claim.volume.is_empty() {
             let Some(volume) = snapshot.volumes.volume(&claim.volume) else {
-                return Err(rejected(format!("persistentvolume {:?} not found", claim.volume)));
+                return Err(rejected(format!(
+                    "persistentvolume {:?} not found",
+                    claim.volume
+                )));
             };
             zones.extend(of_volume(volume));
             continue;
         }
         if claim.class.is_empty() {
-            return Err(rejected("PersistentVolumeClaim had no pv name and storageClass name"));
+            return Err(rejected(
+                "PersistentVolumeClaim had no pv name and storageClass name",
+            ));
         }
         let Some(class) = snapshot.volumes.class(&claim.class) else {
             let error = format!("storageclass.storage.k8s.io {:?} not found", claim.class);
@@ -70,7 +92,10 @@ pub(crate) fn zones(snapshot: &Snapshot, pod: &Pod) -> Result<Vec<Zone>, Failure
             Some("WaitForFirstConsumer") => {}
             Some(_) => return Err(rejected("PersistentVolume had no name")),
             None => {
-                let error = format!("VolumeBindingMode not set for StorageClass {:?}", claim.class);
+                let error = format!(
+                    "VolumeBindingMode not set for StorageClass {:?}",
+                    claim.class
+                );
                 return Err(rejected(error));
             }
         }
@@ -103,13 +128,16 @@ fn volume_hint(change: Change<'_, PersistentVolume>) -> bool {
 pub(crate) fn hint(pod: &Pod, event: &Event<'_>) -> bool {
     let arrives = Action::ADD.or(Action::UPDATE);
     match event.object {
-        Object::Class(change) if event.action.is_in(Action::ADD) => change.new.is_some_and(|new| {
-            new.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
-        }),
+        Object::Class(change) if event.action.is_in(Action::ADD) => change
+            .new
+            .is_some_and(|new| new.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")),
         Object::Node(_) => event.action.is_in(Action::ADD.or(Action::NODE_LABEL)),
         Object::Claim(change) if event.action.is_in(arrives) => change.new.is_some_and(|new| {
             new.namespace() == pod.namespace()
-                && pod.volumes.iter().any(|one| one.claim() == Some((new.name(), false)))
+                && pod
+                    .volumes
+                    .iter()
+                    .any(|one| one.claim() == Some((new.name(), false)))
         }),
         Object::Volume(change) if event.action.is_in(arrives) => volume_hint(change),
         _ => false,

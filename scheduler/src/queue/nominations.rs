@@ -22,7 +22,10 @@ impl Nominations {
             return;
         }
         self.nodes.insert(pod.uid().to_string(), node.to_string());
-        self.pods.entry(node.to_string()).or_default().push(Arc::clone(pod));
+        self.pods
+            .entry(node.to_string())
+            .or_default()
+            .push(Arc::clone(pod));
     }
 
     /// A pod that has changed. A nomination that is not in its status yet is kept.

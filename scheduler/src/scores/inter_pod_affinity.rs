@@ -34,7 +34,11 @@ pub(crate) fn score(rated: &Rated<'_>) -> Option<Vec<i64>> {
     let of = |node: &&crate::snapshot::NodeInfo| {
         let known = terms.iter().map(|(topology, weight, counts)| {
             let domain = node.domains[*topology as usize];
-            if domain == NONE { 0 } else { weight * counts.get(domain) }
+            if domain == NONE {
+                0
+            } else {
+                weight * counts.get(domain)
+            }
         });
         known.sum()
     };

@@ -18,7 +18,13 @@ pub(crate) fn score(rated: &Rated<'_>) -> Option<Vec<i64>> {
     if ratings.iter().all(|rating| rating.wanted() == 0) {
         return None;
     }
-    Some(rated.nodes.iter().map(|node| rate(node, &ratings)).collect())
+    Some(
+        rated
+            .nodes
+            .iter()
+            .map(|node| rate(node, &ratings))
+            .collect(),
+    )
 }
 
 /// How much more even the node would be: 50 to 100, about 75 for no change.

@@ -81,7 +81,11 @@ pub(crate) fn score(rated: &Rated<'_>) -> Option<Vec<i64>> {
         .filter_map(|(name, weight)| Rating::new(name, *weight, rated, assumed))
         .collect();
     let nodes = rated.nodes.iter();
-    Some(nodes.map(|node| rate(node, &ratings, &fit.strategy)).collect())
+    Some(
+        nodes
+            .map(|node| rate(node, &ratings, &fit.strategy))
+            .collect(),
+    )
 }
 
 fn rate(node: &NodeInfo, ratings: &[Rating], strategy: &Strategy) -> i64 {

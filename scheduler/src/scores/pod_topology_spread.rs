@@ -59,7 +59,12 @@ pub(crate) fn score(rated: &Rated<'_>) -> Option<Vec<i64>> {
 
 /// The emptiest domain gets the most; nodes that do not count get nothing.
 fn invert(scores: &mut [i64], scored: &[bool]) {
-    let known = || scores.iter().zip(scored).filter(|(_, is_scored)| **is_scored);
+    let known = || {
+        scores
+            .iter()
+            .zip(scored)
+            .filter(|(_, is_scored)| **is_scored)
+    };
     let least = known().map(|(score, _)| *score).min().unwrap_or(0);
     let most = known().map(|(score, _)| *score).max().unwrap_or(0);
     for (score, is_scored) in scores.iter_mut().zip(scored) {
@@ -83,19 +88,29 @@ fn tally<'s>(rated: &Rated<'s>, spread: &Spread) -> Tally<'s> {
     let counts_all = !spread.honors_taints
         && (!spread.honors_affinity || pod.node.is_empty())
         && (!pod.needs_all_topologies
-            || spreads.iter().all(|one| {
-                snapshot.topology(one.topology).labelled() == snapshot.node_count()
-            }));
+            || spreads
+                .iter()
+                .all(|one| snapshot.topology(one.topology).labelled() == snapshot.node_count()));
     if counts_all {
         Tally::Kept(snapshot.counts(matcher, spread.topology))
     } else {
-        Tally::Summed(sum(spread, spreads, snapshot, pod, pod.needs_all_topologies))
+        Tally::Summed(sum(
+            spread,
+            spreads,
+            snapshot,
+            pod,
+            pod.needs_all_topologies,
+        ))
     }
 }
 
 /// The more domains there are, the less each sibling weighs on the scale; this evens it out.
 fn weight(rated: &Rated<'_>, spread: &Spread, scored: &[bool]) -> f64 {
-    let nodes = rated.nodes.iter().zip(scored).filter(|(_, is_scored)| **is_scored);
+    let nodes = rated
+        .nodes
+        .iter()
+        .zip(scored)
+        .filter(|(_, is_scored)| **is_scored);
     let size = if spread.is_hostname {
         nodes.count()
     } else {

@@ -134,7 +134,11 @@ impl Matcher {
         if self.key.only_staying && class.is_terminating {
             return false;
         }
-        let of_namespace = || namespaces.get(&class.namespace).map_or(&[][..], |labels| labels);
+        let of_namespace = || {
+            namespaces
+                .get(&class.namespace)
+                .map_or(&[][..], |labels| labels)
+        };
         self.key.parts.iter().all(|part| {
             (part.namespaces.contains(&class.namespace)
                 || part.namespace_selector.matches(of_namespace(), interner))

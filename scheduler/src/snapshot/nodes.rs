@@ -83,8 +83,14 @@ impl NodeInfo {
     /// Takes what the object says, all but labels.
     pub(super) fn describe(&mut self, node: &Arc<Node>, interner: &mut Interner) {
         self.unschedulable = node.unschedulable;
-        self.repels = node.taints.iter().any(|taint| taint.effect != "PreferNoSchedule");
-        self.discourages = node.taints.iter().any(|taint| taint.effect == "PreferNoSchedule");
+        self.repels = node
+            .taints
+            .iter()
+            .any(|taint| taint.effect != "PreferNoSchedule");
+        self.discourages = node
+            .taints
+            .iter()
+            .any(|taint| taint.effect == "PreferNoSchedule");
         self.pods_max = node.pods;
         self.allocatable = Amounts {
             cpu: node.allocatable.cpu,
@@ -99,7 +105,9 @@ impl NodeInfo {
             (scalar.allocatable, scalar.is_offered) = (*amount, true);
         }
         let images = node.images.iter();
-        self.images = images.map(|(name, size)| (interner.intern(name), *size)).collect();
+        self.images = images
+            .map(|(name, size)| (interner.intern(name), *size))
+            .collect();
         self.node = Arc::clone(node);
     }
 

@@ -50,17 +50,29 @@ impl Placed {
 
 /// Required affinity terms of a pod.
 fn needed(pod: &Pod) -> &[core::PodAffinityTerm] {
-    let affinity = pod.affinity.as_ref().and_then(|one| one.pod_affinity.as_ref());
+    let affinity = pod
+        .affinity
+        .as_ref()
+        .and_then(|one| one.pod_affinity.as_ref());
     affinity
-        .and_then(|one| one.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
 /// Required anti-affinity terms of a pod.
 fn repelled(pod: &Pod) -> &[core::PodAffinityTerm] {
-    let affinity = pod.affinity.as_ref().and_then(|one| one.pod_anti_affinity.as_ref());
+    let affinity = pod
+        .affinity
+        .as_ref()
+        .and_then(|one| one.pod_anti_affinity.as_ref());
     affinity
-        .and_then(|one| one.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
@@ -68,10 +80,15 @@ fn repelled(pod: &Pod) -> &[core::PodAffinityTerm] {
 fn preferred(pod: &Pod) -> impl Iterator<Item = (&core::PodAffinityTerm, i64)> {
     let affinity = pod.affinity.as_ref();
     let likes = affinity.and_then(|one| one.pod_affinity.as_ref());
-    let likes = likes.and_then(|one| one.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let likes = likes.and_then(|one| {
+        one.preferred_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
     let dislikes = affinity.and_then(|one| one.pod_anti_affinity.as_ref());
-    let dislikes =
-        dislikes.and_then(|one| one.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let dislikes = dislikes.and_then(|one| {
+        one.preferred_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
     let likes = likes.into_iter().flatten();
     let dislikes = dislikes.into_iter().flatten();
     likes
@@ -179,18 +196,29 @@ impl Snapshot {
         self.settle();
         let placed = self.placed(pod);
         let (namespace, class) = (placed.namespace, placed.class);
-        let node_affinity = pod.affinity.as_ref().and_then(|one| one.node_affinity.as_ref());
-        let required = node_affinity
-            .and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref());
+        let node_affinity = pod
+            .affinity
+            .as_ref()
+            .and_then(|one| one.node_affinity.as_ref());
+        let required = node_affinity.and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
         let node = NodeRequirement::new(&pod.node_selector, required, &mut self.interner);
         let added = defaults.added.as_ref();
         let enforced = added
-            .and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref())
+            .and_then(|one| {
+                one.required_during_scheduling_ignored_during_execution
+                    .as_ref()
+            })
             .map(|required| NodeRequirement::new([], Some(required), &mut self.interner));
         let preferred_nodes = added
             .into_iter()
             .chain(node_affinity)
-            .filter_map(|one| one.preferred_during_scheduling_ignored_during_execution.as_ref())
+            .filter_map(|one| {
+                one.preferred_during_scheduling_ignored_during_execution
+                    .as_ref()
+            })
             .flatten()
             .filter(|one| one.weight != 0)
             .filter_map(|one| {
@@ -199,7 +227,10 @@ impl Snapshot {
             })
             .collect();
         let needed = self.needed(pod, namespace);
-        let repelled = repelled(pod).iter().map(|term| self.counted(term, namespace)).collect();
+        let repelled = repelled(pod)
+            .iter()
+            .map(|term| self.counted(term, namespace))
+            .collect();
         let preferred = preferred(pod)
             .map(|(term, weight)| {
                 let (matcher, topology) = self.counted(term, namespace);
@@ -209,7 +240,9 @@ impl Snapshot {
         let (hard_spread, soft_spread) = self.spreads(pod, &placed, defaults);
         let images = pod.images.iter();
         PodInfo {
-            needs_itself: needed.as_ref().is_some_and(|(matcher, _)| self.matches(*matcher, class)),
+            needs_itself: needed
+                .as_ref()
+                .is_some_and(|(matcher, _)| self.matches(*matcher, class)),
             images: images
                 .map(|image| self.interner.intern(&with_tag(image)))
                 .collect(),
@@ -240,7 +273,10 @@ impl Snapshot {
         if terms.is_empty() {
             return None;
         }
-        let parts = terms.iter().map(|term| part(term, namespace, self)).collect();
+        let parts = terms
+            .iter()
+            .map(|term| part(term, namespace, self))
+            .collect();
         let matcher = self.matcher_for(MatcherKey {
             parts,
             only_staying: false,

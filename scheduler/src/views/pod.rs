@@ -401,7 +401,11 @@ impl From<Raw> for Pod {
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             is_terminal: matches!(&*raw.status.phase, "Succeeded" | "Failed"),
-            gates: spec.scheduling_gates.iter().map(|gate| gate.name.clone()).collect(),
+            gates: spec
+                .scheduling_gates
+                .iter()
+                .map(|gate| gate.name.clone())
+                .collect(),
             metadata: raw.metadata,
             node_name: raw.spec.node_name,
             nominated_node: raw.status.nominated_node_name,
@@ -528,14 +532,21 @@ fn requests(raw: &Raw, with_defaults: bool) -> Requests {
 }
 
 fn is_infeasible(raw: &Raw) -> bool {
-    let pending = raw.status.conditions.iter().find(|one| one.r#type == "PodResizePending");
+    let pending = raw
+        .status
+        .conditions
+        .iter()
+        .find(|one| one.r#type == "PodResizePending");
     pending.is_some_and(|one| one.reason == "Infeasible")
 }
 
 /// While a container is resized it counts with the most of what is wanted, promised and in force.
 fn resized(raw: &Raw, container: &RawContainer, requests: &mut Requests) {
     let status = &raw.status;
-    let statuses = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let statuses = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses);
     let found = statuses.into_iter().find(|one| one.name == container.name);
     let Some((status, resources)) = found.and_then(|one| one.resources.as_ref().map(|r| (one, r)))
     else {
@@ -595,7 +606,10 @@ mod tests {
             }),
             json!({}),
         );
-        assert_eq!(pod.requests.cpu, 4100, "init beside the sidecar, and overhead");
+        assert_eq!(
+            pod.requests.cpu, 4100,
+            "init beside the sidecar, and overhead"
+        );
         assert_eq!(pod.requests.memory, 1 << 20);
     }
 
@@ -629,7 +643,13 @@ mod tests {
             json!({"containers": [{"name": "a"}, {"name": "b", "resources": cpu("1")}]}),
             json!({}),
         );
-        assert_eq!(pod.requests, Requests { cpu: 1000, ..Requests::default() });
+        assert_eq!(
+            pod.requests,
+            Requests {
+                cpu: 1000,
+                ..Requests::default()
+            }
+        );
         assert_eq!(pod.assumed, (1100, 400 << 20));
     }
 
@@ -658,7 +678,11 @@ mod tests {
 
     #[test]
     fn ports_conflict_across_wildcards() {
-        let port = |ip: &str| HostPort { ip: ip.into(), protocol: "TCP".into(), port: 80 };
+        let port = |ip: &str| HostPort {
+            ip: ip.into(),
+            protocol: "TCP".into(),
+            port: 80,
+        };
         assert!(port("").conflicts(&port("10.0.0.1")));
         assert!(port("10.0.0.1").conflicts(&port("0.0.0.0")));
         assert!(!port("10.0.0.1").conflicts(&port("10.0.0.2")));

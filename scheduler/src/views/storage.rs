@@ -230,7 +230,11 @@ impl From<RawVolume> for PersistentVolume {
             mode: mode(raw.spec.volume_mode),
             attributes: raw.spec.volume_attributes_class_name.unwrap_or_default(),
             claim: raw.spec.claim_ref,
-            affinity: raw.spec.node_affinity.and_then(|one| one.required).map(Box::new),
+            affinity: raw
+                .spec
+                .node_affinity
+                .and_then(|one| one.required)
+                .map(Box::new),
             csi: raw.spec.csi,
             is_available: raw.status.phase == "Available",
             metadata: raw.metadata,
