@@ -22,6 +22,14 @@ fn has_cause(error: &Error, cause: &str) -> bool {
     details.is_some_and(|details| details.causes.iter().any(|known| known.reason == cause))
 }
 
+/// The server's own words, without what the client adds; for events and conditions.
+pub fn message(error: &Error) -> String {
+    match status(error) {
+        Some(status) if !status.message.is_empty() => status.message.clone(),
+        _ => error.to_string(),
+    }
+}
+
 /// There is no such object.
 pub fn is_not_found(error: &Error) -> bool {
     is(error, 404, "NotFound")

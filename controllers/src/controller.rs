@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use client::{Queue, errors};
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 use tokio::time::timeout;
 
 use crate::context::Context;
@@ -24,6 +25,13 @@ pub enum Again {
     Done,
     /// It is synced again after a while.
     After(Duration),
+}
+
+impl Again {
+    /// It is synced again after a while; at once if that has passed.
+    pub fn after(delay: SignedDuration) -> Self {
+        Self::After(delay.try_into().unwrap_or_default())
+    }
 }
 
 /// Why a sync failed; it is tried again.
@@ -48,6 +56,14 @@ impl Error {
         match self {
             Self::Api(error) => Some(error),
             Self::Other(_) => None,
+        }
+    }
+
+    /// The text for events and conditions: a server's own words.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Api(error) => errors::message(error),
+            Self::Other(message) => message.clone(),
         }
     }
 

@@ -87,3 +87,37 @@ where
         sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// Waits until a selector finds so many pods that nobody wants gone.
+pub(crate) async fn pods_of(
+    pods: &kube::Api<k8s_openapi::api::core::v1::Pod>,
+    selector: &str,
+    count: usize,
+) -> Vec<k8s_openapi::api::core::v1::Pod> {
+    let which = kube::api::ListParams::default().labels(selector);
+    let what = format!("there are {count} pods of {selector}");
+    eventually(&what, || async {
+        let mut all = pods.list(&which).await.ok()?.items;
+        all.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        (all.len() == count).then_some(all)
+    })
+    .await
+}
+
+/// Says of pods what their node would say once they serve.
+pub(crate) async fn make_ready(
+    pods: &kube::Api<k8s_openapi::api::core::v1::Pod>,
+    which: &[k8s_openapi::api::core::v1::Pod],
+) {
+    let now = "2026-01-01T00:00:00Z";
+    let patch = serde_json::json!({"status": {"phase": "Running", "conditions": [
+        {"type": "Ready", "status": "True", "lastTransitionTime": now}]}});
+    let patch = kube::api::Patch::Merge(patch);
+    for pod in which {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        // One that is gone meanwhile needs nothing.
+        let _ = pods
+            .patch_status(name, &kube::api::PatchParams::default(), &patch)
+            .await;
+    }
+}
