@@ -17,26 +17,42 @@
 
 pub mod adoption;
 pub mod apps;
+pub mod cloud;
 pub mod context;
 pub mod controller;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod endpointslice_mirroring;
 pub mod expectations;
+pub mod go;
 pub mod history;
+pub mod horizontal_pod_autoscaling;
 pub mod manager;
 pub mod node;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod note;
 pub mod pod;
 pub mod pod_control;
 pub mod ranking;
 pub mod replicaset;
+pub mod scale;
 pub mod selector;
+pub mod service_cidr;
+pub mod service_endpoints;
 pub mod settings;
 pub mod statefulset;
 pub mod status;
+pub mod taint;
+pub mod taint_eviction;
 pub mod template;
+pub mod ttl;
+mod view;
 #[cfg(test)]
 pub(crate) mod testing;
-mod view;
 
 pub use context::Context;
 pub use controller::{Again, Controller, Error, Row};

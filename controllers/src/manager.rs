@@ -12,12 +12,38 @@ use crate::context::Context;
 use crate::controller::{Row, is_wanted};
 use crate::daemonset::DaemonSets;
 use crate::deployment::Deployments;
+use crate::disruption::Disruption;
+use crate::endpoints::EndpointsController;
+use crate::endpointslice::EndpointSlices;
+use crate::endpointslice_mirroring::Mirroring;
+use crate::horizontal_pod_autoscaling::Autoscaling;
+use crate::node_ipam::NodeIpam;
+use crate::node_lifecycle::NodeLifecycle;
 use crate::replicaset::Replication;
+use crate::service_cidr::ServiceCidrs;
 use crate::settings::Settings;
 use crate::statefulset::StatefulSets;
+use crate::taint_eviction::TaintEviction;
+use crate::ttl::Ttl;
 
 /// All controllers, with upstream's names and service accounts.
 pub const CONTROLLERS: &[Row] = &[
+    Row::of::<EndpointsController>("endpoints-controller", "endpoint-controller"),
+    Row::of::<EndpointSlices>("endpointslice-controller", "endpointslice-controller"),
+    Row::of::<Mirroring>(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring-controller",
+    ),
+    Row::of::<Disruption>("disruption-controller", "disruption-controller"),
+    Row::of::<Autoscaling>(
+        "horizontal-pod-autoscaler-controller",
+        "horizontal-pod-autoscaler",
+    ),
+    Row::of::<NodeIpam>("node-ipam-controller", "node-controller"),
+    Row::of::<NodeLifecycle>("node-lifecycle-controller", "node-controller"),
+    Row::of::<TaintEviction>("taint-eviction-controller", "node-controller"),
+    Row::of::<Ttl>("ttl-controller", "ttl-controller"),
+    Row::of::<ServiceCidrs>("service-cidr-controller", "service-cidrs-controller"),
     Row::of::<DaemonSets>("daemonset-controller", "daemon-set-controller"),
     Row::of::<Deployments>("deployment-controller", "deployment-controller"),
     Row::of::<Replication<ReplicaSet>>("replicaset-controller", "replicaset-controller"),

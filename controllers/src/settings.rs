@@ -7,6 +7,12 @@ pub struct Settings {
     pub controllers: Vec<String>,
     /// The name of the cluster.
     pub cluster_name: String,
+    /// From which blocks nodes get their pods' addresses.
+    pub node_ipam: crate::node_ipam::Settings,
+    /// Which place the cluster runs in.
+    pub cloud: crate::cloud::Config,
+    /// Times and tolerance of autoscalers.
+    pub autoscaling: crate::horizontal_pod_autoscaling::plan::Settings,
 }
 
 impl Default for Settings {
@@ -14,6 +20,9 @@ impl Default for Settings {
         Self {
             controllers: vec!["*".to_string()],
             cluster_name: "kubernetes".to_string(),
+            node_ipam: crate::node_ipam::Settings::default(),
+            cloud: crate::cloud::Config::None,
+            autoscaling: crate::horizontal_pod_autoscaling::plan::Settings::default(),
         }
     }
 }
