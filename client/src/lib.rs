@@ -9,7 +9,7 @@
 //!   [`reflector`], the [`store`] with its indexes
 //! - [`queue`]: what is to be done, each key by one worker at a time
 //! - [`election`]: who leads, with the fence of a term
-//! - [`recorder`]: events
+//! - [`mod@recorder`]: events that it writes
 //! - [`backoff`]: how long to wait before trying again; [`lru`]: bounded memory; [`metrics`]: what is counted
 
 pub mod backoff;

@@ -581,7 +581,7 @@ impl Layout {
 }
 
 /// A configuration file, with the flag that changes it.
-fn written(settings: &Mapping, flag: &str) -> Result<String, serde_yaml_ng::Error> {
+fn written(settings: &serde_yaml_ng::Mapping, flag: &str) -> Result<String, serde_yaml_ng::Error> {
     let text = serde_yaml_ng::to_string(settings)?;
     let header = "# Written by `trireme dev` at every start. Lasting changes: trireme dev";
     Ok(format!("{header} {flag} KEY=VALUE\n{text}"))

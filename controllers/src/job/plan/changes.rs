@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use client::View as _;
-
 use super::super::{backoff, removal};
 use super::{CHANGES_MAX, Changes, Creation, Sync, all_failures, has_failed, index, next_failures};
 use crate::job::indexes::Indexes;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use client::View as _;
 use k8s_openapi::api::batch::v1::UncountedTerminatedPods;
 
+use super::super::indexes::Indexes;
 use super::super::policy::{self, Verdict};
 use super::super::view;
 use super::{Sync, UNCOUNTED_MAX, count, ensure, event, has_failed, has_finalizer, index};

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::job::view;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -633,12 +634,14 @@ fn a_rule_fails_an_index_at_once() {
 fn pods_are_counted_once_whatever_dies_in_between() {
     let job = job(json!({"completions": 3}), json!({}));
     let pods: Vec<Arc<Pod>> = ["a Succeeded", "b Failed"].map(pod).to_vec();
-    let observe = |job, pods| Observed {
-        job,
-        pods,
-        backoff: Backoff::default(),
-        now: at(0),
-    };
+    fn observe<'a>(job: &'a Job, pods: &'a [Arc<Pod>]) -> Observed<'a> {
+        Observed {
+            job,
+            pods,
+            backoff: Backoff::default(),
+            now: at(0),
+        }
+    }
     let (mut sync, changes) = Sync::begin(observe(&job, &pods));
     sync.changed(&changes, Outcome::default());
     let (flush, release) = sync.track();
@@ -651,7 +654,7 @@ fn pods_are_counted_once_whatever_dies_in_between() {
     );
 
     // It died when the status was written and one finalizer was gone.
-    let mut job = job;
+    let mut job = job.clone();
     job.status = noted;
     let pods: Vec<Arc<Pod>> = ["a Succeeded free", "b Failed"].map(pod).to_vec();
     let (mut sync, changes) = Sync::begin(observe(&job, &pods));
