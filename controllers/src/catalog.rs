@@ -177,9 +177,12 @@ pub(crate) mod tests {
 
     use super::*;
 
+    /// A version, its freshness and its resources.
+    type Served<'a> = (&'a str, &'a str, &'a [&'a str]);
+
     /// A catalog of literal groups: `group`, then per version its name, freshness and resources
     /// `plural Kind scope verbs`.
-    pub(crate) fn catalog(groups: &[(&str, &[(&str, &str, &[&str])])]) -> Catalog {
+    pub(crate) fn catalog(groups: &[(&str, &[Served<'_>])]) -> Catalog {
         let groups = groups.iter().map(|(group, versions)| {
             let versions = versions.iter().map(|(version, freshness, resources)| {
                 let resources = resources.iter().map(|text| {

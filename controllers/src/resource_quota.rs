@@ -9,6 +9,7 @@
 mod plan;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -147,9 +148,9 @@ impl ResourceQuotas {
             let Some(kind) = Kind::of(&resource.group, &resource.name) else {
                 continue;
             };
-            if !watches.contains_key(&resource) {
-                let subscription = self.watch(&resource, kind, queue);
-                watches.insert(resource, subscription);
+            if let Entry::Vacant(free) = watches.entry(resource) {
+                let subscription = self.watch(free.key(), kind, queue);
+                free.insert(subscription);
             }
         }
     }

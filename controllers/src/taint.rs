@@ -174,7 +174,10 @@ mod tests {
         let (a2, old) = (taint("a", NO_SCHEDULE), std::slice::from_ref(&a));
         assert_eq!(changed(old, std::slice::from_ref(&a), &[]), None);
         assert_eq!(changed(old, &[], std::slice::from_ref(&b)), None);
-        assert_eq!(changed(old, &[a2.clone()], &[]), Some(vec![a2, a.clone()]));
+        assert_eq!(
+            changed(old, std::slice::from_ref(&a2), &[]),
+            Some(vec![a2, a.clone()])
+        );
         assert_eq!(changed(old, std::slice::from_ref(&b), old), Some(vec![b]));
         assert_eq!(changed(old, &[], old), Some(Vec::new()));
     }

@@ -310,7 +310,7 @@ impl Class {
             "storageclass.beta.kubernetes.io/is-default-class",
         ];
         let is_set = |mark: &&str| annotation(&self.metadata, mark) == Some("true");
-        MARKS.iter().any(|mark| is_set(mark))
+        MARKS.iter().any(is_set)
     }
 }
 

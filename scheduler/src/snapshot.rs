@@ -31,6 +31,8 @@ pub(crate) use pods::{Placed, Spread};
 
 /// No domain: the node lacks the label.
 pub(crate) const NONE: u32 = u32::MAX;
+/// A region and a zone, as far as nodes name them.
+type Zone = (Option<Symbol>, Option<Symbol>);
 
 /// The cluster between two changes.
 #[derive(Debug, Default)]
@@ -144,7 +146,7 @@ impl Snapshot {
         if !std::mem::take(&mut self.is_order_stale) {
             return;
         }
-        let mut zones: Vec<((Option<Symbol>, Option<Symbol>), Vec<u32>)> = Vec::new();
+        let mut zones: Vec<(Zone, Vec<u32>)> = Vec::new();
         for node in self.slots.iter().filter(|node| node.exists) {
             match zones.iter_mut().find(|(zone, _)| *zone == node.zone) {
                 Some((_, members)) => members.push(node.id),
@@ -185,7 +187,7 @@ impl Snapshot {
     }
 
     fn count_images(&mut self, id: u32, sign: i64) {
-        for (image, _) in &self.slots[id as usize].images {
+        for image in self.slots[id as usize].images.keys() {
             let count = self.images.entry(*image).or_default();
             *count += sign;
             if *count == 0 {

@@ -26,6 +26,9 @@ enum Selects {
     Set(LabelSelector),
 }
 
+/// A class of pods, and who owns them.
+type Known = (u32, Option<(Kind, Symbol)>);
+
 /// Services and owners.
 #[derive(Debug, Default)]
 pub(crate) struct Workloads {
@@ -33,7 +36,7 @@ pub(crate) struct Workloads {
     services: HashMap<String, BTreeMap<String, BTreeMap<String, String>>>,
     owners: HashMap<(Kind, String, String), Selects>,
     /// Answers until something changes: by class and owner.
-    known: FxMap<(u32, Option<(Kind, Symbol)>), Option<Selector>>,
+    known: FxMap<Known, Option<Selector>>,
 }
 
 impl Workloads {
@@ -101,7 +104,7 @@ impl Workloads {
         );
         let is_news = match selects {
             Some(selects) if self.owners.get(&key) == Some(&selects) => false,
-            Some(selects) => self.owners.insert(key, selects) != None || !self.known.is_empty(),
+            Some(selects) => self.owners.insert(key, selects).is_some() || !self.known.is_empty(),
             None => self.owners.remove(&key).is_some(),
         };
         if is_news {

@@ -46,6 +46,10 @@ struct Node {
     identity: Identity,
     owners: Box<[Owner]>,
     /// Most objects have none.
+    #[allow(
+        clippy::box_collection,
+        reason = "a pointer takes a sixth of an empty set, in every node"
+    )]
     dependents: Option<Box<HashSet<Uid>>>,
     is_virtual: bool,
     being_deleted: bool,

@@ -64,21 +64,32 @@ mod tests {
     fn a_pod_leaves_when_its_patience_ends() {
         let (plain, other) = (taint("a", NO_EXECUTE), taint("b", NO_EXECUTE));
         let harmless = taint("a", NO_SCHEDULE);
-        let cases: [(&str, &[Toleration], &[Taint], Option<Timestamp>); 9] = [
+        type Case<'a> = (&'a str, &'a [Toleration], &'a [Taint], Option<Timestamp>);
+        let cases: [Case<'_>; 9] = [
             ("no taints", &[], &[], None),
             ("a taint that does not evict", &[], &[harmless], None),
-            ("not tolerated", &[], &[plain.clone()], Some(at(100))),
-            ("tolerated", &[bears("a", None)], &[plain.clone()], None),
+            (
+                "not tolerated",
+                &[],
+                std::slice::from_ref(&plain),
+                Some(at(100)),
+            ),
+            (
+                "tolerated",
+                &[bears("a", None)],
+                std::slice::from_ref(&plain),
+                None,
+            ),
             (
                 "for a while",
                 &[bears("a", Some(60))],
-                &[plain.clone()],
+                std::slice::from_ref(&plain),
                 Some(at(160)),
             ),
             (
                 "for no time",
                 &[bears("a", Some(-1))],
-                &[plain.clone()],
+                std::slice::from_ref(&plain),
                 Some(at(100)),
             ),
             (

@@ -85,7 +85,7 @@ mod tests {
         ] {
             let toleration: Toleration = from_value(toleration.clone()).unwrap();
             assert_eq!(
-                tolerates(&[toleration.clone()], &taint),
+                tolerates(std::slice::from_ref(&toleration), &taint),
                 want,
                 "{toleration:?}"
             );

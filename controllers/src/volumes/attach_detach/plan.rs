@@ -347,7 +347,7 @@ mod tests {
 
     fn notes(plan: &Plan) -> Vec<&str> {
         let note = |step| match step {
-            &Step::Note { ref note, .. } => Some(note.message.as_str()),
+            Step::Note { note, .. } => Some(note.message.as_str()),
             _ => None,
         };
         plan.steps.iter().filter_map(note).collect()

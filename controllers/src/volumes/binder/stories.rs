@@ -310,10 +310,13 @@ fn a_volume_follows_its_claim() {
         })
     );
     let released = Step::VolumePhase("Released", String::new());
-    assert_eq!(of_volume(bound(json!({})), None), [released.clone()]);
+    assert_eq!(
+        of_volume(bound(json!({})), None),
+        std::slice::from_ref(&released)
+    );
     // A driver deletes its volumes itself.
     let csi = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete", "csi": {"driver": "d", "volumeHandle": "h"}}});
-    assert_eq!(of_volume(bound(csi), None), [released.clone()]);
+    assert_eq!(of_volume(bound(csi), None), std::slice::from_ref(&released));
     let local = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
     let steps = of_volume(bound(local), None);
     let why = "error getting deleter volume plugin for volume \"v\": no volume plugin matched";
