@@ -11,7 +11,6 @@
 //!   [`history`], [`status`]
 //! - Workloads: [`replicaset`] (and ReplicationController), [`deployment`], [`statefulset`],
 //!   [`daemonset`]
-//!
 //! - Work that ends: [`job`], [`cronjob`], [`ttl_after_finished`]
 //! - What goes: [`garbage_collector`], [`namespace`], [`pod_gc`]; [`catalog`] says what there is
 //! - What every namespace has: [`service_account`] (with [`service_account_token`]
@@ -24,15 +23,23 @@
 pub mod adoption;
 pub mod apps;
 mod catalog;
+pub mod cloud;
 mod cluster_role_aggregation;
 pub mod context;
 pub mod controller;
 mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod endpointslice_mirroring;
 pub mod expectations;
 mod garbage_collector;
+pub mod go;
 pub mod history;
+pub mod history;
+pub mod horizontal_pod_autoscaling;
 mod job;
 mod legacy_token_cleaner;
 pub mod manager;
@@ -40,6 +47,9 @@ mod merge;
 mod metadata;
 mod namespace;
 pub mod node;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod note;
 pub mod pod;
 pub mod pod_control;
 mod pod_gc;
@@ -48,15 +58,22 @@ mod raw;
 pub mod replicaset;
 mod resource_quota;
 mod root_ca;
+pub mod scale;
+pub mod selector;
 pub mod selector;
 mod service_account;
 mod service_account_token;
+pub mod service_cidr;
+pub mod service_endpoints;
 pub mod settings;
 pub mod statefulset;
 pub mod status;
+pub mod taint;
+pub mod taint_eviction;
 pub mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod ttl;
 mod ttl_after_finished;
 mod view;
 

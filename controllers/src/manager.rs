@@ -14,22 +14,48 @@ use crate::controller::{Row, is_wanted};
 use crate::cronjob::CronJobs;
 use crate::daemonset::DaemonSets;
 use crate::deployment::Deployments;
+use crate::disruption::Disruption;
+use crate::endpoints::EndpointsController;
+use crate::endpointslice::EndpointSlices;
+use crate::endpointslice_mirroring::Mirroring;
 use crate::garbage_collector::GarbageCollector;
+use crate::horizontal_pod_autoscaling::Autoscaling;
 use crate::job::Jobs;
 use crate::legacy_token_cleaner::LegacyTokenCleaner;
 use crate::namespace::Namespaces;
+use crate::node_ipam::NodeIpam;
+use crate::node_lifecycle::NodeLifecycle;
 use crate::pod_gc::PodGc;
 use crate::replicaset::Replication;
 use crate::resource_quota::ResourceQuotas;
 use crate::root_ca::RootCaPublisher;
 use crate::service_account::ServiceAccounts;
 use crate::service_account_token::ServiceAccountTokens;
+use crate::service_cidr::ServiceCidrs;
 use crate::settings::Settings;
 use crate::statefulset::StatefulSets;
+use crate::taint_eviction::TaintEviction;
+use crate::ttl::Ttl;
 use crate::ttl_after_finished::TtlAfterFinished;
 
 /// All controllers, with upstream's names and service accounts.
 pub const CONTROLLERS: &[Row] = &[
+    Row::of::<EndpointsController>("endpoints-controller", "endpoint-controller"),
+    Row::of::<EndpointSlices>("endpointslice-controller", "endpointslice-controller"),
+    Row::of::<Mirroring>(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring-controller",
+    ),
+    Row::of::<Disruption>("disruption-controller", "disruption-controller"),
+    Row::of::<Autoscaling>(
+        "horizontal-pod-autoscaler-controller",
+        "horizontal-pod-autoscaler",
+    ),
+    Row::of::<NodeIpam>("node-ipam-controller", "node-controller"),
+    Row::of::<NodeLifecycle>("node-lifecycle-controller", "node-controller"),
+    Row::of::<TaintEviction>("taint-eviction-controller", "node-controller"),
+    Row::of::<Ttl>("ttl-controller", "ttl-controller"),
+    Row::of::<ServiceCidrs>("service-cidr-controller", "service-cidrs-controller"),
     Row::of::<ClusterRoleAggregation>(
         "clusterrole-aggregation-controller",
         "clusterrole-aggregation-controller",

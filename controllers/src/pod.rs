@@ -54,6 +54,9 @@ pub struct PodSpec {
     /// Those of its volumes that are claims.
     #[serde(deserialize_with = "claims")]
     pub volumes: Vec<ClaimVolume>,
+    /// What it requests as a whole, where that is said; in thousandths.
+    #[serde(rename = "resources", deserialize_with = "requests")]
+    pub requests: Requests,
     /// The taints it bears.
     pub tolerations: Vec<Toleration>,
     /// The node that its required affinity names, as a DaemonSet's does before it is bound.
@@ -71,7 +74,13 @@ pub struct Container {
     pub ports: Vec<ContainerPort>,
     /// `Always` makes an init container a sidecar.
     pub restart_policy: Option<Box<str>>,
+    /// What it requests of each resource, in thousandths.
+    #[serde(rename = "resources", deserialize_with = "requests")]
+    pub requests: Requests,
 }
+
+/// Requests of resources, in thousandths.
+pub type Requests = Vec<(Box<str>, i64)>;
 
 /// A port of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -359,6 +368,42 @@ impl Pod {
         (regular, sidecars)
     }
 
+    /// What it requests of a resource, or one of its containers does; in thousandths.
+    ///
+    /// # Errors
+    ///
+    /// If a container does not say, or is not there.
+    pub fn request(&self, resource: &str, container: Option<&str>) -> Result<i64, String> {
+        let named = |requests: &Requests| {
+            let found = requests.iter().find(|(name, _)| **name == *resource);
+            found.map(|(_, amount)| *amount)
+        };
+        if container.is_none()
+            && let Some(amount) = named(&self.spec.requests)
+        {
+            return Ok(amount);
+        }
+        let inits = self.spec.init_containers.iter();
+        let sidecars = inits.filter(|one| one.restart_policy.as_deref() == Some("Always"));
+        let mut all = self.spec.containers.iter().chain(sidecars);
+        let pod = self.name();
+        let amount = |one: &Container| {
+            let name = &one.name;
+            named(&one.requests).ok_or_else(|| {
+                format!("missing request for {resource} in container {name} of Pod {pod}")
+            })
+        };
+        match container {
+            None => all.map(amount).sum(),
+            Some(wanted) => {
+                let found = all.find(|one| *one.name == *wanted);
+                found
+                    .map(amount)
+                    .unwrap_or_else(|| Err(format!("container {wanted} not found in Pod {pod}")))
+            }
+        }
+    }
+
     /// The node that it is on or was made for.
     pub fn target_node(&self) -> Option<&str> {
         match self.spec.node_name.as_str() {
@@ -403,6 +448,21 @@ fn claims<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ClaimVolume>, D::Err
         is_claim.then_some(ClaimVolume { name, claim_name })
     });
     Ok(claims.collect())
+}
+
+/// What is requested, of `{"requests": {..}}`.
+fn requests<'de, D: Deserializer<'de>>(from: D) -> Result<Requests, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Resources {
+        requests: std::collections::BTreeMap<Box<str>, String>,
+    }
+    let resources = Option::<Resources>::deserialize(from)?.unwrap_or_default();
+    let all = resources.requests.into_iter().filter_map(|(name, amount)| {
+        let amount = api::values::quantity::Quantity::parse(&amount).ok()?;
+        Some((name, amount.millis()))
+    });
+    Ok(all.collect())
 }
 
 /// The addresses among `[{"ip": ..}, ..]`.

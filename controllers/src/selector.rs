@@ -1,6 +1,7 @@
 //! Label selectors as objects have them, ready to be asked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use api::selector::{LabelSelector, Operator, Requirement};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -93,6 +94,13 @@ impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let selector = Option::<meta::LabelSelector>::deserialize(from)?;
         Ok(Self::new(selector.as_ref()))
+    }
+}
+
+/// As in a query; empty for one that selects everything, and nothing.
+impl fmt::Display for Selector {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|selector| selector.fmt(out))
     }
 }
 

@@ -19,6 +19,12 @@ pub struct Settings {
     pub token_signer: Option<TokenSigner>,
     /// So long a token in a secret may go unused before it is marked, and then before it goes.
     pub legacy_token_period: Duration,
+    /// From which blocks nodes get their pods' addresses.
+    pub node_ipam: crate::node_ipam::Settings,
+    /// Which place the cluster runs in.
+    pub cloud: crate::cloud::Config,
+    /// Times and tolerance of autoscalers.
+    pub autoscaling: crate::horizontal_pod_autoscaling::plan::Settings,
 }
 
 /// Signs tokens.
@@ -60,6 +66,9 @@ impl Default for Settings {
             terminated_pod_threshold: 12_500,
             token_signer: None,
             legacy_token_period: Duration::from_secs(365 * 24 * 60 * 60),
+            node_ipam: crate::node_ipam::Settings::default(),
+            cloud: crate::cloud::Config::None,
+            autoscaling: crate::horizontal_pod_autoscaling::plan::Settings::default(),
         }
     }
 }

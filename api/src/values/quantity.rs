@@ -118,6 +118,14 @@ impl Quantity {
         })
     }
 
+    /// The same number, written in another notation.
+    #[must_use]
+    pub fn in_format(mut self, format: Format) -> Self {
+        self.format = format;
+        self.written = None;
+        self
+    }
+
     /// How it is written.
     pub fn format(&self) -> Format {
         self.format
