@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::backoff::Backoff;
 use super::indexes::Indexes;
 use super::policy::{self, Verdict};
-use super::view::{self, Job};
+use super::view::Job;
 use crate::pod::{Phase, Pod};
 
 /// What holds a pod until it is counted.

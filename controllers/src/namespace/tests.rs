@@ -37,10 +37,8 @@ async fn pods_go_before_everything_else() {
         .await
         .unwrap();
     let message = |status: &core::NamespaceStatus, which: &str| {
-        let conditions = status.conditions.iter().flatten();
-        let found = conditions
-            .filter(|found| found.type_ == which && found.status == "True")
-            .next();
+        let mut conditions = status.conditions.iter().flatten();
+        let found = conditions.find(|found| found.type_ == which && found.status == "True");
         found.and_then(|found| found.message.clone())
     };
     let status = eventually("what is left is told", || async {
