@@ -44,7 +44,7 @@ pub(crate) struct Lack {
 pub(crate) fn lack(secret: &Secret, root_ca: &str) -> Option<Lack> {
     let value = |key| {
         let data = secret.data.as_ref().and_then(|data| data.get(key));
-        data.map_or(&[][..], |ByteString(bytes)| bytes)
+        data.map_or(&[][..], |ByteString(bytes)| bytes.as_slice())
     };
     let lack = Lack {
         root_ca: !root_ca.is_empty() && value(ROOT_CA) != root_ca.as_bytes(),
