@@ -36,10 +36,9 @@ fn pod(at: usize, kind: &str) -> Arc<Pod> {
     let app = format!("app-{}", at % 100);
     let selector = json!({"matchLabels": {"app": app}});
     let term = |key: &str| json!({"topologyKey": key, "labelSelector": selector});
-    let required = |key: &str| json!({"requiredDuringSchedulingIgnoredDuringExecution": [term(key)]});
-    let preferred = |key: &str| {
-        json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": term(key)}]})
-    };
+    let required =
+        |key: &str| json!({"requiredDuringSchedulingIgnoredDuringExecution": [term(key)]});
+    let preferred = |key: &str| json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": term(key)}]});
     let spread = |key: &str, action: &str| json!([{"maxSkew": 5, "topologyKey": key, "whenUnsatisfiable": action, "labelSelector": selector}]);
     let more: Value = match kind {
         "basic" => json!({}),
@@ -72,7 +71,14 @@ fn measure(kind: &str, nodes: &[Arc<Node>]) {
     let began = Instant::now();
     for (at, pod) in pods.iter().enumerate() {
         let info = cache.prepare(pod, &profile.defaults);
-        let attempt = schedule(cache.snapshot(), &info, &profile, &nominated, start, at as u64);
+        let attempt = schedule(
+            cache.snapshot(),
+            &info,
+            &profile,
+            &nominated,
+            start,
+            at as u64,
+        );
         start = attempt.next_start;
         if let Decision::Place(placement) = attempt.decision {
             cache.assume(&info, &placement.node);
@@ -80,12 +86,18 @@ fn measure(kind: &str, nodes: &[Arc<Node>]) {
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    println!("{kind:<24} {:>8.0} pods/s, {placed} of {PODS} placed", PODS as f64 / seconds);
+    println!(
+        "{kind:<24} {:>8.0} pods/s, {placed} of {PODS} placed",
+        PODS as f64 / seconds
+    );
 }
 
 fn main() {
     let nodes: Vec<_> = (0..NODES).map(node).collect();
-    let wanted: Vec<_> = std::env::args().skip(1).filter(|one| !one.starts_with('-')).collect();
+    let wanted: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|one| !one.starts_with('-'))
+        .collect();
     for kind in [
         "basic",
         "node-affinity",

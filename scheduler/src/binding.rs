@@ -41,9 +41,15 @@ const NOTE_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) enum Done {
     /// A pod was bound, or why not.
-    Bound { uid: String, result: Result<(), String> },
+    Bound {
+        uid: String,
+        result: Result<(), String>,
+    },
     /// A pod's victims are gone or going, or why not.
-    Preempted { uid: String, result: Result<(), String> },
+    Preempted {
+        uid: String,
+        result: Result<(), String>,
+    },
     /// The condition of a pod was written, or it could not be.
     Noted,
 }
@@ -151,7 +157,13 @@ impl Writer {
         now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
-    async fn send(&self, method: &str, path: String, kind: &str, body: &Value) -> Result<(), kube::Error> {
+    async fn send(
+        &self,
+        method: &str,
+        path: String,
+        kind: &str,
+        body: &Value,
+    ) -> Result<(), kube::Error> {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -191,7 +203,8 @@ impl Writer {
         }
         if !binding.reservation.devices.is_empty() {
             let bound = self.bind_devices(binding).await;
-            bound.map_err(|error| format!("running PreBind plugin \"DynamicResources\": {error}"))?;
+            bound
+                .map_err(|error| format!("running PreBind plugin \"DynamicResources\": {error}"))?;
         }
         let body = json!({
             "apiVersion": "v1",
@@ -202,7 +215,10 @@ impl Writer {
         let path = format!("{}/binding", path(pod));
         let bound = self.send("POST", path, "application/json", &body).await;
         bound.map_err(|error| {
-            format!("running Bind plugin \"DefaultBinder\": {}", explained(&error))
+            format!(
+                "running Bind plugin \"DefaultBinder\": {}",
+                explained(&error)
+            )
         })?;
         let (namespace, name) = (pod.namespace(), pod.name());
         let note = format!("Successfully assigned {namespace}/{name} to {node}");
@@ -216,7 +232,9 @@ impl Writer {
         let merge = "application/merge-patch+json";
         for (volume, claim) in &plan.bindings {
             let path = format!("/api/v1/persistentvolumes/{}", volume.name());
-            let sent = self.send("PATCH", path, merge, &promise(volume, claim)).await;
+            let sent = self
+                .send("PATCH", path, merge, &promise(volume, claim))
+                .await;
             sent.map_err(|error| explained(&error))?;
         }
         for claim in &plan.provisions {
@@ -246,10 +264,18 @@ impl Writer {
             let mut all_bound = true;
             for (at, claim) in claims.iter().enumerate() {
                 let Some(now) = self.claims.get(claim.namespace(), claim.name()) else {
-                    return Err(format!("persistentvolumeclaim {:?} not found", claim.name()));
+                    return Err(format!(
+                        "persistentvolumeclaim {:?} not found",
+                        claim.name()
+                    ));
                 };
                 let is_selected = now.selected_node() == Some(&*binding.node);
-                let is_ours = binding.reservation.volumes.provisions.iter().any(|one| Arc::ptr_eq(one, claim));
+                let is_ours = binding
+                    .reservation
+                    .volumes
+                    .provisions
+                    .iter()
+                    .any(|one| Arc::ptr_eq(one, claim));
                 if is_ours && seen[at] && !is_selected {
                     let error = format!("provisioning failed for PVC {:?}", claim.name());
                     return Err(format!("binding volumes: {error}"));
@@ -286,7 +312,10 @@ impl Writer {
             Api::namespaced(self.client.clone(), namespace(&claim.metadata));
         let mut current = claim.clone();
         for _ in 0..CLAIM_TRIES {
-            let written = timeout(WRITE_TIMEOUT, self.write_claim(&claims, pod, current, allocation));
+            let written = timeout(
+                WRITE_TIMEOUT,
+                self.write_claim(&claims, pod, current, allocation),
+            );
             let Err(error) = written.await.map_err(|elapsed| elapsed.to_string())? else {
                 return Ok(());
             };
@@ -300,7 +329,10 @@ impl Writer {
                 }
             }
         }
-        Err(format!("claim {} changes all the time", crate::views::name(&claim.metadata)))
+        Err(format!(
+            "claim {} changes all the time",
+            crate::views::name(&claim.metadata)
+        ))
     }
 
     async fn write_claim(
@@ -312,7 +344,9 @@ impl Writer {
     ) -> Result<(), ClaimError> {
         let name = crate::views::name(&claim.metadata).to_string();
         if claim.metadata.deletion_timestamp.is_some() {
-            return Err(ClaimError::Final(format!("claim {name} got deleted in the meantime")));
+            return Err(ClaimError::Final(format!(
+                "claim {name} got deleted in the meantime"
+            )));
         }
         if allocation.is_some() && crate::devices::allocation(&claim).is_some() {
             let error = format!("claim {name} got allocated elsewhere in the meantime");
@@ -321,9 +355,13 @@ impl Writer {
         let finalizers = claim.metadata.finalizers.get_or_insert_default();
         if allocation.is_some() && !finalizers.iter().any(|one| one == FINALIZER) {
             finalizers.push(FINALIZER.to_string());
-            claim = claims.replace(&name, &PostParams::default(), &claim).await?;
+            claim = claims
+                .replace(&name, &PostParams::default(), &claim)
+                .await?;
         }
-        let status = claim.status.get_or_insert_with(ResourceClaimStatus::default);
+        let status = claim
+            .status
+            .get_or_insert_with(ResourceClaimStatus::default);
         if let Some(allocation) = allocation {
             status.allocation = Some(allocation.clone());
         }
@@ -336,7 +374,9 @@ impl Writer {
                 uid: pod.uid().to_string(),
             });
         }
-        claims.replace_status(&name, &PostParams::default(), &claim).await?;
+        claims
+            .replace_status(&name, &PostParams::default(), &claim)
+            .await?;
         Ok(())
     }
 
@@ -348,7 +388,11 @@ impl Writer {
             }
         }
         let (event, message) = crate::preemption::notices(&eviction.preemptor, &eviction.node);
-        for victim in eviction.victims.iter().filter(|victim| !victim.is_terminating()) {
+        for victim in eviction
+            .victims
+            .iter()
+            .filter(|victim| !victim.is_terminating())
+        {
             let condition = json!({
                 "type": "DisruptionTarget",
                 "status": "True",
@@ -358,10 +402,14 @@ impl Writer {
                 "lastProbeTime": null,
                 "lastTransitionTime": self.now(),
             });
-            let patched = self.patch_status(victim, json!({"conditions": [condition]})).await;
+            let patched = self
+                .patch_status(victim, json!({"conditions": [condition]}))
+                .await;
             patched.map_err(|error| explained(&error))?;
             let preconditions = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": victim.uid()}});
-            let deleted = self.send("DELETE", path(victim), "application/json", &preconditions).await;
+            let deleted = self
+                .send("DELETE", path(victim), "application/json", &preconditions)
+                .await;
             match deleted {
                 Err(error) if errors::is_not_found(&error) => continue,
                 deleted => deleted.map_err(|error| explained(&error))?,
@@ -369,7 +417,14 @@ impl Writer {
             let events = self.events.named(&eviction.preemptor.scheduler_name);
             let related = reference(&eviction.preemptor);
             let (kind, reason) = (EventType::Normal, "Preempted");
-            events.series(&reference(victim), Some(&related), kind, reason, "Preempting", &*event);
+            events.series(
+                &reference(victim),
+                Some(&related),
+                kind,
+                reason,
+                "Preempting",
+                &*event,
+            );
         }
         Ok(())
     }
@@ -450,7 +505,10 @@ fn status_patch(note: &Note, now: String) -> Option<Value> {
         }
         _ => {}
     }
-    status.as_object().is_some_and(|status| !status.is_empty()).then_some(status)
+    status
+        .as_object()
+        .is_some_and(|status| !status.is_empty())
+        .then_some(status)
 }
 
 /// Whether a pod's status already says all of a note.
@@ -463,7 +521,9 @@ fn truncated(note: &str) -> String {
         return note.to_string();
     }
     let suffix = " ...";
-    let end = (0..=NOTE_MAX - suffix.len()).rev().find(|at| note.is_char_boundary(*at));
+    let end = (0..=NOTE_MAX - suffix.len())
+        .rev()
+        .find(|at| note.is_char_boundary(*at));
     format!("{}{suffix}", &note[..end.unwrap_or(0)])
 }
 
@@ -487,8 +547,15 @@ mod tests {
         let other = status_patch(&note(pod("p", known), "other"), "T".to_string()).unwrap();
         assert!(other["conditions"][0].get("lastTransitionTime").is_none());
         let nominated = pod("p", json!({"status": {"nominatedNodeName": "a"}}));
-        let cleared = Note { pod: nominated, condition: None, nominated: Some(String::new()) };
-        assert_eq!(status_patch(&cleared, String::new()).unwrap(), json!({"nominatedNodeName": null}));
+        let cleared = Note {
+            pod: nominated,
+            condition: None,
+            nominated: Some(String::new()),
+        };
+        assert_eq!(
+            status_patch(&cleared, String::new()).unwrap(),
+            json!({"nominatedNodeName": null})
+        );
     }
 
     #[test]

@@ -80,7 +80,11 @@ pub fn explain(cache: &mut Cache, pod: &Arc<Pod>, profile: &Profile) -> Explanat
             match filters::filter(*plugin, &state, node, &WhatIf::default()) {
                 Ok(()) => {}
                 Err(Failure::Rejected(no)) => {
-                    rejections.extend(no.reasons.iter().map(|reason| (*plugin, reason.to_string())));
+                    rejections.extend(
+                        no.reasons
+                            .iter()
+                            .map(|reason| (*plugin, reason.to_string())),
+                    );
                 }
                 Err(Failure::Error(error)) => rejections.push((*plugin, error)),
             }
@@ -105,7 +109,10 @@ pub fn explain(cache: &mut Cache, pod: &Arc<Pod>, profile: &Profile) -> Explanat
         .collect();
     let rated = scores::rated(&state, &feasible);
     for (plugin, weight) in &profile.scores {
-        for (verdict, score) in best.iter_mut().zip(scores::score(*plugin, &rated).into_iter().flatten()) {
+        for (verdict, score) in best
+            .iter_mut()
+            .zip(scores::score(*plugin, &rated).into_iter().flatten())
+        {
             verdict.scores.push((*plugin, score * weight));
         }
     }
@@ -148,7 +155,9 @@ async fn fill(client: &Client, cache: &mut Cache) -> Result<(), kube::Error> {
     macro_rules! list {
         ($view:ty, $fields:expr) => {{
             let all: Api<$view> = Api::all(client.clone());
-            all.list(&ListParams::default().fields($fields)).await?.items
+            all.list(&ListParams::default().fields($fields))
+                .await?
+                .items
         }};
         ($view:ty) => {
             list!($view, "")
@@ -158,14 +167,22 @@ async fn fill(client: &Client, cache: &mut Cache) -> Result<(), kube::Error> {
         cache.set_node(&Arc::new(node));
     }
     let snapshot = cache.snapshot_mut();
-    list!(crate::views::Namespace).iter().for_each(|one| snapshot.set_namespace(one));
+    list!(crate::views::Namespace)
+        .iter()
+        .for_each(|one| snapshot.set_namespace(one));
     let workloads = &mut snapshot.workloads;
-    list!(crate::views::Service).iter().for_each(|one| workloads.set_service(one));
+    list!(crate::views::Service)
+        .iter()
+        .for_each(|one| workloads.set_service(one));
     for owner in list!(crate::views::ReplicationController) {
         workloads.set_replication_controller(&owner);
     }
-    list!(crate::views::ReplicaSet).iter().for_each(|one| workloads.set_replica_set(one));
-    list!(crate::views::StatefulSet).iter().for_each(|one| workloads.set_stateful_set(one));
+    list!(crate::views::ReplicaSet)
+        .iter()
+        .for_each(|one| workloads.set_replica_set(one));
+    list!(crate::views::StatefulSet)
+        .iter()
+        .for_each(|one| workloads.set_stateful_set(one));
     let volumes = &mut snapshot.volumes;
     for one in list!(crate::views::PersistentVolumeClaim) {
         volumes.set_claim(&Arc::new(one));
@@ -173,9 +190,15 @@ async fn fill(client: &Client, cache: &mut Cache) -> Result<(), kube::Error> {
     for one in list!(crate::views::PersistentVolume) {
         volumes.set_volume(&Arc::new(one));
     }
-    list!(crate::views::StorageClass).into_iter().for_each(|one| volumes.set_class(&Arc::new(one)));
-    list!(crate::views::CsiNode).into_iter().for_each(|one| volumes.set_node(&Arc::new(one)));
-    list!(crate::views::CsiDriver).into_iter().for_each(|one| volumes.set_driver(&Arc::new(one)));
+    list!(crate::views::StorageClass)
+        .into_iter()
+        .for_each(|one| volumes.set_class(&Arc::new(one)));
+    list!(crate::views::CsiNode)
+        .into_iter()
+        .for_each(|one| volumes.set_node(&Arc::new(one)));
+    list!(crate::views::CsiDriver)
+        .into_iter()
+        .for_each(|one| volumes.set_driver(&Arc::new(one)));
     for one in list!(crate::views::CsiStorageCapacity) {
         volumes.set_capacity(&Arc::new(one));
     }
@@ -208,7 +231,12 @@ impl fmt::Display for Explanation {
         }
         for verdict in &self.nodes {
             if verdict.rejections.is_empty() {
-                writeln!(out, "  {}: would do, score {}", verdict.node, verdict.total())?;
+                writeln!(
+                    out,
+                    "  {}: would do, score {}",
+                    verdict.node,
+                    verdict.total()
+                )?;
                 for (plugin, score) in &verdict.scores {
                     writeln!(out, "    {plugin}: {score}")?;
                 }
@@ -245,8 +273,15 @@ mod tests {
     #[test]
     fn gates_are_an_answer() {
         let mut cluster = Cluster::new([node("a", json!({}))]);
-        let pod = pod_of("p", "2", json!({"spec": {"schedulingGates": [{"name": "g"}]}}));
+        let pod = pod_of(
+            "p",
+            "2",
+            json!({"spec": {"schedulingGates": [{"name": "g"}]}}),
+        );
         let explanation = explain(&mut cluster.cache, &pod, &cluster.profile);
-        assert_eq!(explanation.overall.as_deref(), Some("waiting for scheduling gates: [g]"));
+        assert_eq!(
+            explanation.overall.as_deref(),
+            Some("waiting for scheduling gates: [g]")
+        );
     }
 }

@@ -55,7 +55,11 @@ impl<V: View> Inbox<V> {
 
 impl<V: View> Slots<V> {
     fn put(&mut self, old: Option<Arc<V>>, new: Option<Arc<V>>) {
-        let Some(key) = new.as_ref().or(old.as_ref()).map(|object| Key::of(&**object)) else {
+        let Some(key) = new
+            .as_ref()
+            .or(old.as_ref())
+            .map(|object| Key::of(&**object))
+        else {
             return;
         };
         match self.changes.get_mut(&key) {

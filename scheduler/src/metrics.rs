@@ -90,16 +90,52 @@ impl Metrics {
     /// Adds them to a registry.
     pub fn register(&self, registry: &mut Registry) {
         let all = registry.sub_registry_with_prefix("scheduler");
-        all.register("schedule_attempts", "Number of attempts to schedule pods, by the result.", self.attempts.clone());
-        all.register("scheduling_attempt_duration_seconds", "Scheduling attempt latency in seconds (scheduling algorithm + binding)", self.attempt_seconds.clone());
-        all.register("scheduling_algorithm_duration_seconds", "Scheduling algorithm latency in seconds", self.algorithm_seconds.clone());
+        all.register(
+            "schedule_attempts",
+            "Number of attempts to schedule pods, by the result.",
+            self.attempts.clone(),
+        );
+        all.register(
+            "scheduling_attempt_duration_seconds",
+            "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
+            self.attempt_seconds.clone(),
+        );
+        all.register(
+            "scheduling_algorithm_duration_seconds",
+            "Scheduling algorithm latency in seconds",
+            self.algorithm_seconds.clone(),
+        );
         all.register("pod_scheduling_sli_duration_seconds", "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue.", self.sli_seconds.clone());
-        all.register("pod_scheduling_attempts", "Number of attempts to successfully schedule a pod.", self.attempts_of_pods.clone());
-        all.register("pending_pods", "Number of pending pods, by the queue type.", self.pending.clone());
-        all.register("queue_incoming_pods", "Number of pods added to scheduling queues by event and queue type.", self.incoming.clone());
-        all.register("cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.", self.cache.clone());
-        all.register("preemption_attempts", "Total preemption attempts in the cluster till now", self.preemption_attempts.clone());
-        all.register("preemption_victims", "Number of selected preemption victims", self.victims.clone());
+        all.register(
+            "pod_scheduling_attempts",
+            "Number of attempts to successfully schedule a pod.",
+            self.attempts_of_pods.clone(),
+        );
+        all.register(
+            "pending_pods",
+            "Number of pending pods, by the queue type.",
+            self.pending.clone(),
+        );
+        all.register(
+            "queue_incoming_pods",
+            "Number of pods added to scheduling queues by event and queue type.",
+            self.incoming.clone(),
+        );
+        all.register(
+            "cache_size",
+            "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.",
+            self.cache.clone(),
+        );
+        all.register(
+            "preemption_attempts",
+            "Total preemption attempts in the cluster till now",
+            self.preemption_attempts.clone(),
+        );
+        all.register(
+            "preemption_victims",
+            "Number of selected preemption victims",
+            self.victims.clone(),
+        );
         all.register("pod_scheduled_after_flush", "Number of pods that were successfully scheduled after being flushed from unschedulablePods due to timeout.", self.flushed.clone());
     }
 
@@ -110,7 +146,9 @@ impl Metrics {
             profile: profile.to_string(),
         };
         self.attempts.get_or_create(&labels).inc();
-        self.attempt_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        self.attempt_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// A cycle ran.
@@ -126,7 +164,9 @@ impl Metrics {
             fewer => fewer.to_string(),
         };
         let labels = Attempts { attempts };
-        self.sli_seconds.get_or_create(&labels).observe(since_seen.as_secs_f64());
+        self.sli_seconds
+            .get_or_create(&labels)
+            .observe(since_seen.as_secs_f64());
         if was_flushed {
             self.flushed.inc();
         }
@@ -159,11 +199,15 @@ impl Metrics {
         ];
         for (name, number) in places {
             let queue = name.to_string();
-            self.pending.get_or_create(&Place { queue }).set(number as i64);
+            self.pending
+                .get_or_create(&Place { queue })
+                .set(number as i64);
         }
         for (name, number) in [("nodes", nodes), ("pods", pods), ("assumed_pods", assumed)] {
             let r#type = name.to_string();
-            self.cache.get_or_create(&Kind { r#type }).set(number as i64);
+            self.cache
+                .get_or_create(&Kind { r#type })
+                .set(number as i64);
         }
     }
 }

@@ -83,7 +83,14 @@ pub fn post_filter(
                 reasons.push(reason.to_string());
             }
             Plugin::DefaultPreemption => {
-                match preempt(snapshot, pod, profile, state.as_ref(), diagnosis, circumstances) {
+                match preempt(
+                    snapshot,
+                    pod,
+                    profile,
+                    state.as_ref(),
+                    diagnosis,
+                    circumstances,
+                ) {
                     Ok(eviction) => {
                         outcome.eviction = Some(eviction);
                         return outcome;
@@ -155,8 +162,15 @@ fn preempt(
         },
         |best| {
             Ok(Eviction {
-                node: snapshot.interner.text(snapshot.node(best.node).name).to_string(),
-                victims: best.victims.iter().map(|one| Arc::clone(&one.pod)).collect(),
+                node: snapshot
+                    .interner
+                    .text(snapshot.node(best.node).name)
+                    .to_string(),
+                victims: best
+                    .victims
+                    .iter()
+                    .map(|one| Arc::clone(&one.pod))
+                    .collect(),
                 violations: best.violations,
             })
         },
@@ -169,10 +183,11 @@ fn ineligible(snapshot: &Snapshot, pod: &PodInfo, diagnosis: &Diagnosis) -> Opti
         return Some(NEVER);
     }
     let nominated = snapshot.node_named(&pod.pod.nominated_node)?;
-    let is_final = diagnosis.rejection(nominated.id).is_some_and(|one| one.is_final);
-    let is_leaving = |placed: &Arc<Placed>| {
-        placed.pod.priority < pod.pod.priority && placed.pod.is_preempted
-    };
+    let is_final = diagnosis
+        .rejection(nominated.id)
+        .is_some_and(|one| one.is_final);
+    let is_leaving =
+        |placed: &Arc<Placed>| placed.pod.priority < pod.pod.priority && placed.pod.is_preempted;
     (!is_final && nominated.pods.iter().any(is_leaving)).then_some(UNDER_WAY)
 }
 
@@ -201,7 +216,10 @@ impl Search<'_, '_> {
     /// Who would have to leave a node.
     fn victims(&mut self, node: &NodeInfo) -> Result<Candidate, Rejection> {
         let priority = self.state.pod.pod.priority;
-        let lower = node.pods.iter().filter(|placed| placed.pod.priority < priority);
+        let lower = node
+            .pods
+            .iter()
+            .filter(|placed| placed.pod.priority < priority);
         let mut potential: Vec<Arc<Placed>> = lower.map(Arc::clone).collect();
         if potential.is_empty() {
             return Err(Rejection::last(Plugin::DefaultPreemption, NO_VICTIMS));
@@ -242,7 +260,9 @@ impl Search<'_, '_> {
 
     fn fits(&self, imagined: &Imagined) -> Result<(), Rejection> {
         let nominated = self.circumstances.nominated;
-        let verdict = self.state.filter_nominated(&imagined.node, &imagined.what_if, nominated);
+        let verdict = self
+            .state
+            .filter_nominated(&imagined.node, &imagined.what_if, nominated);
         verdict.map_err(|failure| match failure {
             Failure::Rejected(rejection) => rejection,
             Failure::Error(error) => Rejection::last(Plugin::DefaultPreemption, error),
@@ -254,7 +274,10 @@ impl Search<'_, '_> {
         let now = self.circumstances.now;
         pods.sort_by(|one, other| {
             let key = |placed: &Placed| (Reverse(placed.pod.priority), started(&placed.pod, now));
-            let by_name = || (one.pod.namespace(), one.pod.name()).cmp(&(other.pod.namespace(), other.pod.name()));
+            let by_name = || {
+                (one.pod.namespace(), one.pod.name())
+                    .cmp(&(other.pod.namespace(), other.pod.name()))
+            };
             key(one).cmp(&key(other)).then_with(by_name)
         });
     }
@@ -262,7 +285,10 @@ impl Search<'_, '_> {
     /// Those whose eviction overdraws a budget, and the others, each in their order.
     fn split(&mut self, pods: Vec<Arc<Placed>>) -> (Vec<Arc<Placed>>, Vec<Arc<Placed>>) {
         let budgets = self.circumstances.budgets;
-        let mut left: Vec<i32> = budgets.iter().map(|one| one.status.disruptions_allowed).collect();
+        let mut left: Vec<i32> = budgets
+            .iter()
+            .map(|one| one.status.disruptions_allowed)
+            .collect();
         let (mut violating, mut others) = (Vec::new(), Vec::new());
         for placed in pods {
             let mut violates = false;
@@ -273,7 +299,12 @@ impl Search<'_, '_> {
                     violates |= *left < 0;
                 }
             }
-            if violates { &mut violating } else { &mut others }.push(placed);
+            if violates {
+                &mut violating
+            } else {
+                &mut others
+            }
+            .push(placed);
         }
         (violating, others)
     }
@@ -310,7 +341,10 @@ fn best(candidates: Vec<Candidate>, now: Timestamp) -> Option<Candidate> {
         // Shifted so that many victims of negative priority do not look cheap.
         let sum: i64 = pods().map(|pod| i64::from(pod.priority) + (1 << 31)).sum();
         let most_important = pods().filter(|pod| pod.priority == highest);
-        let earliest = most_important.map(|pod| started(pod, now)).min().unwrap_or(now);
+        let earliest = most_important
+            .map(|pod| started(pod, now))
+            .min()
+            .unwrap_or(now);
         (
             candidate.violations,
             highest,
@@ -331,7 +365,6 @@ pub fn notices(preemptor: &Pod, node: &str) -> (String, String) {
         ),
     )
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Access, EventType, Fence, Identity, Informer, Informers, Leadership, Recorder, Selection};
+use client::{
+    Access, EventType, Fence, Identity, Informer, Informers, Leadership, Recorder, Selection,
+};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use seams::{Seams, Tasks};
 use tokio::sync::{Notify, mpsc};
@@ -104,12 +106,21 @@ pub struct Scheduler {
     informers: Informers,
     watched: Watched,
     metrics: Metrics,
+    /// As events name it: `default-scheduler-` and the host.
+    instance: String,
 }
 
 impl Scheduler {
-    /// A scheduler whose informers live as long as the tasks, so that it is warm when it comes to
-    /// lead.
-    pub fn new(access: Access, config: Config, metrics: Metrics, seams: &Seams, tasks: &Tasks) -> Self {
+    /// A scheduler on a host. Its informers live as long as the tasks, so that it is warm when it
+    /// comes to lead.
+    pub fn new(
+        access: Access,
+        config: Config,
+        host: &str,
+        metrics: Metrics,
+        seams: &Seams,
+        tasks: &Tasks,
+    ) -> Self {
         let informers = Informers::new(access.client(&Identity::Component, None), seams, tasks);
         Scheduler {
             watched: Watched::new(&informers),
@@ -118,6 +129,7 @@ impl Scheduler {
             seams: seams.clone(),
             informers,
             metrics,
+            instance: format!("{}-{host}", crate::config::DEFAULT_SCHEDULER),
         }
     }
 
@@ -140,7 +152,13 @@ impl Scheduler {
         let client = self.access.client(&Identity::Component, fence);
         let (sender, outcomes) = mpsc::channel(OUTCOMES);
         let writer = Writer {
-            events: Recorder::start(&client, crate::config::DEFAULT_SCHEDULER, "", &self.seams, tasks),
+            events: Recorder::start(
+                &client,
+                crate::config::DEFAULT_SCHEDULER,
+                &self.instance,
+                &self.seams,
+                tasks,
+            ),
             client,
             claims: self.watched.claims.clone(),
             seams: self.seams.clone(),
@@ -235,11 +253,14 @@ fn gate(config: &Config, cache: &Cache, preempting: &HashSet<String>, pod: &Pod)
     if profile.has_gates && scheduling_gates::gate(pod).is_some() {
         return Some(Plugin::SchedulingGates);
     }
-    let uses_devices = !pod.claims.is_empty() && profile.filters.contains(&Plugin::DynamicResources);
+    let uses_devices =
+        !pod.claims.is_empty() && profile.filters.contains(&Plugin::DynamicResources);
     if uses_devices && dynamic_resources::gate(cache.snapshot(), pod).is_some() {
         return Some(Plugin::DynamicResources);
     }
-    preempting.contains(pod.uid()).then_some(Plugin::DefaultPreemption)
+    preempting
+        .contains(pod.uid())
+        .then_some(Plugin::DefaultPreemption)
 }
 
 /// The gate of a term, with just the parts of it borrowed that it looks at.
@@ -290,7 +311,11 @@ impl Term {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let next = self.queue.next_flush().unwrap_or(self.next_tick).min(self.next_tick);
+            let next = self
+                .queue
+                .next_flush()
+                .unwrap_or(self.next_tick)
+                .min(self.next_tick);
             tokio::select! {
                 () = tasks.cancelled() => return,
                 () = self.wake.notified() => {}
@@ -347,7 +372,11 @@ impl Term {
             return true;
         };
         if pod.is_terminating() {
-            let note = format!("skip schedule deleting pod: {}/{}", pod.namespace(), pod.name());
+            let note = format!(
+                "skip schedule deleting pod: {}/{}",
+                pod.namespace(),
+                pod.name()
+            );
             let (kind, reason) = (EventType::Warning, "FailedScheduling");
             self.writer.event(&pod, kind, reason, "Scheduling", &note);
             return true;
@@ -372,20 +401,18 @@ impl Term {
         self.next_start = attempt.next_start;
         self.metrics.decided(self.seams.clock.now() - began);
         match attempt.decision {
-            Decision::Place(placement) => {
-                match reserve(snapshot, &info, profile, placement.id) {
-                    Ok(reservation) => {
-                        self.cache.assume(&info, &placement.node);
-                        self.bind(queued, placement, reservation, profile, began);
-                    }
-                    Err(Failure::Rejected(rejection)) => {
-                        let plugins = [rejection.plugin].into_iter().collect();
-                        let message = format!("0/1 nodes are available: 1 {}.", rejection.message());
-                        self.unfit(queued, plugins, message, None, profile, began);
-                    }
-                    Err(Failure::Error(error)) => self.failed(queued, error, profile, began),
+            Decision::Place(placement) => match reserve(snapshot, &info, profile, placement.id) {
+                Ok(reservation) => {
+                    self.cache.assume(&info, &placement.node);
+                    self.bind(queued, placement, reservation, profile, began);
                 }
-            }
+                Err(Failure::Rejected(rejection)) => {
+                    let plugins = [rejection.plugin].into_iter().collect();
+                    let message = format!("0/1 nodes are available: 1 {}.", rejection.message());
+                    self.unfit(queued, plugins, message, None, profile, began);
+                }
+                Err(Failure::Error(error)) => self.failed(queued, error, profile, began),
+            },
             Decision::Unfit(diagnosis) => {
                 self.make_room(queued, &info, diagnosis, &nominated, profile, began);
             }
@@ -501,7 +528,14 @@ impl Term {
                 self.evict(&queued.pod, eviction);
             }
         }
-        self.unfit(queued, plugins, diagnosis.message(), nomination, profile, began);
+        self.unfit(
+            queued,
+            plugins,
+            diagnosis.message(),
+            nomination,
+            profile,
+            began,
+        );
     }
 
     fn evict(&mut self, pod: &Arc<Pod>, eviction: crate::preemption::Eviction) {
@@ -513,7 +547,12 @@ impl Term {
         for loser in &losers {
             self.queue.nominations.remove(loser.uid());
         }
-        if eviction.victims.iter().all(|victim| victim.is_terminating()) && losers.is_empty() {
+        if eviction
+            .victims
+            .iter()
+            .all(|victim| victim.is_terminating())
+            && losers.is_empty()
+        {
             return;
         }
         self.preempting.insert(pod.uid().to_string());
@@ -535,16 +574,26 @@ impl Term {
         profile: &Profile,
         began: Instant,
     ) {
-        self.metrics.attempted("unschedulable", &profile.name, self.seams.clock.now() - began);
+        self.metrics.attempted(
+            "unschedulable",
+            &profile.name,
+            self.seams.clock.now() - began,
+        );
         self.retry_later(queued, plugins, ("Unschedulable", message), nomination);
     }
 
     /// Something went wrong; the pod is tried again.
     fn failed(&mut self, queued: Queued, error: String, profile: &Profile, began: Instant) {
         tracing::warn!(pod = queued.pod.name(), %error, "cannot schedule a pod; it is tried again");
-        self.metrics.attempted("error", &profile.name, self.seams.clock.now() - began);
+        self.metrics
+            .attempted("error", &profile.name, self.seams.clock.now() - began);
         let nomination = Some(String::new());
-        self.retry_later(queued, Plugins::default(), ("SchedulerError", error), nomination);
+        self.retry_later(
+            queued,
+            Plugins::default(),
+            ("SchedulerError", error),
+            nomination,
+        );
     }
 
     fn retry_later(
@@ -584,7 +633,8 @@ impl Term {
                 }
                 self.preempting.remove(&uid);
                 let now = self.seams.clock.now();
-                self.queue.ungate(Plugin::DefaultPreemption, now, gate_of!(self));
+                self.queue
+                    .ungate(Plugin::DefaultPreemption, now, gate_of!(self));
             }
         }
     }
@@ -601,8 +651,10 @@ impl Term {
         let error = match result {
             Ok(()) => {
                 let queued = &flight.queued;
-                self.metrics.attempted("scheduled", &profile.name, now - flight.began);
-                self.metrics.bound(queued.attempts, now - queued.first_seen, queued.was_flushed);
+                self.metrics
+                    .attempted("scheduled", &profile.name, now - flight.began);
+                self.metrics
+                    .bound(queued.attempts, now - queued.first_seen, queued.was_flushed);
                 return;
             }
             Err(error) => error,
@@ -621,7 +673,9 @@ impl Term {
                 queued.pod = current;
                 self.failed(queued, error, profile, flight.began);
             }
-            _ => tracing::info!(pod = pod.name(), node = flight.node, %error, "a pod that is gone or bound was not bound"),
+            _ => {
+                tracing::info!(pod = pod.name(), node = flight.node, %error, "a pod that is gone or bound was not bound")
+            }
         }
     }
 

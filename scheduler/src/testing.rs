@@ -52,7 +52,10 @@ pub(crate) fn pod(name: &str, more: Value) -> Arc<Pod> {
 /// A pod that asks for cpu.
 pub(crate) fn pod_of(name: &str, cpu: &str, more: Value) -> Arc<Pod> {
     let container = json!({"name": "c", "resources": {"requests": {"cpu": cpu}}});
-    pod(name, merged(json!({"spec": {"containers": [container]}}), more))
+    pod(
+        name,
+        merged(json!({"spec": {"containers": [container]}}), more),
+    )
 }
 
 /// On a node.
@@ -88,7 +91,14 @@ impl Cluster {
     pub(crate) fn attempt(&mut self, pod: &Arc<Pod>, seed: u64) -> Attempt {
         let info = self.cache.prepare(pod, &self.profile.defaults);
         let nominated = Nominated::default();
-        schedule(self.cache.snapshot(), &info, &self.profile, &nominated, self.start, seed)
+        schedule(
+            self.cache.snapshot(),
+            &info,
+            &self.profile,
+            &nominated,
+            self.start,
+            seed,
+        )
     }
 
     /// One cycle, and the pod assumed where it goes.

@@ -106,7 +106,10 @@ impl Volumes {
 
     /// What is attached to a node.
     pub(crate) fn attachments(&self, node: &str) -> impl Iterator<Item = &Arc<VolumeAttachment>> {
-        self.attachments.get(node).into_iter().flat_map(HashMap::values)
+        self.attachments
+            .get(node)
+            .into_iter()
+            .flat_map(HashMap::values)
     }
 
     /// A claim that is new or has changed.
@@ -124,7 +127,8 @@ impl Volumes {
         self.remove_volume(volume.name());
         let of_class = self.by_class.entry(volume.class.clone()).or_default();
         of_class.insert(volume.name().to_string());
-        self.volumes.set(volume.name().to_string(), Arc::clone(volume));
+        self.volumes
+            .set(volume.name().to_string(), Arc::clone(volume));
     }
 
     /// A volume that is gone.
@@ -139,7 +143,8 @@ impl Volumes {
 
     /// A class that is new or has changed.
     pub(crate) fn set_class(&mut self, class: &Arc<StorageClass>) {
-        self.classes.insert(name(&class.metadata).to_string(), Arc::clone(class));
+        self.classes
+            .insert(name(&class.metadata).to_string(), Arc::clone(class));
     }
 
     /// A class that is gone.
@@ -149,7 +154,8 @@ impl Volumes {
 
     /// A driver that is new or has changed.
     pub(crate) fn set_driver(&mut self, driver: &Arc<CsiDriver>) {
-        self.drivers.insert(name(&driver.metadata).to_string(), Arc::clone(driver));
+        self.drivers
+            .insert(name(&driver.metadata).to_string(), Arc::clone(driver));
     }
 
     /// A driver that is gone.
@@ -159,7 +165,8 @@ impl Volumes {
 
     /// The drivers on a node, new or changed.
     pub(crate) fn set_node(&mut self, node: &Arc<CsiNode>) {
-        self.nodes.insert(name(&node.metadata).to_string(), Arc::clone(node));
+        self.nodes
+            .insert(name(&node.metadata).to_string(), Arc::clone(node));
     }
 
     /// A node's drivers are gone.
@@ -169,7 +176,8 @@ impl Volumes {
 
     /// A capacity that is new or has changed.
     pub(crate) fn set_capacity(&mut self, capacity: &Arc<CsiStorageCapacity>) {
-        self.capacities.insert(key_of(&capacity.metadata), Arc::clone(capacity));
+        self.capacities
+            .insert(key_of(&capacity.metadata), Arc::clone(capacity));
     }
 
     /// A capacity that is gone.
@@ -179,8 +187,14 @@ impl Volumes {
 
     /// An attachment that is new or has changed.
     pub(crate) fn set_attachment(&mut self, attachment: &Arc<VolumeAttachment>) {
-        let of_node = self.attachments.entry(attachment.spec.node_name.clone()).or_default();
-        of_node.insert(name(&attachment.metadata).to_string(), Arc::clone(attachment));
+        let of_node = self
+            .attachments
+            .entry(attachment.spec.node_name.clone())
+            .or_default();
+        of_node.insert(
+            name(&attachment.metadata).to_string(),
+            Arc::clone(attachment),
+        );
     }
 
     /// An attachment that is gone.
@@ -195,12 +209,16 @@ impl Volumes {
 
     /// A claim as it will be once a decision is written.
     pub(crate) fn assume_claim(&mut self, claim: PersistentVolumeClaim) {
-        self.claims.assumed.insert(key_of(&claim.metadata), Arc::new(claim));
+        self.claims
+            .assumed
+            .insert(key_of(&claim.metadata), Arc::new(claim));
     }
 
     /// A volume as it will be once a decision is written.
     pub(crate) fn assume_volume(&mut self, volume: PersistentVolume) {
-        self.volumes.assumed.insert(volume.name().to_string(), Arc::new(volume));
+        self.volumes
+            .assumed
+            .insert(volume.name().to_string(), Arc::new(volume));
     }
 
     /// The decision about a claim is not written after all.

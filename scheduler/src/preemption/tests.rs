@@ -29,7 +29,10 @@ fn as_few_as_possible_go_and_the_least_important_first() {
         running("mighty", "a", "2", 9, "00"),
     ]);
     let (outcome, _) = cluster.preempt(&pod_of("p", "1", priority(5)), &[]);
-    assert_eq!(names(&outcome), ("a".to_string(), vec!["young".to_string()]));
+    assert_eq!(
+        names(&outcome),
+        ("a".to_string(), vec!["young".to_string()])
+    );
 }
 
 #[test]
@@ -39,9 +42,28 @@ fn the_node_that_hurts_least_is_chosen() {
     };
     let pod = pod_of("p", "4", priority(10));
     for (pods, want) in [
-        (vec![running("x", "a", "1", 5, "01"), running("y", "b", "1", 3, "01")], "b"),
-        (vec![running("x", "a", "1", 5, "01"), running("y", "b", "1", 5, "01"), running("z", "b", "1", 1, "01")], "a"),
-        (vec![running("x", "a", "1", 5, "01"), running("y", "b", "1", 5, "02")], "b"),
+        (
+            vec![
+                running("x", "a", "1", 5, "01"),
+                running("y", "b", "1", 3, "01"),
+            ],
+            "b",
+        ),
+        (
+            vec![
+                running("x", "a", "1", 5, "01"),
+                running("y", "b", "1", 5, "01"),
+                running("z", "b", "1", 1, "01"),
+            ],
+            "a",
+        ),
+        (
+            vec![
+                running("x", "a", "1", 5, "01"),
+                running("y", "b", "1", 5, "02"),
+            ],
+            "b",
+        ),
     ] {
         let (outcome, _) = on_four(pods).preempt(&pod, &[]);
         assert_eq!(names(&outcome).0, want);
@@ -56,8 +78,10 @@ fn spent_budgets_are_spared_if_possible() {
         "status": {"disruptionsAllowed": 0},
     }))
     .unwrap();
-    let mut cluster = Cluster::new(["a", "b"].map(|name| node(name, json!({}))))
-        .with([running("x", "a", "2", 1, "01"), running("y", "b", "2", 5, "01")]);
+    let mut cluster = Cluster::new(["a", "b"].map(|name| node(name, json!({})))).with([
+        running("x", "a", "2", 1, "01"),
+        running("y", "b", "2", 5, "01"),
+    ]);
     let pod = pod_of("p", "3", priority(10));
     let (outcome, _) = cluster.preempt(&pod, &[Arc::new(budget)]);
     assert_eq!(names(&outcome), ("b".to_string(), vec!["y".to_string()]));
@@ -78,7 +102,10 @@ fn what_does_not_help_is_said() {
     );
     let never = merged(priority(5), json!({"spec": {"preemptionPolicy": "Never"}}));
     let (_, message) = cluster.preempt(&pod_of("p", "1", never), &[]);
-    assert!(message.ends_with("preemption: not eligible due to preemptionPolicy=Never."), "{message}");
+    assert!(
+        message.ends_with("preemption: not eligible due to preemptionPolicy=Never."),
+        "{message}"
+    );
 }
 
 #[test]
@@ -87,20 +114,29 @@ fn nobody_is_evicted_twice_for_one_pod() {
         json!({"metadata": {"deletionTimestamp": "2025-01-01T00:00:00Z"}}),
         json!({"status": {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}}),
     );
-    let mut cluster = Cluster::new([node("a", json!({}))])
-        .with([pod_of("x", "4", on("a", merged(priority(1), leaving)))]);
+    let mut cluster = Cluster::new([node("a", json!({}))]).with([pod_of(
+        "x",
+        "4",
+        on("a", merged(priority(1), leaving)),
+    )]);
     let nominated = merged(priority(5), json!({"status": {"nominatedNodeName": "a"}}));
     let (outcome, message) = cluster.preempt(&pod_of("p", "1", nominated), &[]);
     assert!(outcome.eviction.is_none() && !outcome.clears_nomination);
-    assert!(message.ends_with("preemption: not eligible due to a terminating pod on the nominated node."), "{message}");
+    assert!(
+        message
+            .ends_with("preemption: not eligible due to a terminating pod on the nominated node."),
+        "{message}"
+    );
 }
 
 #[test]
 fn affinity_is_judged_as_if_the_victims_were_gone() {
     let anti = json!({"spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
         {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}]}}}});
-    let mut cluster = Cluster::new([node("a", json!({}))])
-        .with([running("x", "a", "1", 1, "01"), running("y", "a", "1", 1, "01")]);
+    let mut cluster = Cluster::new([node("a", json!({}))]).with([
+        running("x", "a", "1", 1, "01"),
+        running("y", "a", "1", 1, "01"),
+    ]);
     let (outcome, _) = cluster.preempt(&pod_of("p", "1", merged(priority(5), anti)), &[]);
     assert_eq!(names(&outcome), ("a".to_string(), vec!["x".to_string()]));
 }

@@ -15,7 +15,10 @@ fn rejectors(plugin: Plugin) -> Plugins {
 
 fn queue() -> (Queue, Instant) {
     let epoch = Instant::now();
-    (Queue::new(epoch, Duration::from_secs(1), Duration::from_secs(10)), epoch)
+    (
+        Queue::new(epoch, Duration::from_secs(1), Duration::from_secs(10)),
+        epoch,
+    )
 }
 
 fn pop(queue: &mut Queue) -> Option<String> {
@@ -25,12 +28,27 @@ fn pop(queue: &mut Queue) -> Option<String> {
 #[test]
 fn priority_goes_before_age() {
     let (mut queue, now) = queue();
-    for (at, (name, priority)) in [("old", 0), ("young", 0), ("high", 5)].into_iter().enumerate() {
+    for (at, (name, priority)) in [("old", 0), ("young", 0), ("high", 5)]
+        .into_iter()
+        .enumerate()
+    {
         let at = now + Duration::from_millis(at as u64);
-        queue.add(&pod(name, json!({"spec": {"priority": priority}})), at, &open);
+        queue.add(
+            &pod(name, json!({"spec": {"priority": priority}})),
+            at,
+            &open,
+        );
     }
-    assert_eq!([pop(&mut queue), pop(&mut queue), pop(&mut queue), pop(&mut queue)].map(|one| one.unwrap_or_default()),
-        ["high", "old", "young", ""]);
+    assert_eq!(
+        [
+            pop(&mut queue),
+            pop(&mut queue),
+            pop(&mut queue),
+            pop(&mut queue)
+        ]
+        .map(|one| one.unwrap_or_default()),
+        ["high", "old", "young", ""]
+    );
 }
 
 #[test]
@@ -41,7 +59,10 @@ fn errors_back_off_longer_and_longer() {
     for want in [1, 2, 4, 8, 10, 10] {
         let queued = queue.pop().unwrap();
         queue.reject(queued, Plugins::default(), at, &open);
-        assert!(queue.pop().is_none(), "errors are not taken out of backoff early");
+        assert!(
+            queue.pop().is_none(),
+            "errors are not taken out of backoff early"
+        );
         queue.flush(at + Duration::from_secs(want), &open);
         assert!(queue.pop().is_none(), "{want} s are not over");
         at += Duration::from_secs(want + 1);
@@ -61,8 +82,19 @@ fn only_what_helps_moves_a_pod() {
     let large = node("large", json!({}));
     let later = now + Duration::from_secs(60);
     let added = |node: &crate::views::Node, queue: &mut Queue| {
-        let object = Object::Node(Change { old: None, new: Some(node) });
-        queue.happened(&Event { action: Action::ADD, object }, |_| true, later, &open)
+        let object = Object::Node(Change {
+            old: None,
+            new: Some(node),
+        });
+        queue.happened(
+            &Event {
+                action: Action::ADD,
+                object,
+            },
+            |_| true,
+            later,
+            &open,
+        )
     };
     assert_eq!(added(&small, &mut queue), 0);
     assert_eq!(added(&large, &mut queue), 1);
@@ -76,12 +108,22 @@ fn a_pod_that_leaves_makes_room() {
     let queued = queue.pop().unwrap();
     queue.reject(queued, rejectors(Plugin::NodeResourcesFit), now, &open);
     let gone = pod_of("gone", "1", on("a", json!({})));
-    let object = Object::Pod(Change { old: Some(&gone), new: None });
-    let event = Event { action: Action::DELETE, object };
+    let object = Object::Pod(Change {
+        old: Some(&gone),
+        new: None,
+    });
+    let event = Event {
+        action: Action::DELETE,
+        object,
+    };
     assert_eq!(event.label(), "AssignedPodDelete");
     assert_eq!(queue.happened(&event, |_| true, now, &open), 1);
     assert_eq!(queue.sizes().backoff, 1, "it failed just now");
-    assert_eq!(pop(&mut queue).as_deref(), Some("p"), "but there is nothing better to do");
+    assert_eq!(
+        pop(&mut queue).as_deref(),
+        Some("p"),
+        "but there is nothing better to do"
+    );
 }
 
 #[test]
@@ -104,7 +146,10 @@ fn an_update_that_matters_moves_a_pod_and_another_does_not() {
     let noted = pod("p", json!({"metadata": {"labels": {"a": "b"}}}));
     queue.update(&before, &noted, now, &open);
     assert_eq!(queue.sizes().unschedulable, 1);
-    let tolerant = pod("p", json!({"spec": {"tolerations": [{"operator": "Exists"}]}}));
+    let tolerant = pod(
+        "p",
+        json!({"spec": {"tolerations": [{"operator": "Exists"}]}}),
+    );
     queue.update(&noted, &tolerant, now + Duration::from_secs(60), &open);
     assert_eq!(pop(&mut queue).as_deref(), Some("p"));
 }
@@ -127,11 +172,25 @@ fn nominations_follow_the_status_and_survive_other_updates() {
     let before = pod("p", json!({}));
     queue.add(&before, now, &open);
     queue.nominations.add(&before, Some("a"));
-    queue.update(&before, &pod("p", json!({"metadata": {"labels": {"x": "y"}}})), now, &open);
+    queue.update(
+        &before,
+        &pod("p", json!({"metadata": {"labels": {"x": "y"}}})),
+        now,
+        &open,
+    );
     assert_eq!(queue.nominations.node_of("p"), Some("a"));
-    let elsewhere = pod("p", merged(json!({}), json!({"status": {"nominatedNodeName": "b"}})));
+    let elsewhere = pod(
+        "p",
+        merged(json!({}), json!({"status": {"nominatedNodeName": "b"}})),
+    );
     queue.update(&before, &elsewhere, now, &open);
-    assert_eq!((queue.nominations.of("a").len(), queue.nominations.of("b").len()), (0, 1));
+    assert_eq!(
+        (
+            queue.nominations.of("a").len(),
+            queue.nominations.of("b").len()
+        ),
+        (0, 1)
+    );
     queue.delete("p");
     assert!(queue.nominations.is_empty());
 }

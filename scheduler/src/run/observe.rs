@@ -69,68 +69,109 @@ impl Term {
 
     fn observe_storage(&mut self) {
         let changes = self.inboxes.claims.take();
-        self.each(changes, |change| Object::Claim(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_claim(new),
-            None => snapshot.volumes.remove_claim(old.namespace(), old.name()),
-        });
+        self.each(
+            changes,
+            |change| Object::Claim(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_claim(new),
+                None => snapshot.volumes.remove_claim(old.namespace(), old.name()),
+            },
+        );
         let changes = self.inboxes.volumes.take();
-        self.each(changes, |change| Object::Volume(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_volume(new),
-            None => snapshot.volumes.remove_volume(old.name()),
-        });
+        self.each(
+            changes,
+            |change| Object::Volume(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_volume(new),
+                None => snapshot.volumes.remove_volume(old.name()),
+            },
+        );
         let changes = self.inboxes.classes.take();
-        self.each(changes, |change| Object::Class(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_class(new),
-            None => snapshot.volumes.remove_class(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::Class(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_class(new),
+                None => snapshot.volumes.remove_class(name(&old.metadata)),
+            },
+        );
         let changes = self.inboxes.csi_nodes.take();
-        self.each(changes, |change| Object::CsiNode(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_node(new),
-            None => snapshot.volumes.remove_node(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::CsiNode(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_node(new),
+                None => snapshot.volumes.remove_node(name(&old.metadata)),
+            },
+        );
         let changes = self.inboxes.csi_drivers.take();
-        self.each(changes, |change| Object::CsiDriver(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_driver(new),
-            None => snapshot.volumes.remove_driver(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::CsiDriver(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_driver(new),
+                None => snapshot.volumes.remove_driver(name(&old.metadata)),
+            },
+        );
         let changes = self.inboxes.capacities.take();
-        self.each(changes, |change| Object::Capacity(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_capacity(new),
-            None => {
-                let (namespace, name) = (namespace(&old.metadata), name(&old.metadata));
-                snapshot.volumes.remove_capacity(namespace, name);
-            }
-        });
+        self.each(
+            changes,
+            |change| Object::Capacity(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_capacity(new),
+                None => {
+                    let (namespace, name) = (namespace(&old.metadata), name(&old.metadata));
+                    snapshot.volumes.remove_capacity(namespace, name);
+                }
+            },
+        );
         let changes = self.inboxes.attachments.take();
-        self.each(changes, |change| Object::Attachment(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_attachment(new),
-            None => snapshot.volumes.remove_attachment(old),
-        });
+        self.each(
+            changes,
+            |change| Object::Attachment(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_attachment(new),
+                None => snapshot.volumes.remove_attachment(old),
+            },
+        );
     }
 
     fn observe_devices(&mut self) {
         let changes = self.inboxes.resource_claims.take();
         let any_claims = !changes.is_empty();
-        self.each(changes, |change| Object::ResourceClaim(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.devices.set_claim(new),
-            None => {
-                let (namespace, name) = (namespace(&old.metadata), name(&old.metadata));
-                snapshot.devices.remove_claim(namespace, name);
-            }
-        });
+        self.each(
+            changes,
+            |change| Object::ResourceClaim(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.devices.set_claim(new),
+                None => {
+                    let (namespace, name) = (namespace(&old.metadata), name(&old.metadata));
+                    snapshot.devices.remove_claim(namespace, name);
+                }
+            },
+        );
         let changes = self.inboxes.slices.take();
-        self.each(changes, |change| Object::ResourceSlice(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.devices.set_slice(new),
-            None => snapshot.devices.remove_slice(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::ResourceSlice(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.devices.set_slice(new),
+                None => snapshot.devices.remove_slice(name(&old.metadata)),
+            },
+        );
         let changes = self.inboxes.device_classes.take();
-        self.each(changes, |change| Object::DeviceClass(change), |snapshot, old, new| match new {
-            Some(new) => snapshot.devices.set_class(new),
-            None => snapshot.devices.remove_class(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::DeviceClass(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.devices.set_class(new),
+                None => snapshot.devices.remove_class(name(&old.metadata)),
+            },
+        );
         if any_claims {
             let now = self.seams.clock.now();
-            self.queue.ungate(Plugin::DynamicResources, now, gate_of!(self));
+            self.queue
+                .ungate(Plugin::DynamicResources, now, gate_of!(self));
         }
     }
 
@@ -269,10 +310,14 @@ fn node_actions(old: &Node, new: &Node) -> Option<Vec<Action>> {
             old.allocatable != new.allocatable || old.pods != new.pods,
             Action::NODE_ALLOCATABLE,
         ),
-        (old.metadata.labels != new.metadata.labels, Action::NODE_LABEL),
+        (
+            old.metadata.labels != new.metadata.labels,
+            Action::NODE_LABEL,
+        ),
     ];
     let changed = known.into_iter().filter(|(changed, _)| *changed);
     let actions: Vec<_> = changed.map(|(_, action)| action).collect();
-    let is_seen = !actions.is_empty() || old.images != new.images || old.unschedulable != new.unschedulable;
+    let is_seen =
+        !actions.is_empty() || old.images != new.images || old.unschedulable != new.unschedulable;
     is_seen.then_some(actions)
 }

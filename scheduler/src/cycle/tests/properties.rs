@@ -38,9 +38,19 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
         any::<bool>(),
         prop::bool::weighted(0.1),
     );
-    let shape = shape.prop_map(|((cpu, memory, app), near, away, spread, zone, tolerates, port)| Shape {
-        cpu, memory, app, near, away, spread, zone, tolerates, port,
-    });
+    let shape = shape.prop_map(
+        |((cpu, memory, app), near, away, spread, zone, tolerates, port)| Shape {
+            cpu,
+            memory,
+            app,
+            near,
+            away,
+            spread,
+            zone,
+            tolerates,
+            port,
+        },
+    );
     prop::collection::vec(shape, 1..40)
 }
 
@@ -101,12 +111,19 @@ impl Naive {
 
     fn near(&self, node: usize, app: usize, by_zone: bool) -> bool {
         let here = Self::domain(node, by_zone);
-        self.placed.iter().any(|(other, at)| other.app == app && Self::domain(*at, by_zone) == here)
+        self.placed
+            .iter()
+            .any(|(other, at)| other.app == app && Self::domain(*at, by_zone) == here)
     }
 
     /// What a pod on a node would break.
     fn broken(&self, shape: &Shape, node: usize) -> Option<&'static str> {
-        let here: Vec<_> = self.placed.iter().filter(|(_, at)| *at == node).map(|(one, _)| one).collect();
+        let here: Vec<_> = self
+            .placed
+            .iter()
+            .filter(|(_, at)| *at == node)
+            .map(|(one, _)| one)
+            .collect();
         let (cpu, memory, pods) = Self::capacity(node);
         if here.len() + 1 > pods {
             return Some("pods");
@@ -114,7 +131,9 @@ impl Naive {
         if shape.cpu > 0 && here.iter().map(|one| one.cpu).sum::<u32>() + shape.cpu > cpu {
             return Some("cpu");
         }
-        if shape.memory > 0 && here.iter().map(|one| one.memory).sum::<u32>() + shape.memory > memory {
+        if shape.memory > 0
+            && here.iter().map(|one| one.memory).sum::<u32>() + shape.memory > memory
+        {
             return Some("memory");
         }
         if Self::is_tainted(node) && !shape.tolerates {
@@ -132,7 +151,10 @@ impl Naive {
                 return Some("affinity");
             }
         }
-        if shape.away.is_some_and(|(app, by_zone)| self.near(node, app, by_zone)) {
+        if shape
+            .away
+            .is_some_and(|(app, by_zone)| self.near(node, app, by_zone))
+        {
             return Some("anti-affinity");
         }
         let repels = |(other, at): &(Shape, usize)| {
@@ -145,12 +167,20 @@ impl Naive {
         }
         let (skew, by_zone) = shape.spread?;
         let mut counts: BTreeMap<usize, u32> = BTreeMap::new();
-        for one in (0..self.nodes).filter(|one| shape.zone.is_none_or(|zone| zone == Self::zone(*one))) {
-            let pods = self.placed.iter().filter(|(other, at)| other.app == shape.app && *at == one);
+        for one in
+            (0..self.nodes).filter(|one| shape.zone.is_none_or(|zone| zone == Self::zone(*one)))
+        {
+            let pods = self
+                .placed
+                .iter()
+                .filter(|(other, at)| other.app == shape.app && *at == one);
             *counts.entry(Self::domain(one, by_zone)).or_default() += pods.count() as u32;
         }
         let least = counts.values().min().copied().unwrap_or(0);
-        let here = counts.get(&Self::domain(node, by_zone)).copied().unwrap_or(0);
+        let here = counts
+            .get(&Self::domain(node, by_zone))
+            .copied()
+            .unwrap_or(0);
         (here + 1 > least + skew).then_some("spread")
     }
 }
