@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use crate::output::Format;
 
 pub(crate) use apiserver::{ApiServerArguments, ServerArguments};
-pub(crate) use control_plane::ControllerManagerArguments;
+pub(crate) use control_plane::{CloudArguments, ControllerManagerArguments, SchedulerArguments};
 pub(crate) use node::NodeArguments;
 pub(crate) use store::StoreArguments;
 
@@ -57,6 +57,15 @@ pub(crate) enum Command {
     ///
     /// Any number of these processes are peers: one acts, the others take over.
     ControllerManager(Box<ControllerManagerArguments>),
+    /// Run the controllers that know the place a cluster runs in: nodes, routes, load balancers
+    ///
+    /// The provider is `local` (bare metal: load balancers have addresses out of pools) or another process
+    /// that speaks the protocol of providers.
+    CloudControllerManager(Box<CloudArguments>),
+    /// Run the scheduler by itself
+    ///
+    /// Any number of these processes are peers: one acts, the others take over.
+    Scheduler(Box<SchedulerArguments>),
     /// Run hollow nodes: nodes that say they run pods, and run nothing
     ///
     /// For trying a control plane without containers and for tests of scale; thousands fit in one

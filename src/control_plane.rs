@@ -4,6 +4,8 @@
 //! Whoever leads writes under the fence of its term, so that a leader that was deposed changes nothing
 //! more. When the process is told to stop, Leases are given up before anything else ends.
 
+mod settings;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +17,28 @@ use apiserver::user::User;
 use client::election::{self, Dead};
 use client::transport::transport;
 use client::{Access, Elector, Identity};
+use controllers::cloud;
 use controllers::manager::{CONTROLLERS, Manager};
-use controllers::{Settings, controller};
+use controllers::{Row, Settings};
 use deploy::config::{
-    self, ConfigError, ControlPlaneConfig, ControllerManagerConfig, ControllersConfig,
-    ElectionConfig, Problem, Sources,
+    self, CloudConfig, ControllerManagerConfig, ElectionConfig, SchedulerConfig, ServerConfig,
+    Sources,
 };
 use raft_store::member::Member;
+use scheduler::metrics::Metrics;
+use scheduler::run::Scheduler;
 use seams::{Seams, Tasks};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::cli::ControllerManagerArguments;
+use crate::cli::{CloudArguments, ControllerManagerArguments, SchedulerArguments};
 use crate::process::{self, Process};
 use crate::run;
 
-/// The controllers' Lease, and whose changes objects say theirs are.
-const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+/// Components: their Leases, and whose changes objects say theirs are.
+pub(crate) const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+const CLOUD_CONTROLLER_MANAGER: &str = "cloud-controller-manager";
+pub(crate) const SCHEDULER: &str = "kube-scheduler";
 
 /// A master that the store's leader has not heard of for so long counts as dead to those who wait for
 /// its Leases. Above the store's own election timeout: whoever is mistaken costs a change of leaders.
@@ -41,23 +48,46 @@ const SILENCE: Duration = Duration::from_millis(400);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// `trireme controller-manager`.
-pub(crate) fn run(arguments: Box<ControllerManagerArguments>) -> Result<()> {
+pub(crate) fn run_controllers(arguments: Box<ControllerManagerArguments>) -> Result<()> {
     let config: ControllerManagerConfig = config::load(&Sources {
         file: arguments.config.clone(),
         environment: run::environment(),
         flags: arguments.flags(),
     })?;
-    check(&config.controllers)?;
-    process::run(&config.process, CONTROLLER_MANAGER, |process: &Process| {
-        let candidate = Candidate {
-            process: process.name.clone(),
-            access: process.access.clone(),
-            election: config.election.clone(),
-            dead: None,
-            seams: process.seams.clone(),
-            tasks: process.tasks.clone(),
-        };
-        controllers(&candidate, &config.controllers);
+    settings::check(CONTROLLERS, &config.controllers.controllers)?;
+    process::run(&config.process, CONTROLLER_MANAGER, |process| {
+        let settings = settings::controllers(&config.controllers, None, &process.seams)?;
+        Candidate::of(process, &config.election).control(CONTROLLERS, CONTROLLER_MANAGER, settings);
+        Ok(())
+    })
+}
+
+/// `trireme cloud-controller-manager`.
+pub(crate) fn run_cloud(arguments: Box<CloudArguments>) -> Result<()> {
+    let config: CloudConfig = config::load(&Sources {
+        file: arguments.config.clone(),
+        environment: run::environment(),
+        flags: arguments.flags(),
+    })?;
+    settings::check(cloud::CONTROLLERS, &config.controllers)?;
+    let settings = settings::cloud(&config)?;
+    process::run(&config.process, CLOUD_CONTROLLER_MANAGER, |process| {
+        let candidate = Candidate::of(process, &config.election);
+        candidate.control(cloud::CONTROLLERS, CLOUD_CONTROLLER_MANAGER, settings);
+        Ok(())
+    })
+}
+
+/// `trireme scheduler`.
+pub(crate) fn run_scheduler(arguments: Box<SchedulerArguments>) -> Result<()> {
+    let config: SchedulerConfig = config::load(&Sources {
+        file: arguments.config.clone(),
+        environment: run::environment(),
+        flags: arguments.flags(),
+    })?;
+    process::run(&config.process, SCHEDULER, |process| {
+        let scheduling = settings::scheduler(config.scheduler_config.as_deref(), &process.seams)?;
+        Candidate::of(process, &config.election).schedule(scheduling);
         Ok(())
     })
 }
@@ -70,24 +100,36 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Runs what the settings want, over the API server of the same process.
     pub(crate) fn start(
-        config: &ControlPlaneConfig,
+        config: &ServerConfig,
         api: &Arc<Api>,
         member: &Member,
         seams: &Seams,
         tasks: &Tasks,
     ) -> Result<ControlPlane> {
         let tasks = tasks.child();
-        check(&config.controllers)?;
-        if config.enable_controllers {
-            let candidate = Candidate {
-                process: member.name().to_string(),
-                access: in_process(CONTROLLER_MANAGER, api),
-                election: config.election.clone(),
-                dead: Some(dead(member, &tasks)),
-                seams: seams.clone(),
-                tasks: tasks.clone(),
-            };
-            controllers(&candidate, &config.controllers);
+        let ServerConfig {
+            api: serving,
+            control_plane,
+            ..
+        } = config;
+        settings::check(CONTROLLERS, &control_plane.controllers.controllers)?;
+        let dead = dead(member, &tasks);
+        let candidate = |component| Candidate {
+            process: member.name().to_string(),
+            access: in_process(component, api),
+            election: control_plane.election.clone(),
+            dead: Some(dead.clone()),
+            seams: seams.clone(),
+            tasks: tasks.clone(),
+        };
+        if control_plane.enable_controllers {
+            let key = serving.service_account_key_file.as_deref();
+            let settings = settings::controllers(&control_plane.controllers, key, seams)?;
+            candidate(CONTROLLER_MANAGER).control(CONTROLLERS, CONTROLLER_MANAGER, settings);
+        }
+        if control_plane.enable_scheduler {
+            let file = control_plane.scheduler_config.as_deref();
+            candidate(SCHEDULER).schedule(settings::scheduler(file, seams)?);
         }
         Ok(ControlPlane { tasks })
     }
@@ -110,59 +152,69 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn elector(&self, lease: &str) -> Elector {
+    /// A process of its own.
+    fn of(process: &Process, election: &ElectionConfig) -> Candidate {
+        Candidate {
+            process: process.name.clone(),
+            access: process.access.clone(),
+            election: election.clone(),
+            dead: None,
+            seams: process.seams.clone(),
+            tasks: process.tasks.clone(),
+        }
+    }
+
+    fn elector(&self, lease: election::Config) -> Elector {
         let own = self.access.client(&Identity::Component, None);
         let config = election::Config {
             lease_duration: self.election.leader_elect_lease_duration.0,
             renew_deadline: self.election.leader_elect_renew_deadline.0,
             retry_period: self.election.leader_elect_retry_period.0,
-            ..election::Config::new(lease, &self.process)
+            ..lease
         };
         Elector::new(config, &own, self.dead.clone(), &self.seams, &self.tasks)
     }
-}
 
-/// Runs the controllers whenever this candidate leads. Their informers are warm before.
-fn controllers(candidate: &Candidate, config: &ControllersConfig) {
-    let settings = Settings {
-        controllers: config.controllers.clone(),
-        cluster_name: config.cluster_name.clone(),
-        ..Settings::default()
-    };
-    let access = candidate.access.clone();
-    let manager = Arc::new(Manager::new(
-        access,
-        settings,
-        &candidate.seams,
-        &candidate.tasks,
-    ));
-    manager.warm();
-    let elector = candidate.elector(CONTROLLER_MANAGER);
-    let tasks = candidate.tasks.clone();
-    candidate.tasks.spawn("controllers", async move {
-        let lead = |term| {
-            let manager = manager.clone();
-            async move { manager.lead(term).await }
-        };
-        elector.run(&tasks, lead).await;
-    });
-}
-
-/// Names of controllers that do not exist are mistakes.
-fn check(config: &ControllersConfig) -> Result<(), ConfigError> {
-    let unknown = controller::unknown(CONTROLLERS, &config.controllers);
-    if unknown.is_empty() {
-        return Ok(());
+    /// Runs controllers whenever this candidate leads. Their informers are warm before.
+    fn control(&self, rows: &[Row], lease: &str, settings: Settings) {
+        let (access, seams) = (self.access.clone(), &self.seams);
+        let manager = Arc::new(Manager::of(rows, access, settings, seams, &self.tasks));
+        manager.warm();
+        let elector = self.elector(election::Config::new(lease, &self.process));
+        let tasks = self.tasks.clone();
+        self.tasks.spawn("controllers", async move {
+            let lead = |term| {
+                let manager = manager.clone();
+                async move { manager.lead(term).await }
+            };
+            elector.run(&tasks, lead).await;
+        });
     }
-    let known: Vec<&str> = CONTROLLERS.iter().map(|row| row.name).collect();
-    Err(ConfigError::Unusable(vec![Problem {
-        key: "controllers",
-        message: format!(
-            "there is no {}; there are {}",
-            unknown.join(", "),
-            known.join(", ")
-        ),
-    }]))
+
+    /// Schedules whenever this candidate leads.
+    fn schedule(&self, config: scheduler::config::Config) {
+        let (namespace, name) = config.lease.clone();
+        let lease = election::Config {
+            namespace,
+            ..election::Config::new(&name, &self.process)
+        };
+        let competes = config.leader_elect;
+        let (access, seams) = (self.access.clone(), &self.seams);
+        let metrics = Metrics::default();
+        let scheduler = Arc::new(Scheduler::new(access, config, metrics, seams, &self.tasks));
+        let elector = competes.then(|| self.elector(lease));
+        let tasks = self.tasks.clone();
+        self.tasks.spawn("scheduler", async move {
+            let Some(elector) = elector else {
+                return scheduler.run(None, &tasks).await;
+            };
+            let lead = |term| {
+                let scheduler = scheduler.clone();
+                async move { scheduler.lead(term).await }
+            };
+            elector.run(&tasks, lead).await;
+        });
+    }
 }
 
 /// Access to the API server of the same process, as a component of the cluster.

@@ -74,8 +74,15 @@ async fn serve(config: &ServerConfig) -> Result<()> {
             return Err(error);
         }
     };
-    let control_plane = &config.control_plane;
-    let control_plane = ControlPlane::start(control_plane, serving.api(), &member, &seams, &tasks)?;
+    let control_plane = ControlPlane::start(config, serving.api(), &member, &seams, &tasks);
+    let control_plane = match control_plane {
+        Ok(control_plane) => control_plane,
+        Err(error) => {
+            serving.shutdown().await;
+            member.shutdown().await;
+            return Err(error);
+        }
+    };
     let ready = async {
         if member.wait_recovered().await {
             notify::ready();

@@ -22,7 +22,8 @@ use thiserror::Error;
 
 pub use apiserver::{ApiConfig, ApiServerConfig, ServerConfig};
 pub use control_plane::{
-    ControlPlaneConfig, ControllerManagerConfig, ControllersConfig, ElectionConfig, ProcessConfig,
+    CloudConfig, ControlPlaneConfig, ControllerManagerConfig, ControllersConfig, ElectionConfig,
+    ProcessConfig, SchedulerConfig,
 };
 pub use node::{Label, NodeConfig};
 pub use store::{AutoCompaction, MemoryShares, StoreConfig};

@@ -35,6 +35,58 @@ impl ControllerManagerArguments {
     }
 }
 
+/// `trireme scheduler`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trireme scheduler --kubeconfig /etc/trireme/scheduler.kubeconfig
+  trireme scheduler --kubeconfig k --scheduler-config profiles.yaml")]
+pub(crate) struct SchedulerArguments {
+    /// A YAML file with settings
+    #[arg(long, value_name = "FILE", env = "TRIREME_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    process: ProcessFlags,
+    #[command(flatten)]
+    own: SchedulerFlags,
+    #[command(flatten)]
+    election: ElectionFlags,
+}
+
+impl SchedulerArguments {
+    /// The flags that were given, by key.
+    pub(crate) fn flags(&self) -> Vec<(String, Vec<String>)> {
+        let own = [given(&self.process), given(&self.own)].concat();
+        [own, given(&self.election)].concat()
+    }
+}
+
+/// `trireme cloud-controller-manager`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  trireme cloud-controller-manager --kubeconfig k --load-balancer-pools 192.0.2.0/24,198.51.100.10-198.51.100.20
+  trireme cloud-controller-manager --kubeconfig k --cloud-provider grpc --cloud-provider-address 127.0.0.1:7000")]
+pub(crate) struct CloudArguments {
+    /// A YAML file with settings
+    #[arg(long, value_name = "FILE", env = "TRIREME_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    process: ProcessFlags,
+    #[command(flatten)]
+    own: CloudFlags,
+    #[command(flatten)]
+    election: ElectionFlags,
+}
+
+impl CloudArguments {
+    /// The flags that were given, by key.
+    pub(crate) fn flags(&self) -> Vec<(String, Vec<String>)> {
+        let own = [given(&self.process), given(&self.own)].concat();
+        [own, given(&self.election)].concat()
+    }
+}
+
 /// Of every process that reaches the API from outside.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -77,6 +129,72 @@ pub(super) struct ControllersFlags {
     /// The name of the cluster [default: kubernetes]
     #[arg(long, value_name = "NAME", help_heading = "Controllers")]
     cluster_name: Option<String>,
+    /// The authorities of API servers' certificates, which pods are told [default: none are told]
+    #[arg(long, value_name = "FILE", help_heading = "Controllers")]
+    root_ca_file: Option<String>,
+    /// The authority that signs certificates which are asked for [default: nobody does]
+    #[arg(long, value_name = "FILE", help_heading = "Controllers")]
+    cluster_signing_cert_file: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "FILE", help_heading = "Controllers")]
+    cluster_signing_key_file: Option<String>,
+    /// The longest that its certificates live [default: 8760h]
+    #[arg(long, value_name = "TIME", help_heading = "Controllers")]
+    cluster_signing_duration: Option<String>,
+    /// The key that signs tokens of service accounts in secrets [default: of a master,
+    /// service-account-key-file]
+    #[arg(long, value_name = "FILE", help_heading = "Controllers")]
+    service_account_private_key_file: Option<String>,
+    /// So many pods that have ended are kept; 0 keeps all [default: 12500]
+    #[arg(long, value_name = "NUMBER", help_heading = "Controllers")]
+    terminated_pod_gc_threshold: Option<String>,
+    /// Whether nodes are given blocks of cluster-cidr for their pods [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Controllers")]
+    allocate_node_cidrs: Option<String>,
+    /// The network of pods, one block per family of addresses
+    #[arg(long, value_name = "CIDR,...", help_heading = "Controllers")]
+    cluster_cidr: Vec<String>,
+    /// The length of the prefix of a node's block of IPv4 [default: 24]
+    #[arg(long, value_name = "BITS", help_heading = "Controllers")]
+    node_cidr_mask_size_ipv4: Option<String>,
+    /// The same of IPv6 [default: 64]
+    #[arg(long, value_name = "BITS", help_heading = "Controllers")]
+    node_cidr_mask_size_ipv6: Option<String>,
+}
+
+/// Of the scheduler.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct SchedulerFlags {
+    /// A KubeSchedulerConfiguration [default: upstream's defaults]
+    #[arg(long, value_name = "FILE", help_heading = "Scheduler")]
+    scheduler_config: Option<String>,
+}
+
+/// Of the controllers that know the place.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct CloudFlags {
+    /// Which controllers run: names, -NAME for not, * for all that are on by default [default: *]
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        allow_hyphen_values = true,
+        help_heading = "Controllers"
+    )]
+    controllers: Vec<String>,
+    /// The name of the cluster [default: kubernetes]
+    #[arg(long, value_name = "NAME", help_heading = "Controllers")]
+    cluster_name: Option<String>,
+    /// Which place the cluster runs in: local or grpc [default: local]
+    #[arg(long, value_name = "PROVIDER", help_heading = "Cloud")]
+    cloud_provider: Option<String>,
+    /// Of local: addresses for Services of type LoadBalancer
+    #[arg(long, value_name = "CIDR|FROM-TO,...", help_heading = "Cloud")]
+    load_balancer_pools: Vec<String>,
+    /// Of grpc: where the provider listens
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Cloud")]
+    cloud_provider_address: Option<String>,
 }
 
 /// Of whatever is elected.
@@ -109,13 +227,18 @@ pub(super) struct ControlPlaneFlags {
     controllers: ControllersFlags,
     #[command(flatten)]
     #[serde(flatten)]
+    scheduler: SchedulerFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
     election: ElectionFlags,
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use deploy::config::{self, ControllerManagerConfig, NodeConfig, ServerConfig};
+    use deploy::config::{
+        self, CloudConfig, ControllerManagerConfig, NodeConfig, SchedulerConfig, ServerConfig,
+    };
 
     use crate::cli::Cli;
 
@@ -141,6 +264,8 @@ mod tests {
                 "controller-manager",
                 config::keys::<ControllerManagerConfig>(),
             ),
+            ("cloud-controller-manager", config::keys::<CloudConfig>()),
+            ("scheduler", config::keys::<SchedulerConfig>()),
             ("node", config::keys::<NodeConfig>()),
         ] {
             keys.sort();

@@ -309,7 +309,7 @@ impl Settings for ServerConfig {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let control_plane = self.control_plane.election.problems();
+        let control_plane = self.control_plane.problems();
         [self.store.problems(), self.api.problems(), control_plane].concat()
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{LogFormat, Span, Url, text, texts};
+use super::values::{CloudProvider, LogFormat, Span, Url, text, texts};
 use super::{Problem, Settings, StoreConfig};
 
 /// What is elected, and how fast.
@@ -65,6 +65,33 @@ pub struct ControllersConfig {
     /// The name of the cluster. Default: `kubernetes`.
     #[serde(with = "text")]
     pub cluster_name: String,
+    /// The authorities of API servers' certificates, which pods are told. Default: pods are told none.
+    pub root_ca_file: Option<PathBuf>,
+    /// The authority that signs certificates which are asked for. Default: nobody does.
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub cluster_signing_key_file: Option<PathBuf>,
+    /// The longest that its certificates live. Default: a year.
+    #[serde(with = "text")]
+    pub cluster_signing_duration: Span,
+    /// The key that signs tokens of service accounts which are kept in secrets. Default: of a master,
+    /// `service-account-key-file`; elsewhere nobody signs them.
+    pub service_account_private_key_file: Option<PathBuf>,
+    /// So many pods that have ended are kept; 0 keeps all. Default: 12500.
+    #[serde(with = "text")]
+    pub terminated_pod_gc_threshold: usize,
+    /// Whether nodes are given blocks of `cluster-cidr` for their pods. Default: false.
+    #[serde(with = "text")]
+    pub allocate_node_cidrs: bool,
+    /// The network of pods, one block per family of addresses.
+    #[serde(with = "texts")]
+    pub cluster_cidr: Vec<String>,
+    /// The length of the prefix of a node's block of IPv4. Default: 24.
+    #[serde(with = "text")]
+    pub node_cidr_mask_size_ipv4: u8,
+    /// The same of IPv6. Default: 64.
+    #[serde(with = "text")]
+    pub node_cidr_mask_size_ipv6: u8,
 }
 
 impl Default for ControllersConfig {
@@ -72,7 +99,36 @@ impl Default for ControllersConfig {
         Self {
             controllers: vec!["*".into()],
             cluster_name: "kubernetes".into(),
+            root_ca_file: None,
+            cluster_signing_cert_file: None,
+            cluster_signing_key_file: None,
+            cluster_signing_duration: Span::from_millis(365 * 24 * 3_600_000),
+            service_account_private_key_file: None,
+            terminated_pod_gc_threshold: 12_500,
+            allocate_node_cidrs: false,
+            cluster_cidr: Vec::new(),
+            node_cidr_mask_size_ipv4: 24,
+            node_cidr_mask_size_ipv6: 64,
         }
+    }
+}
+
+impl ControllersConfig {
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.cluster_signing_cert_file.is_some() != self.cluster_signing_key_file.is_some() {
+            problems.push(Problem {
+                key: "cluster-signing-cert-file",
+                message: "give it with cluster-signing-key-file, or neither".into(),
+            });
+        }
+        if self.allocate_node_cidrs && self.cluster_cidr.is_empty() {
+            problems.push(Problem {
+                key: "cluster-cidr",
+                message: "give the network that allocate-node-cidrs takes from".into(),
+            });
+        }
+        problems
     }
 }
 
@@ -89,6 +145,8 @@ pub struct ControlPlaneConfig {
     /// The controllers.
     #[serde(flatten)]
     pub controllers: ControllersConfig,
+    /// A KubeSchedulerConfiguration. Default: upstream's defaults.
+    pub scheduler_config: Option<PathBuf>,
     /// How both are elected.
     #[serde(flatten)]
     pub election: ElectionConfig,
@@ -100,8 +158,15 @@ impl Default for ControlPlaneConfig {
             enable_controllers: true,
             enable_scheduler: true,
             controllers: ControllersConfig::default(),
+            scheduler_config: None,
             election: ElectionConfig::default(),
         }
+    }
+}
+
+impl ControlPlaneConfig {
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        [self.controllers.problems(), self.election.problems()].concat()
     }
 }
 
@@ -167,7 +232,7 @@ impl ProcessConfig {
     }
 }
 
-/// `trireme controller-manager`, and `trireme cloud-controller-manager`.
+/// `trireme controller-manager`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ControllerManagerConfig {
@@ -184,7 +249,82 @@ pub struct ControllerManagerConfig {
 
 impl Settings for ControllerManagerConfig {
     fn problems(&self) -> Vec<Problem> {
+        let own = [self.process.problems(), self.controllers.problems()].concat();
+        [own, self.election.problems()].concat()
+    }
+}
+
+/// `trireme scheduler`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct SchedulerConfig {
+    /// How it reaches the API and is looked at.
+    #[serde(flatten)]
+    pub process: ProcessConfig,
+    /// A KubeSchedulerConfiguration. Default: upstream's defaults.
+    pub scheduler_config: Option<PathBuf>,
+    /// How it is elected.
+    #[serde(flatten)]
+    pub election: ElectionConfig,
+}
+
+impl Settings for SchedulerConfig {
+    fn problems(&self) -> Vec<Problem> {
         [self.process.problems(), self.election.problems()].concat()
+    }
+}
+
+/// `trireme cloud-controller-manager`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct CloudConfig {
+    /// How it reaches the API and is looked at.
+    #[serde(flatten)]
+    pub process: ProcessConfig,
+    /// Which controllers run: names, `-name` for not, `*` for all that are on by default. Default: `*`.
+    #[serde(with = "texts")]
+    pub controllers: Vec<String>,
+    /// The name of the cluster. Default: `kubernetes`.
+    #[serde(with = "text")]
+    pub cluster_name: String,
+    /// Which place the cluster runs in: local or grpc. Default: local.
+    #[serde(with = "text")]
+    pub cloud_provider: CloudProvider,
+    /// Of local: addresses for Services of type LoadBalancer, as blocks or `FROM-TO`.
+    #[serde(with = "texts")]
+    pub load_balancer_pools: Vec<String>,
+    /// Of grpc: where the provider listens, as `HOST:PORT`.
+    pub cloud_provider_address: Option<String>,
+    /// How it is elected.
+    #[serde(flatten)]
+    pub election: ElectionConfig,
+}
+
+impl Default for CloudConfig {
+    fn default() -> Self {
+        let controllers = ControllersConfig::default();
+        Self {
+            process: ProcessConfig::default(),
+            controllers: controllers.controllers,
+            cluster_name: controllers.cluster_name,
+            cloud_provider: CloudProvider::Local,
+            load_balancer_pools: Vec::new(),
+            cloud_provider_address: None,
+            election: ElectionConfig::default(),
+        }
+    }
+}
+
+impl Settings for CloudConfig {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = [self.process.problems(), self.election.problems()].concat();
+        if self.cloud_provider == CloudProvider::Grpc && self.cloud_provider_address.is_none() {
+            problems.push(Problem {
+                key: "cloud-provider-address",
+                message: "give the HOST:PORT where the provider listens".into(),
+            });
+        }
+        problems
     }
 }
 

@@ -271,6 +271,16 @@ choice! {
 }
 
 choice! {
+    /// Which place a cluster runs in.
+    CloudProvider {
+        /// Bare metal: addresses of load balancers come out of pools.
+        Local = "local",
+        /// A process that speaks the protocol of providers.
+        Grpc = "grpc",
+    }
+}
+
+choice! {
     /// What `auto-compaction-retention` counts.
     CompactionMode {
         /// Time.

@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use crate::config::values::{InitialMember, Url};
 use crate::config::{
-    self, ApiConfig, ConfigError, NodeConfig, ServerConfig, Sources, StoreConfig, differing,
+    self, ApiConfig, ConfigError, ControllersConfig, NodeConfig, ServerConfig, Sources,
+    StoreConfig, differing,
 };
 use crate::files;
 use crate::pki::{API_NAMES, Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
@@ -460,6 +461,8 @@ impl Layout {
         let mut settings = differing(&store, &StoreConfig::default())?;
         if let Some(api) = self.api_config(master) {
             settings.extend(differing(&api, &ApiConfig::default())?);
+            let controllers = self.controllers_config();
+            settings.extend(differing(&controllers, &ControllersConfig::default())?);
         }
         for (key, value) in &self.definition.settings {
             settings.insert(key.as_str().into(), value.as_str().into());
@@ -511,6 +514,16 @@ impl Layout {
         let loaded = config::load::<NodeConfig>(&sources);
         let wrong = |source| LocalError::Config { unit: node, source };
         loaded.map(drop).map_err(wrong)
+    }
+
+    /// The API's authority signs certificates that are asked for, and is the one that pods know.
+    fn controllers_config(&self) -> ControllersConfig {
+        ControllersConfig {
+            root_ca_file: Some(self.api_authority()),
+            cluster_signing_cert_file: Some(self.api_authority()),
+            cluster_signing_key_file: Some(self.pki().join("api-ca.key")),
+            ..ControllersConfig::default()
+        }
     }
 
     fn api_config(&self, master: u16) -> Option<ApiConfig> {
