@@ -1,15 +1,15 @@
 //! `trireme apiserver`, and the API server within `trireme server`.
 
+mod access;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::allocation;
 use apiserver::audit;
-use apiserver::authentication::certificate::Trust;
 use apiserver::authentication::jwt::PublicKey;
-use apiserver::authentication::static_tokens::StaticTokens;
-use apiserver::authentication::{self, Anonymous};
 use apiserver::discovery::{Addresses, Build};
 use apiserver::encryption::Encryption;
 use apiserver::instance::{Api, Parts};
@@ -138,7 +138,7 @@ pub(crate) async fn start(
     let address = config.listen_api_url.authority();
     let listener = seams.net.listen(&address).await;
     let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
-    let mut parts = parts(config, name, seams)?;
+    let mut parts = parts(config, name, seams, &tasks)?;
     parts.encryption = encryption(config, seams, &tasks)?;
     let api = Api::start(store, parts, seams, &tasks);
     let bound = server::serve(listener, tls, api.clone(), &tasks)?;
@@ -147,18 +147,22 @@ pub(crate) async fn start(
     Ok(Serving { tasks, api, delay })
 }
 
-fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
-    let read = |path: &std::path::Path| {
-        let bytes = seams.disk.read(path);
-        bytes.with_context(|| format!("cannot read {}", path.display()))
-    };
-    let wrong = |path: &std::path::Path, why: String| anyhow!("{}: {why}", path.display());
+fn read(path: &Path, seams: &Seams) -> Result<Vec<u8>> {
+    let bytes = seams.disk.read(path);
+    bytes.with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn wrong(path: &Path, why: String) -> anyhow::Error {
+    anyhow!("{}: {why}", path.display())
+}
+
+fn parts(config: &ApiConfig, name: &str, seams: &Seams, tasks: &Tasks) -> Result<Parts> {
     let advertised = config.advertise_api_urls.first();
     let address = advertised.unwrap_or(&config.listen_api_url).authority();
     let issuer = match &config.service_account_key_file {
         None => None,
         Some(path) => {
-            let pem = read(path)?;
+            let pem = read(path, seams)?;
             let signing = SigningKey::from_pem(&pem).map_err(|why| wrong(path, why))?;
             let settings = service_account_tokens::Config {
                 issuer: config.service_account_issuer.clone(),
@@ -172,38 +176,10 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
             Some(Arc::new(Issuer::new(settings, signing, others)))
         }
     };
-    let client_ca = match &config.api_client_ca_file {
-        None => None,
-        Some(path) => Some(Arc::new(
-            Trust::new(&read(path)?).map_err(|why| wrong(path, why))?,
-        )),
-    };
-    let static_tokens = match &config.token_auth_file {
-        None => None,
-        Some(path) => {
-            let text = String::from_utf8_lossy(&read(path)?).into_owned();
-            let tokens = StaticTokens::parse(&text, &path.display().to_string());
-            Some(tokens.map_err(|why| wrong(path, why))?)
-        }
-    };
-    let authentication = authentication::Config {
-        api_audiences: vec![config.service_account_issuer.clone()],
-        client_ca,
-        static_tokens,
-        service_account_issuers: vec![config.service_account_issuer.clone()],
-        service_account_keys: issuer.as_ref().map(|issuer| issuer.keys()),
-        bootstrap_tokens: true,
-        anonymous: if config.anonymous_auth {
-            Anonymous::Everywhere
-        } else {
-            Anonymous::Nowhere
-        },
-        ..authentication::Config::default()
-    };
     Ok(Parts {
         name: name.to_string(),
-        authentication,
-        allows_everything: false,
+        authentication: access::authentication(config, issuer.as_ref(), seams, tasks)?,
+        authorization: access::authorization(config, seams)?,
         issuer,
         addresses: Addresses {
             default: address,
@@ -212,13 +188,11 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams) -> Result<Parts> {
         backends: backends(config, seams)?,
         services: allocation::Settings::of_blocks(&config.service_cluster_ip_range)
             .map_err(|why| anyhow!("service-cluster-ip-range: {why}"))?,
-        build: Build {
-            commit: commit(),
-            ..Build::default()
-        },
+        build: build(),
         goaway_chance: config.goaway_chance,
         encryption: None,
         seats: config.max_requests_inflight + config.max_mutating_requests_inflight,
+        memory_limit: config.memory_limit.0,
         audit: audit(config, seams)?,
     })
 }
@@ -277,9 +251,15 @@ fn backends(config: &ApiConfig, seams: &Seams) -> Result<Arc<Backends>> {
     Backends::load(files, types, seams).map_err(|why| anyhow!("certificates for kubelets: {why}"))
 }
 
-/// The commit that was built, of `VERSION (COMMIT)`.
-fn commit() -> &'static str {
+/// What was built, of `VERSION (COMMIT DATE)`.
+fn build() -> Build {
     let long = env!("LONG_VERSION");
-    let commit = long.split_once('(').map_or("", |(_, rest)| rest);
-    commit.trim_end_matches(')')
+    let inner = long.split_once('(').map_or("", |(_, rest)| rest);
+    let inner = inner.trim_end_matches(')');
+    let (commit, date) = inner.rsplit_once(' ').unwrap_or((inner, ""));
+    Build {
+        commit,
+        date,
+        ..Build::default()
+    }
 }

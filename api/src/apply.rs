@@ -152,28 +152,22 @@ impl FieldManager<'_> {
     /// What `manager` comes to own by an update, and what others lose.
     fn track(&self, managed: &mut Managed, old: &Doc, new: &Doc, manager: &str) {
         let changes = self.compare(old.root(), new.root());
-        let changed = changes.modified.union(&changes.added);
+        let mut mine = changes.modified;
+        mine.unite(changes.added);
         for owned in managed.owners.values_mut() {
-            owned.fields = owned
-                .fields
-                .difference(&changed)
-                .difference(&changes.removed);
+            owned.fields.subtract(&mine);
+            owned.fields.subtract(&changes.removed);
         }
-        let unowned = Set::of_fields(&UNOWNED);
-        let mine = changed.difference(&changes.removed).difference(&unowned);
-        let id = self.id(manager, managed::UPDATE);
+        mine.subtract(&changes.removed);
+        mine.drop_fields(&UNOWNED);
         if !mine.is_empty() {
-            let before = managed
+            let owned = managed
                 .owners
-                .get(&id)
-                .map(|owned| owned.fields.clone())
-                .unwrap_or_default();
-            let owned = Owned {
-                fields: mine.union(&before),
-                api_version: self.api_version.to_string(),
-                time: Some(self.now.to_string()),
-            };
-            managed.owners.insert(id, owned);
+                .entry(self.id(manager, managed::UPDATE))
+                .or_default();
+            owned.fields.unite(mine);
+            owned.api_version = self.api_version.to_string();
+            owned.time = Some(self.now.to_string());
         }
         managed.owners.retain(|_, owned| !owned.fields.is_empty());
     }
@@ -281,7 +275,8 @@ impl FieldManager<'_> {
         conform(&mut new, self.schema, Unknown::Keep)
             .map_err(|error| ApplyError::Invalid(error.to_string()))?;
         let changes = self.compare(live.root(), new.root());
-        let changed = changes.modified.union(&changes.added);
+        let mut changed = changes.modified;
+        changed.unite(changes.added);
         let mut conflicts = Vec::new();
         for (other, owned) in managed.owners.iter_mut().filter(|(other, _)| **other != id) {
             let contested = owned.fields.intersection(&changed);
@@ -290,16 +285,14 @@ impl FieldManager<'_> {
                 manager: name.clone(),
                 path: path_text(path),
             }));
-            owned.fields = owned
-                .fields
-                .difference(&contested)
-                .difference(&changes.removed);
+            owned.fields.subtract(&contested);
+            owned.fields.subtract(&changes.removed);
         }
         if !force && !conflicts.is_empty() {
             return Err(ApplyError::Conflict(conflicts));
         }
         if let Some(mine) = managed.owners.get_mut(&id) {
-            mine.fields = mine.fields.difference(&Set::of_fields(&UNOWNED));
+            mine.fields.drop_fields(&UNOWNED);
         }
         managed.owners.retain(|_, owned| !owned.fields.is_empty());
         Ok((new, managed))
@@ -316,7 +309,10 @@ impl FieldManager<'_> {
         let all = managed
             .owners
             .values()
-            .fold(Set::default(), |all, owned| all.union(&owned.fields));
+            .fold(Set::default(), |mut all, owned| {
+                all.unite(owned.fields.clone());
+                all
+            });
         let merged_set = named(&walk::field_set(merged.root(), schema));
         let pruned_set = named(&walk::field_set(pruned.root(), schema));
         // What others own comes back.

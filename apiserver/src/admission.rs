@@ -24,13 +24,14 @@ mod taint_nodes;
 mod tolerations;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use api::doc::Doc;
 use api::status::Status;
 use async_trait::async_trait;
-use tokio::time::Instant;
 
+use crate::metrics::family::Histogram;
 use crate::registry::{Call, Outcome, metadata};
 use crate::storage::{Along, Object, Objects};
 
@@ -78,29 +79,25 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Lets all complete and judge the body of an action, such as an Eviction: nothing of it is stored.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    pub async fn of_action(call: &'a Call<'a>, body: &mut Doc) -> Outcome<()> {
+        let admission = &call.api.admission;
+        let mut attempt = Self::new(call, Operation::Create);
+        admission.admit(&mut attempt, Some(body), None).await?;
+        let along = &mut Along::default();
+        admission
+            .validate(&mut attempt, Some(body), None, along)
+            .await
+    }
+
     /// Runs something once the write is done, with its revision (0 if nothing was written). It is
     /// dropped if the write is refused.
     pub fn afterwards(&mut self, act: impl FnOnce(u64) + Send + Sync + 'static) {
         self.after.push(Box::new(act));
-    }
-
-    /// Counts how long a plugin took, or all of them if it has no name.
-    fn count(&self, plugin: &str, step: &str, began: Instant, is_rejected: bool) {
-        let operation = match self.operation {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
-        };
-        let rejected = if is_rejected { "true" } else { "false" };
-        let metrics = &self.call.api.metrics;
-        let series = match plugin {
-            "" => metrics.admission_steps.of(&[step, operation, rejected]),
-            plugin => metrics
-                .admission_plugins
-                .of(&[plugin, step, operation, rejected]),
-        };
-        series.observe(began.elapsed().as_secs_f64());
     }
 
     /// The write is done.
@@ -211,7 +208,55 @@ pub trait Plugin: Send + Sync {
 /// All plugins, in order.
 #[derive(Default)]
 pub struct Admission {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<(Box<dyn Plugin>, Times)>,
+    times: Times,
+}
+
+/// The steps of admission.
+#[derive(Clone, Copy)]
+enum Step {
+    Admit,
+    Validate,
+}
+
+/// How long a plugin took, or all of them: by step, operation and outcome. Every write asks for some
+/// forty of these, which is why they are not looked up by name.
+#[derive(Default)]
+struct Times([[[OnceLock<Arc<Histogram>>; 2]; 4]; 2]);
+
+impl Times {
+    /// Counts one time. All plugins together have no name.
+    fn count(
+        &self,
+        attempt: &Attempt<'_>,
+        plugin: Option<&dyn Plugin>,
+        step: Step,
+        took: Duration,
+        is_rejected: bool,
+    ) {
+        let series = &self.0[step as usize][attempt.operation as usize][usize::from(is_rejected)];
+        let series = series.get_or_init(|| {
+            let operation = match attempt.operation {
+                Operation::Create => "CREATE",
+                Operation::Update => "UPDATE",
+                Operation::Delete => "DELETE",
+                Operation::Connect => "CONNECT",
+            };
+            let step = match step {
+                Step::Admit => "admit",
+                Step::Validate => "validate",
+            };
+            let rejected = if is_rejected { "true" } else { "false" };
+            let metrics = &attempt.call.api.metrics;
+            match plugin.map(|plugin| plugin.name()) {
+                None => metrics.admission_steps.of(&[step, operation, rejected]),
+                Some(name) => metrics
+                    .admission_plugins
+                    .of(&[name, step, operation, rejected]),
+            }
+        });
+        series.observe(took.as_secs_f64());
+    }
 }
 
 impl Admission {
@@ -244,13 +289,21 @@ impl Admission {
 
     /// Plugins in the order in which they are asked.
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
-        Self { plugins }
+        let plugins = plugins.into_iter();
+        Self {
+            plugins: plugins.map(|plugin| (plugin, Times::default())).collect(),
+            times: Times::default(),
+        }
     }
 
     /// The plugins whose business an operation is.
-    fn asked(&self, operation: Operation) -> impl Iterator<Item = &dyn Plugin> {
-        let plugins = self.plugins.iter().map(|plugin| &**plugin);
-        plugins.filter(move |plugin| operation != Operation::Connect || plugin.judges_connections())
+    fn asked(&self, operation: Operation) -> impl Iterator<Item = (&dyn Plugin, &Times)> {
+        let plugins = self.plugins.iter();
+        plugins
+            .map(|(plugin, times)| (&**plugin, times))
+            .filter(move |(plugin, _)| {
+                operation != Operation::Connect || plugin.judges_connections()
+            })
     }
 
     /// Lets all complete an object.
@@ -264,17 +317,22 @@ impl Admission {
         mut new: Option<&mut Doc>,
         old: Option<&Doc>,
     ) -> Outcome<()> {
-        let started = attempt.call.api.seams.clock.now();
-        let mut done = Ok(());
-        for plugin in self.asked(attempt.operation) {
-            let began = attempt.call.api.seams.clock.now();
+        let clock = &attempt.call.api.seams.clock;
+        let started = clock.now();
+        let (mut now, mut done) = (started, Ok(()));
+        for (plugin, times) in self.asked(attempt.operation) {
+            let began = now;
             done = plugin.admit(attempt, new.as_deref_mut(), old).await;
-            attempt.count(plugin.name(), "admit", began, done.is_err());
+            now = clock.now();
+            let took = now - began;
+            times.count(attempt, Some(plugin), Step::Admit, took, done.is_err());
             if done.is_err() {
                 break;
             }
         }
-        attempt.count("", "admit", started, done.is_err());
+        let took = now - started;
+        self.times
+            .count(attempt, None, Step::Admit, took, done.is_err());
         done
     }
 
@@ -290,17 +348,22 @@ impl Admission {
         old: Option<&Doc>,
         along: &mut Along,
     ) -> Outcome<()> {
-        let started = attempt.call.api.seams.clock.now();
-        let mut done = Ok(());
-        for plugin in self.asked(attempt.operation) {
-            let began = attempt.call.api.seams.clock.now();
+        let clock = &attempt.call.api.seams.clock;
+        let started = clock.now();
+        let (mut now, mut done) = (started, Ok(()));
+        for (plugin, times) in self.asked(attempt.operation) {
+            let began = now;
             done = plugin.validate(attempt, new, old, along).await;
-            attempt.count(plugin.name(), "validate", began, done.is_err());
+            now = clock.now();
+            let took = now - began;
+            times.count(attempt, Some(plugin), Step::Validate, took, done.is_err());
             if done.is_err() {
                 break;
             }
         }
-        attempt.count("", "validate", started, done.is_err());
+        let took = now - started;
+        self.times
+            .count(attempt, None, Step::Validate, took, done.is_err());
         done
     }
 }

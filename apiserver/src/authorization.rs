@@ -131,6 +131,21 @@ pub enum Mode {
     Webhook(Arc<Webhook>),
 }
 
+/// One of the chain, as settings name it.
+#[derive(Clone)]
+pub enum Wanted {
+    /// Everybody may do everything.
+    AlwaysAllow,
+    /// Nobody but masters may do anything.
+    AlwaysDeny,
+    /// Nodes reach what runs on them.
+    Node,
+    /// Roles and bindings.
+    Rbac,
+    /// An authorizer elsewhere.
+    Webhook(Arc<Webhook>),
+}
+
 /// What a user may do, as far as it is known.
 #[derive(Debug, Default)]
 pub struct Rules {

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use api::doc::Doc;
 use api::status::Status;
-use http::HeaderMap;
 use tokio::time::{Instant, sleep};
 
 use crate::authorization::bootstrap_policy;
@@ -22,9 +21,8 @@ use crate::authorization::bootstrap_policy::Operation;
 use crate::instance::Api;
 use crate::registry::change::Replace;
 use crate::registry::delete::DeleteOptions;
-use crate::registry::{Call, Outcome};
-use crate::request::{Query, RequestInfo};
-use crate::user::{MASTERS, User};
+pub use crate::registry::myself;
+use crate::registry::{Outcome, Own};
 
 /// Priority classes of what the cluster itself needs.
 const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
@@ -50,11 +48,6 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// How long one write may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The server itself.
-pub fn myself() -> User {
-    User::new("system:apiserver", &[MASTERS])
-}
 
 /// An object that every cluster has.
 struct Wanted {
@@ -165,8 +158,8 @@ async fn keep_spec(api: &Arc<Api>, wanted: Wanted) -> Outcome<()> {
     let mut live = live.doc();
     let row = api.registry.get(group, "v1", resource);
     let row = row.ok_or_else(Status::no_such_resource)?;
-    api::defaults::apply(&mut doc, row.schema, "");
     crate::registry::object::canonical(&mut doc, row.schema)?;
+    api::defaults::apply(&mut doc, row.schema, "");
     let spec = |doc: &Doc| doc.root().get("spec").map(|spec| spec.to_string());
     if spec(&doc) == spec(&live) || !flow_control::is_kept(resource, &name, &live) {
         return Ok(());
@@ -213,22 +206,8 @@ async fn write_part(
     part: &str,
     doc: Doc,
 ) -> Outcome<()> {
-    let row = api.registry.get(group, "v1", resource);
-    let row = row.ok_or_else(Status::no_such_resource)?;
-    let text = |key| crate::registry::metadata::text(&doc, key);
-    let mut info = info(
-        "update",
-        group,
-        "v1",
-        resource,
-        text("namespace"),
-        text("name"),
-    );
-    info.subresource = part.to_string();
-    let (query, headers, user) = (Query::default(), HeaderMap::new(), myself());
-    let deadline = Instant::now() + PATIENCE;
-    let call = Call::new(api, row, &info, &query, &headers, &user, deadline)?;
-    match call.update(&Replace(doc)).await {
+    let own = Own::new(api, "update", (group, "v1", resource), place(&doc))?.part(part);
+    match own.call(api)?.update(&Replace(doc)).await {
         Err(status) if status.reason != "Conflict" => Err(status),
         _ => Ok(()),
     }
@@ -247,23 +226,10 @@ pub async fn write(
     mut doc: Doc,
     is_new: bool,
 ) -> Outcome<()> {
-    let row = api.registry.get(group, version, resource);
-    let row = row.ok_or_else(Status::no_such_resource)?;
-    let text = |key| doc.root().text(&["metadata", key]);
     let verb = if is_new { "create" } else { "update" };
-    let info = info(
-        verb,
-        group,
-        version,
-        resource,
-        text("namespace"),
-        text("name"),
-    );
-    let (query, headers, user) = (Query::default(), HeaderMap::new(), myself());
-    let deadline = Instant::now() + PATIENCE;
-    let call = Call::new(api, row, &info, &query, &headers, &user, deadline)?;
-    crate::registry::object::canonical(&mut doc, row.schema)?;
-    call.finish(&mut doc, row.schema)?;
+    let own = Own::new(api, verb, (group, version, resource), place(&doc))?;
+    let call = own.call(api)?;
+    call.finish(&mut doc, own.row().schema)?;
     let done = if is_new {
         call.create(doc, false).await.map(drop)
     } else {
@@ -284,36 +250,18 @@ async fn remove(
     namespace: &str,
     name: &str,
 ) -> Outcome<()> {
-    let row = api.registry.get(group, version, resource);
-    let row = row.ok_or_else(Status::no_such_resource)?;
-    let info = info("delete", group, version, resource, namespace, name);
-    let (query, headers, user) = (Query::default(), HeaderMap::new(), myself());
-    let deadline = Instant::now() + PATIENCE;
-    let call = Call::new(api, row, &info, &query, &headers, &user, deadline)?;
-    match call.delete(&DeleteOptions::default()).await {
+    let of = (group, version, resource);
+    let own = Own::new(api, "delete", of, (namespace, name))?;
+    match own.call(api)?.delete(&DeleteOptions::default()).await {
         Err(status) if status.reason != "NotFound" => Err(status),
         _ => Ok(()),
     }
 }
 
-fn info(
-    verb: &str,
-    group: &str,
-    version: &str,
-    resource: &str,
-    namespace: &str,
-    name: &str,
-) -> RequestInfo {
-    RequestInfo {
-        is_resource: true,
-        verb: verb.to_string(),
-        group: group.to_string(),
-        version: version.to_string(),
-        namespace: namespace.to_string(),
-        resource: resource.to_string(),
-        name: name.to_string(),
-        ..RequestInfo::default()
-    }
+/// Namespace and name of an object.
+fn place(doc: &Doc) -> (&str, &str) {
+    let text = |key| crate::registry::metadata::text(doc, key);
+    (text("namespace"), text("name"))
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@
 //!
 //! - [`schema`]: which requests belong where; [`estimate`]: what they cost
 //! - [`queues`]: whose turn it is; [`allocation`]: how levels share the server
+//! - [`memory`]: who is refused while memory is short
 //! - [`status`]: tells what schemas refer to
 
 pub mod allocation;
 pub mod estimate;
+pub mod memory;
 pub mod queues;
 pub mod schema;
 mod status;
@@ -330,6 +332,7 @@ impl Flow {
         owner.clone().spawn("priority-and-fairness", async move {
             let (mut seen, mut divided) = (None, api.seams.clock.now());
             loop {
+                api.memory.look(&*api.seams.disk);
                 let objects = api.objects();
                 let found = [LEVELS, SCHEMAS].map(|resource| objects.version(GROUP, resource));
                 if seen != Some(found) && api.storage.cache.applied() > 0 {

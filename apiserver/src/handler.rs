@@ -356,6 +356,10 @@ async fn take_turn(
     if info.is_long_running() && info.verb != "watch" {
         return Ok(());
     }
+    if api.memory.refuses(info, query, wanted.user) {
+        trail.is_refused = true;
+        return Err(too_many());
+    }
     let Some((class, flow, seats_max)) = api.flow.classify(info, wanted.user) else {
         return Ok(());
     };
@@ -379,12 +383,17 @@ async fn take_turn(
     if !trail.is_refused {
         return Ok(());
     }
+    Err(too_many())
+}
+
+/// The answer to those for whom there is no place.
+fn too_many() -> Reply {
     let text = "Too many requests, please try again later.\n";
     let mut reply = respond::raw(429, "text/plain; charset=utf-8", text);
     let headers = reply.headers_mut();
     headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Err(reply)
+    reply
 }
 
 async fn require(api: &Api, wanted: &Attributes<'_>, trail: &mut Trail) -> Outcome<()> {

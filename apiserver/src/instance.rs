@@ -19,12 +19,13 @@ use crate::authentication::{self, Authenticator};
 use crate::authorization::escalation::Escalation;
 use crate::authorization::node::NodeAuthorizer;
 use crate::authorization::rbac::Rbac;
-use crate::authorization::{Authorizer, Mode};
+use crate::authorization::{Authorizer, Mode, Wanted};
 use crate::bootstrap;
 use crate::catalog::Catalog;
 use crate::discovery::{Addresses, Build};
 use crate::encryption::{Encrypted, Encryption};
 use crate::flow::Flow;
+use crate::flow::memory::Memory;
 use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
@@ -78,6 +79,8 @@ pub struct Api {
     pub encrypted: Option<Arc<Encrypted>>,
     /// Says when a request may run.
     pub flow: Flow,
+    /// Says who is refused while memory is short.
+    pub memory: Memory,
     /// Records requests.
     pub auditor: Option<Auditor>,
     /// How many requests in one make their client connect anew, perhaps to another server.
@@ -92,8 +95,8 @@ pub struct Parts {
     pub name: String,
     /// Which credentials count.
     pub authentication: authentication::Config,
-    /// Whether everybody may do everything.
-    pub allows_everything: bool,
+    /// Who says what users may do, in order.
+    pub authorization: Vec<Wanted>,
     /// Issues tokens of service accounts.
     pub issuer: Option<Arc<Issuer>>,
     /// Where clients reach the server.
@@ -110,6 +113,8 @@ pub struct Parts {
     pub encryption: Option<Arc<Encryption>>,
     /// How much may run at once, in seats of priority levels.
     pub seats: u32,
+    /// Bytes that the process may need before it refuses what needs most of them; 0 is no limit.
+    pub memory_limit: u64,
     /// What is recorded of requests.
     pub audit: Option<audit::Config>,
 }
@@ -135,15 +140,19 @@ impl Api {
             catch_up: Some(storage.clone()),
         };
         let rbac = Arc::new(Rbac::new(storage.clone()));
-        let modes = if parts.allows_everything {
-            vec![Mode::AlwaysAllow]
-        } else {
-            vec![
-                Mode::Node(Arc::new(NodeAuthorizer::new(storage.clone()))),
-                Mode::Rbac(rbac.clone()),
-            ]
-        };
-        let authorizer = Authorizer::new(modes);
+        let modes = parts.authorization.into_iter();
+        let modes = modes.filter_map(|wanted| match wanted {
+            Wanted::AlwaysAllow => Some(Mode::AlwaysAllow),
+            // Who is asked by nobody is refused.
+            Wanted::AlwaysDeny => None,
+            Wanted::Node => {
+                let node = NodeAuthorizer::new(storage.clone());
+                Some(Mode::Node(Arc::new(node)))
+            }
+            Wanted::Rbac => Some(Mode::Rbac(rbac.clone())),
+            Wanted::Webhook(webhook) => Some(Mode::Webhook(webhook)),
+        });
+        let authorizer = Authorizer::new(modes.collect());
         let escalation = Escalation::new(authorizer.clone(), rbac);
         let catalog = Arc::new(Catalog::builtin());
         let api = Arc::new(Self {
@@ -168,6 +177,7 @@ impl Api {
             build: parts.build,
             encrypted,
             flow: Flow::new(parts.seats, seams.clock.now()),
+            memory: Memory::new(parts.memory_limit),
             auditor,
             metrics,
             goaway_chance: parts.goaway_chance,

@@ -34,6 +34,8 @@ pub mod authorization;
 pub mod body;
 pub mod bootstrap;
 pub mod catalog;
+#[cfg(test)]
+mod cost;
 pub mod discovery;
 pub mod document;
 pub mod encryption;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use raft_store::metrics::ProcessView;
 
 use crate::instance::Api;
+use crate::storage::Collection;
 use family::{Counter, Family, Gauge, Histogram, head, line, write_labels};
 
 const REQUEST: &[&str] = &[
@@ -54,6 +55,7 @@ const ENDED_REQUEST: &[&str] = &[
     "code",
 ];
 const RESOURCE: &[&str] = &["group", "version", "resource"];
+const OBJECTS: &[&str] = &["group", "resource"];
 const KIND: &[&str] = &["request_kind"];
 const ADMISSION: &[&str] = &["name", "type", "operation", "rejected"];
 const ADMISSION_STEP: &[&str] = &["type", "operation", "rejected"];
@@ -128,6 +130,12 @@ metrics! {
         "Events sent to watchers.";
     watch_event_sizes: Histogram = "apiserver_watch_events_sizes", RESOURCE, EVENT_BYTES,
         "Bytes of events sent to watchers.";
+    lists: Counter = "apiserver_cache_list_total", &["group", "resource", "index"], (),
+        "Lists that the watch cache answered.";
+    listed: Counter = "apiserver_cache_list_fetched_objects_total",
+        &["group", "resource", "index"], (), "Objects that were looked at for lists.";
+    returned: Counter = "apiserver_cache_list_returned_objects_total", OBJECTS, (),
+        "Objects that lists returned.";
     admission_steps: Histogram = "apiserver_admission_step_admission_duration_seconds",
         ADMISSION_STEP, ADMISSION_SECONDS, "How long a step of admission took.";
     admission_plugins: Histogram = "apiserver_admission_controller_admission_duration_seconds",
@@ -176,7 +184,7 @@ impl Metrics {
     }
 }
 
-/// What the watch cache holds.
+/// What the watch cache holds and has taken in, a metric after the other, as the page wants them.
 fn objects(api: &Api, out: &mut String) {
     let mut resources = BTreeMap::new();
     for row in api.registry.rows() {
@@ -186,46 +194,73 @@ fn objects(api: &Api, out: &mut String) {
         }
     }
     let revision = api.storage.cache.applied();
-    let mut old = String::new();
-    head(
-        &mut old,
-        "apiserver_storage_objects",
-        "Objects by resource.",
-        "gauge",
-    );
-    head(
-        out,
-        "apiserver_resource_objects",
-        "Objects by resource.",
-        "gauge",
-    );
-    let (mut sizes, mut versions) = (String::new(), String::new());
-    let name = "apiserver_resource_size_estimate_bytes";
-    head(&mut sizes, name, "Bytes of objects by resource.", "gauge");
-    let name = "apiserver_watch_cache_resource_version";
-    let help = "The revision up to which the watch cache has everything.";
-    head(&mut versions, name, help, "gauge");
-    for ((group, resource), collection) in resources {
-        let mut labels = String::new();
-        write_labels(&mut labels, &["group", "resource"], &[group, resource]);
-        let count = collection.tree().len();
-        line(out, "apiserver_resource_objects", &labels, "", count);
-        let bytes = collection.bytes();
-        let name = "apiserver_resource_size_estimate_bytes";
-        line(&mut sizes, name, &labels, "", bytes);
-        let name = "apiserver_watch_cache_resource_version";
-        line(&mut versions, name, &labels, "", revision);
+    let mut labels = Vec::with_capacity(resources.len());
+    let name = "apiserver_storage_objects";
+    head(out, name, "Objects by resource.", "gauge");
+    for ((group, resource), collection) in &resources {
         let dot = if group.is_empty() { "" } else { "." };
-        let mut labels = String::new();
+        let mut text = String::new();
         write_labels(
-            &mut labels,
+            &mut text,
             &["resource"],
             &[&format!("{resource}{dot}{group}")],
         );
-        line(&mut old, "apiserver_storage_objects", &labels, "", count);
+        line(out, name, &text, "", collection.tree().len());
+        text.clear();
+        write_labels(&mut text, OBJECTS, &[group, resource]);
+        labels.push(text);
     }
-    for part in [old, sizes, versions] {
-        out.push_str(&part);
+    type Value<'a> = &'a dyn Fn(&Collection) -> u64;
+    let as_number = |number: usize| number as u64;
+    let metrics: [(&str, &str, &str, Value<'_>); 7] = [
+        (
+            "apiserver_resource_objects",
+            "gauge",
+            "Objects by resource.",
+            &|one| as_number(one.tree().len()),
+        ),
+        (
+            "apiserver_resource_size_estimate_bytes",
+            "gauge",
+            "Bytes of objects by resource.",
+            &|one| as_number(one.bytes()),
+        ),
+        (
+            "apiserver_watch_cache_resource_version",
+            "gauge",
+            "The revision up to which the watch cache has everything.",
+            &|_| revision,
+        ),
+        (
+            "apiserver_watch_cache_capacity",
+            "gauge",
+            "Events that watches can go on from.",
+            &|one| as_number(one.history()),
+        ),
+        (
+            "apiserver_watch_cache_events_received_total",
+            "counter",
+            "Events that the watch cache took in.",
+            &Collection::received,
+        ),
+        (
+            "apiserver_watch_cache_events_dispatched_total",
+            "counter",
+            "Events that watchers were told of.",
+            &Collection::received,
+        ),
+        (
+            "apiserver_watch_cache_initializations_total",
+            "counter",
+            "How often the watch cache was filled from the store.",
+            &Collection::fillings,
+        ),
+    ];
+    for (name, kind, help, value) in metrics {
+        head(out, name, help, kind);
+        for (collection, labels) in resources.values().zip(&labels) {
+            line(out, name, labels, "", value(collection));
+        }
     }
 }
 

@@ -24,7 +24,8 @@ use raft_store::Store;
 use seams::{Seams, Tasks};
 
 pub use cache::{Cache, Source};
-pub use collection::Collection;
+use collection::Pulled;
+pub use collection::{Change, Collection, Cursor};
 pub use lookup::{CatchUp, Lookup};
 pub use object::Object;
 pub use transact::{Along, WriteError, Writer};
@@ -42,6 +43,20 @@ pub trait Objects: Send + Sync + 'static {
     /// A number that changes whenever an object of the resource does: what was compiled from them
     /// holds as long as it stays.
     fn version(&self, group: &str, resource: &str) -> u64;
+
+    /// What happened to objects of a resource since a place, which moves on. Without a place, or when
+    /// its past is forgotten, that is all of them.
+    fn since(&self, group: &str, resource: &str, _place: &mut Option<Cursor>) -> Since {
+        Since::All(self.list(group, resource, ""))
+    }
+}
+
+/// What happened to objects.
+pub enum Since {
+    /// All that there are now.
+    All(Vec<Arc<Object>>),
+    /// Changes, in order.
+    Changes(Vec<Arc<Change>>),
 }
 
 /// Everything that is stored: read from memory, written to the store.
@@ -101,5 +116,19 @@ impl Objects for Storage {
     fn version(&self, group: &str, resource: &str) -> u64 {
         self.collection(group, resource)
             .map_or(0, Collection::version)
+    }
+
+    fn since(&self, group: &str, resource: &str, place: &mut Option<Cursor>) -> Since {
+        let Some(collection) = self.collection(group, resource) else {
+            return Since::All(Vec::new());
+        };
+        if let Some(place) = place
+            && let Pulled::Changes(changes) = collection.pull(place, usize::MAX)
+        {
+            return Since::Changes(changes);
+        }
+        let (tree, _, end) = collection.state();
+        *place = Some(end);
+        Since::All(tree.values().cloned().collect())
     }
 }

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::authentication;
 use crate::authentication::static_tokens::StaticTokens;
+use crate::authorization::Wanted;
 use crate::bootstrap;
 use crate::discovery::{Addresses, Build};
 use crate::endpoints::resource::{self, Incoming};
@@ -325,7 +326,7 @@ fn parts(name: &str, address: &str, key: &str) -> Parts {
             service_account_keys: Some(issuer.keys()),
             ..authentication::Config::default()
         },
-        allows_everything: false,
+        authorization: vec![Wanted::Node, Wanted::Rbac],
         issuer: Some(issuer),
         addresses: Addresses {
             default: address.to_string(),
@@ -337,6 +338,7 @@ fn parts(name: &str, address: &str, key: &str) -> Parts {
         goaway_chance: 0.0,
         encryption: None,
         seats: 600,
+        memory_limit: 0,
         audit: None,
     }
 }

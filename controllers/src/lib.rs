@@ -49,10 +49,10 @@ pub mod status;
 pub mod taint;
 pub mod taint_eviction;
 pub mod template;
-pub mod ttl;
-mod view;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod ttl;
+mod view;
 
 pub use context::Context;
 pub use controller::{Again, Controller, Error, Row};

@@ -114,6 +114,72 @@ struct ApiFlags {
     /// Whether requests without credentials are let through to authorization [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "API")]
     anonymous_auth: Option<String>,
+    /// Identity providers, as an AuthenticationConfiguration [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    authentication_config: Option<String>,
+    /// A server that knows further tokens, as a kubeconfig [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    authentication_token_webhook_config_file: Option<String>,
+    /// How long its answers hold [default: 2m]
+    #[arg(long, value_name = "TIME", help_heading = "Access")]
+    authentication_token_webhook_cache_ttl: Option<String>,
+    /// An identity provider [default: none]
+    #[arg(long, value_name = "URL", help_heading = "Access")]
+    oidc_issuer_url: Option<String>,
+    /// For whom its tokens must be
+    #[arg(long, value_name = "ID", help_heading = "Access")]
+    oidc_client_id: Option<String>,
+    /// Its authorities [default: the machine's]
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    oidc_ca_file: Option<String>,
+    /// The claim that is the user's name [default: sub]
+    #[arg(long, value_name = "CLAIM", help_heading = "Access")]
+    oidc_username_claim: Option<String>,
+    /// What stands before the name; - is nothing [default: the issuer and #]
+    #[arg(long, value_name = "TEXT", help_heading = "Access")]
+    oidc_username_prefix: Option<String>,
+    /// The claim with the user's groups [default: none]
+    #[arg(long, value_name = "CLAIM", help_heading = "Access")]
+    oidc_groups_claim: Option<String>,
+    /// What stands before groups [default: nothing]
+    #[arg(long, value_name = "TEXT", help_heading = "Access")]
+    oidc_groups_prefix: Option<String>,
+    /// The algorithms of signatures [default: RS256]
+    #[arg(long, value_name = "ALGORITHM,...", help_heading = "Access")]
+    oidc_signing_algs: Vec<String>,
+    /// Claims that tokens must have [default: none]
+    #[arg(long, value_name = "KEY=VALUE,...", help_heading = "Access")]
+    oidc_required_claim: Vec<String>,
+    /// The authorities of front proxies, which say in headers who asks [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    requestheader_client_ca_file: Option<String>,
+    /// Their common names [default: all of the authorities]
+    #[arg(long, value_name = "NAME,...", help_heading = "Access")]
+    requestheader_allowed_names: Vec<String>,
+    /// Headers with the user's name [default: X-Remote-User]
+    #[arg(long, value_name = "HEADER,...", help_heading = "Access")]
+    requestheader_username_headers: Vec<String>,
+    /// Headers with the user's UID [default: X-Remote-Uid]
+    #[arg(long, value_name = "HEADER,...", help_heading = "Access")]
+    requestheader_uid_headers: Vec<String>,
+    /// Headers with groups [default: X-Remote-Group]
+    #[arg(long, value_name = "HEADER,...", help_heading = "Access")]
+    requestheader_group_headers: Vec<String>,
+    /// What headers with extra values start with [default: X-Remote-Extra-]
+    #[arg(long, value_name = "PREFIX,...", help_heading = "Access")]
+    requestheader_extra_headers_prefix: Vec<String>,
+    /// Who says what users may do: AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook [default: Node,RBAC]
+    #[arg(long, value_name = "MODE,...", help_heading = "Access")]
+    authorization_mode: Vec<String>,
+    /// The server that mode Webhook asks, as a kubeconfig
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    authorization_webhook_config_file: Option<String>,
+    /// How long it is believed when it allows [default: 5m]
+    #[arg(long, value_name = "TIME", help_heading = "Access")]
+    authorization_webhook_cache_authorized_ttl: Option<String>,
+    /// How long it is believed when it does not [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Access")]
+    authorization_webhook_cache_unauthorized_ttl: Option<String>,
     /// The network of Services [default: 10.96.0.0/12]
     #[arg(long, value_name = "CIDR", help_heading = "API")]
     service_cluster_ip_range: Option<String>,
@@ -129,6 +195,9 @@ struct ApiFlags {
     /// See the last one [default: 200]
     #[arg(long, value_name = "NUMBER", help_heading = "API")]
     max_mutating_requests_inflight: Option<String>,
+    /// The memory beyond which lists, new watches and new objects are refused [default: 0, no limit]
+    #[arg(long, value_name = "SIZE", help_heading = "API")]
+    memory_limit: Option<String>,
     /// What is encrypted at rest, and how [default: nothing]
     #[arg(long, value_name = "FILE", help_heading = "API")]
     encryption_provider_config: Option<String>,

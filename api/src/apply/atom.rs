@@ -69,6 +69,34 @@ impl<'s> Atom<'s> {
         }
     }
 
+    /// The name and place of a key; `hint` is where the schema probably has it, as in
+    /// [`Type::position`]. The name of a field is the schema's own.
+    pub(super) fn enter<'k>(
+        self,
+        key: &'k str,
+        hint: &mut usize,
+    ) -> (
+        impl Fn() -> Cow<'static, str> + use<'s, 'k>,
+        Option<Place<'s>>,
+    ) {
+        let field = match self {
+            Self::Struct(schema) => schema.position(key, *hint).map(|at| {
+                *hint = at + 1;
+                &schema.fields[at]
+            }),
+            _ => None,
+        };
+        let place = match field {
+            Some(field) => Some(Place::of(field)),
+            None => self.child(key),
+        };
+        let name = move || match field {
+            Some(field) => field.name.clone(),
+            None => Cow::Owned(key.to_string()),
+        };
+        (name, place)
+    }
+
     /// Whether the schema names the key: such fields are owned only if something in them is.
     pub(super) fn names(self, key: &str) -> bool {
         matches!(self, Self::Struct(schema) if schema.field(key).is_some())
@@ -100,7 +128,7 @@ pub(super) fn element(list: &List, item: Node<'_>) -> Result<Step, String> {
             .get(key)
             .and_then(Scalar::of)
             .or_else(|| default(list, key));
-        found.extend(value.map(|value| ((*key).to_string(), value)));
+        found.extend(value.map(|value| (Cow::Borrowed(*key), value)));
     }
     if found.is_empty() {
         let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();

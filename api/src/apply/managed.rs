@@ -18,7 +18,7 @@ pub(super) struct Manager {
 }
 
 /// What is owned.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Owned {
     pub(super) fields: Set,
     pub(super) api_version: String,
@@ -134,17 +134,12 @@ impl Managed {
         }
         let mut owners: Vec<(&Manager, &Owned)> = self.owners.iter().collect();
         owners.sort_by(|(a, one), (b, other)| {
-            let key = |manager: &Manager, owned: &Owned| {
-                let order = manager.operation.clone();
-                (
-                    order,
-                    owned.time.clone(),
-                    manager.name.clone(),
-                    owned.api_version.clone(),
-                    manager.subresource.clone(),
-                )
-            };
-            key(a, one).cmp(&key(b, other))
+            let order = a.operation.cmp(&b.operation);
+            order
+                .then_with(|| one.time.cmp(&other.time))
+                .then_with(|| a.name.cmp(&b.name))
+                .then_with(|| one.api_version.cmp(&other.api_version))
+                .then_with(|| a.subresource.cmp(&b.subresource))
         });
         let list = doc.list(metadata, "managedFields");
         for (manager, owned) in owners {
@@ -202,7 +197,7 @@ impl Managed {
             if let Some(owned) = self.owners.remove(&manager)
                 && let Some(bucket) = self.owners.get_mut(&bucket)
             {
-                bucket.fields = bucket.fields.union(&owned.fields);
+                bucket.fields.unite(owned.fields);
                 bucket.time = owned.time;
             }
             count -= 1;

@@ -8,6 +8,9 @@ use super::set::{Set, Step};
 use crate::doc::{Doc, Id, Kind, New, Node};
 use crate::schema::{List, Topology, Type};
 
+/// Objects whose keys are in different orders are compared key by key, beyond this many pairs by hash.
+const PAIRS_MAX: usize = 1024;
+
 /// What changed between two documents.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
@@ -65,7 +68,7 @@ fn check(node: Node<'_>, place: Place<'_>, path: &mut Vec<Step>, errors: &mut Ve
                 return complain(path, &format!("expected map, got {node}"), errors);
             }
             for child in node.children() {
-                path.push(Step::Field(child.key().to_string()));
+                path.push(Step::Field(child.key().to_string().into()));
                 match atom.child(child.key()) {
                     Some(place) => check(child, place, path, errors),
                     None => complain(path, "field not declared in schema", errors),
@@ -78,64 +81,88 @@ fn check(node: Node<'_>, place: Place<'_>, path: &mut Vec<Step>, errors: &mut Ve
 
 /// Every field that is set.
 pub(super) fn field_set(node: Node<'_>, schema: &Type) -> Set {
-    let mut set = Set::default();
-    fields(node, Place::Root(schema), &mut Vec::new(), &mut set);
-    set
+    fields(node, Place::Root(schema)).1
 }
 
-fn fields(node: Node<'_>, place: Place<'_>, path: &mut Vec<Step>, set: &mut Set) {
+/// Whether a value is owned itself, and what in it is.
+fn fields(node: Node<'_>, place: Place<'_>) -> (bool, Set) {
+    let mut set = Set::default();
     match place.atom(Some(node)) {
-        Atom::Leaf => set.insert(path),
+        Atom::Leaf => return (true, set),
         Atom::List(list) => {
-            let mut count: HashMap<String, usize> = HashMap::new();
-            let steps: Vec<(Step, Node<'_>)> = node
-                .children()
-                .filter_map(|item| Some((element(list, item).ok()?, item)))
-                .collect();
-            for (step, _) in &steps {
-                *count.entry(step.to_string()).or_default() += 1;
-            }
-            for (step, item) in steps {
-                let is_single = count[&step.to_string()] == 1;
-                path.push(step);
-                if is_single {
-                    fields(
-                        item,
-                        Place::Shaped(&list.item, Topology::Natural),
-                        path,
-                        set,
-                    );
-                }
-                set.insert(path);
-                path.pop();
+            let items = by_step(Some(node), list);
+            for same in items.chunk_by(|one, other| one.0 == other.0) {
+                // A duplicate has no one value.
+                let below = match same {
+                    [(_, item)] => fields(*item, Place::Shaped(&list.item, Topology::Natural)).1,
+                    _ => Set::default(),
+                };
+                set.push(same[0].0.clone(), true, below);
             }
         }
         atom => {
+            let mut hint = 0;
             for child in node.children() {
-                let place = atom.child(child.key()).unwrap_or(Place::Untyped);
-                path.push(Step::Field(child.key().to_string()));
-                fields(child, place, path, set);
+                let (name, place) = atom.enter(child.key(), &mut hint);
+                let (is_owned, below) = fields(child, place.unwrap_or(Place::Untyped));
                 let is_bare = child.is_null() || child.kind() == Kind::Object && child.is_empty();
-                if is_bare || !atom.names(child.key()) {
-                    set.insert(path);
+                let is_member = is_owned || is_bare || !atom.names(child.key());
+                if is_member || !below.is_empty() {
+                    set.push(Step::Field(name()), is_member, below);
                 }
-                path.pop();
             }
         }
     }
+    set.finish();
+    (false, set)
+}
+
+/// The elements of a list by what tells them apart, in that order; those that nothing tells apart are
+/// left out.
+fn by_step<'d>(node: Option<Node<'d>>, list: &List) -> Vec<(Step, Node<'d>)> {
+    let items = node.into_iter().flat_map(Node::children);
+    let mut items: Vec<_> = items
+        .filter_map(|item| Some((element(list, item).ok()?, item)))
+        .collect();
+    items.sort_by(|one, other| one.0.cmp(&other.0));
+    items
 }
 
 /// What differs.
 pub(super) fn compare(old: Node<'_>, new: Node<'_>, schema: &Type) -> Comparison {
     let mut comparison = Comparison::default();
-    differ(
-        Some(old),
-        Some(new),
-        Place::Root(schema),
-        &mut Vec::new(),
-        &mut comparison,
-    );
+    differ(Some(old), Some(new), Place::Root(schema), &mut comparison);
     comparison
+}
+
+/// What became of a value as a whole.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    removed: bool,
+    modified: bool,
+    added: bool,
+}
+
+impl Comparison {
+    /// Takes in what became of the value behind a step.
+    fn push(&mut self, marks: Marks, below: Self, step: impl Fn() -> Step) {
+        let sets = [
+            (&mut self.removed, marks.removed, below.removed),
+            (&mut self.modified, marks.modified, below.modified),
+            (&mut self.added, marks.added, below.added),
+        ];
+        for (set, is_member, below) in sets {
+            if is_member || !below.is_empty() {
+                set.push(step(), is_member, below);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.removed.finish();
+        self.modified.finish();
+        self.added.finish();
+    }
 }
 
 fn is_void(node: Option<Node<'_>>) -> bool {
@@ -164,120 +191,143 @@ fn common<'s>(old: Option<Node<'_>>, new: Option<Node<'_>>, place: Place<'s>) ->
     }
 }
 
+/// What differs within two values goes into `found`; what became of them as a whole is returned.
 fn differ(
     old: Option<Node<'_>>,
     new: Option<Node<'_>>,
     place: Place<'_>,
-    path: &mut Vec<Step>,
     found: &mut Comparison,
-) {
-    let atom = common(old, new, place);
-    match atom {
+) -> Marks {
+    match common(old, new, place) {
         Atom::Leaf => {
             if let (Some(old), Some(new)) = (old, new) {
-                if old != new {
-                    found.modified.insert(path);
-                }
-                return;
+                return Marks {
+                    modified: old != new,
+                    ..Marks::default()
+                };
             }
         }
-        Atom::List(list) => differ_lists(old, new, list, path, found),
+        Atom::List(list) => differ_lists(old, new, list, found),
         atom => {
-            for (key, old, new) in zip(old, new) {
-                let place = atom.child(key).unwrap_or(Place::Untyped);
-                path.push(Step::Field(key.to_string()));
-                differ(old, new, place, path, found);
-                path.pop();
-            }
+            let mut hint = 0;
+            each_pair(old, new, |key, old, new| {
+                let (name, place) = atom.enter(key, &mut hint);
+                let mut below = Comparison::default();
+                let place = place.unwrap_or(Place::Untyped);
+                let marks = differ(old, new, place, &mut below);
+                found.push(marks, below, || Step::Field(name()));
+            });
+            found.finish();
         }
     }
-    match (old, new) {
-        (None, _) => found.added.insert(path),
-        (_, None) => found.removed.insert(path),
-        _ => {}
+    Marks {
+        added: old.is_none(),
+        removed: old.is_some() && new.is_none(),
+        modified: false,
     }
 }
 
-fn differ_lists(
-    old: Option<Node<'_>>,
-    new: Option<Node<'_>>,
-    list: &List,
-    path: &mut Vec<Step>,
-    found: &mut Comparison,
-) {
-    let by_step = |node: Option<Node<'_>>| {
-        let mut items: BTreeMap<Step, Vec<Id>> = BTreeMap::new();
-        for item in node.into_iter().flat_map(Node::children) {
-            if let Ok(step) = element(list, item) {
-                items.entry(step).or_default().push(item.id());
-            }
-        }
-        items
-    };
-    let (before, after) = (by_step(old), by_step(new));
-    let steps: Vec<&Step> = before
-        .keys()
-        .chain(after.keys().filter(|s| !before.contains_key(s)))
-        .collect();
-    for step in steps {
-        let nodes = |doc: Option<Node<'_>>, items: &BTreeMap<Step, Vec<Id>>| -> Vec<Id> {
-            doc.and_then(|_| items.get(step))
-                .cloned()
-                .unwrap_or_default()
+fn differ_lists(old: Option<Node<'_>>, new: Option<Node<'_>>, list: &List, found: &mut Comparison) {
+    if old.is_some() && old == new {
+        return;
+    }
+    let (before, after) = (by_step(old, list), by_step(new, list));
+    let (mut before, mut after) = (&before[..], &after[..]);
+    loop {
+        let step = match (before.first(), after.first()) {
+            (Some((mine, _)), Some((its, _))) => mine.min(its),
+            (Some((step, _)), None) | (None, Some((step, _))) => step,
+            (None, None) => return,
         };
-        let (ours, theirs) = (nodes(old, &before), nodes(new, &after));
-        let old_at = |id: &Id| old.map(|node| node.doc().node(*id));
-        let new_at = |id: &Id| new.map(|node| node.doc().node(*id));
-        let place = Place::Shaped(&list.item, Topology::Natural);
-        path.push(step.clone());
-        match (&ours[..], &theirs[..]) {
-            ([] | [_], [] | [_]) => {
-                let (one, other) = (
-                    ours.first().and_then(old_at),
-                    theirs.first().and_then(new_at),
-                );
-                differ(one, other, place, path, found);
-            }
-            ([_, _, ..], [_, _, ..]) => {
-                if !ours.iter().map(old_at).eq(theirs.iter().map(new_at)) {
-                    found.modified.insert(path);
-                }
-            }
-            ([_, _, ..], _) => {
-                if let Some(single) = theirs.first().and_then(new_at) {
-                    differ(None, Some(single), place, path, found);
-                }
-                found.removed.insert(path);
-            }
-            (_, _) => {
-                if let Some(single) = ours.first().and_then(old_at) {
-                    differ(Some(single), None, place, path, found);
-                }
-                found.added.insert(path);
-            }
-        }
-        path.pop();
+        let ours = take_same(&mut before, step);
+        let theirs = take_same(&mut after, step);
+        let mut below = Comparison::default();
+        let marks = differ_elements(ours, theirs, list, &mut below);
+        found.push(marks, below, || step.clone());
     }
 }
 
-/// The keys of two objects with their values.
-fn zip<'d>(
+/// The elements in front that are told apart by a step.
+fn take_same<'i, 'd>(items: &mut &'i [(Step, Node<'d>)], step: &Step) -> &'i [(Step, Node<'d>)] {
+    let count = items.iter().take_while(|item| item.0 == *step).count();
+    let (same, rest) = items.split_at(count);
+    *items = rest;
+    same
+}
+
+/// What differs between elements that one step leads to. Duplicates are compared as a whole.
+fn differ_elements(
+    ours: &[(Step, Node<'_>)],
+    theirs: &[(Step, Node<'_>)],
+    list: &List,
+    found: &mut Comparison,
+) -> Marks {
+    let place = Place::Shaped(&list.item, Topology::Natural);
+    match (ours, theirs) {
+        ([] | [_], [] | [_]) => {
+            let old = ours.first().map(|item| item.1);
+            let new = theirs.first().map(|item| item.1);
+            differ(old, new, place, found)
+        }
+        ([_, _, ..], [_, _, ..]) => Marks {
+            modified: ours.iter().map(|i| i.1).ne(theirs.iter().map(|i| i.1)),
+            ..Marks::default()
+        },
+        ([_, _, ..], _) => {
+            let new = theirs.first().map(|item| item.1);
+            let marks = new.map(|new| differ(None, Some(new), place, found));
+            Marks {
+                removed: true,
+                ..marks.unwrap_or_default()
+            }
+        }
+        (_, _) => {
+            let old = ours.first().map(|item| item.1);
+            let marks = old.map(|old| differ(Some(old), None, place, found));
+            Marks {
+                added: true,
+                ..marks.unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// Goes over the keys of two objects with their values: mostly both have the same ones in the same
+/// order.
+fn each_pair<'d>(
     old: Option<Node<'d>>,
     new: Option<Node<'d>>,
-) -> Vec<(&'d str, Option<Node<'d>>, Option<Node<'d>>)> {
-    let mut all = Vec::new();
-    let mut known = HashMap::new();
-    for child in old.into_iter().flat_map(Node::children) {
-        known.insert(child.key(), all.len());
-        all.push((child.key(), Some(child), None));
+    mut visit: impl FnMut(&'d str, Option<Node<'d>>, Option<Node<'d>>),
+) {
+    let mut ours = old.into_iter().flat_map(Node::children);
+    let mut theirs = new.into_iter().flat_map(Node::children);
+    let (mut mine, mut its) = (ours.next(), theirs.next());
+    while mine.map(Node::key) == its.map(Node::key) || mine.is_none() || its.is_none() {
+        let Some(either) = mine.or(its) else { return };
+        visit(either.key(), mine, its);
+        (mine, its) = (ours.next(), theirs.next());
     }
-    for child in new.into_iter().flat_map(Node::children) {
-        match known.get(child.key()) {
-            Some(at) => all[*at].2 = Some(child),
-            None => all.push((child.key(), None, Some(child))),
-        }
+    let ours: Vec<Node<'d>> = mine.into_iter().chain(ours).collect();
+    let mut theirs: Vec<Option<Node<'d>>> = its.into_iter().chain(theirs).map(Some).collect();
+    let places: HashMap<&str, usize> = match ours.len() * theirs.len() > PAIRS_MAX {
+        true => (theirs.iter().enumerate())
+            .filter_map(|(at, node)| Some((node.as_ref()?.key(), at)))
+            .collect(),
+        false => HashMap::new(),
+    };
+    for mine in ours {
+        let key = mine.key();
+        let place = match places.is_empty() {
+            true => theirs
+                .iter()
+                .position(|node| node.is_some_and(|node| node.key() == key)),
+            false => places.get(key).copied(),
+        };
+        visit(key, Some(mine), place.and_then(|at| theirs[at].take()));
     }
-    all
+    for its in theirs.into_iter().flatten() {
+        visit(its.key(), None, Some(its));
+    }
 }
 
 /// A live object with a configuration merged into it.
@@ -300,13 +350,13 @@ fn merged(
         Atom::List(list) => Some(merged_list(out, live, config, list)),
         atom => {
             let object = out.make(New::Object);
-            for (key, live, config) in zip(live, config) {
+            each_pair(live, config, |key, live, config| {
                 let place = atom.child(key).unwrap_or(Place::Untyped);
                 if let Some(value) = merged(out, live, config, place) {
                     out.cells[value.index()].key = out.add_text(key);
                     out.link_last(object, value);
                 }
-            }
+            });
             Some(object)
         }
     }
@@ -433,7 +483,7 @@ fn remaining(out: &mut Doc, node: Node<'_>, unwanted: &Set, place: Place<'_>) ->
         atom => {
             let result = out.make(New::Object);
             for child in node.children() {
-                let step = Step::Field(child.key().to_string());
+                let step = Step::Field(child.key().to_string().into());
                 if unwanted.has_step(&step) {
                     continue;
                 }
@@ -464,18 +514,15 @@ pub(super) fn with_named(set: &Set, schema: &Type) -> Set {
 fn named(set: &Set, place: Option<Place<'_>>) -> Set {
     let object = Doc::new();
     let atom = place.map(|place| place.atom(Some(object.root())));
-    let extra = set.children().filter_map(|(step, _)| match (step, atom) {
-        (Step::Field(name), Some(atom)) if atom.names(name) => Some(step.clone()),
-        _ => None,
-    });
-    set.mapped(extra.collect(), |step, child| {
-        let below = match (step, atom) {
-            (Step::Field(name), Some(atom)) => atom.child(name),
+    set.mapped(|step, child| {
+        let (is_named, below) = match (step, atom) {
+            (Step::Field(name), Some(atom)) => (atom.names(name), atom.child(name)),
             (Step::Key(_), Some(Atom::List(list))) => {
-                Some(Place::Shaped(&list.item, Topology::Natural))
+                let place = Place::Shaped(&list.item, Topology::Natural);
+                (false, Some(place))
             }
-            _ => None,
+            _ => (false, None),
         };
-        named(child, below)
+        (is_named, named(child, below))
     })
 }

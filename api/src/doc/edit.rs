@@ -426,13 +426,17 @@ impl Doc {
         clippy::cast_possible_truncation,
         reason = "a request has megabytes at most"
     )]
-    pub(crate) fn add_text(&mut self, text: &str) -> Span {
-        let at = self.text.len() as u32;
-        self.text.push_str(text);
+    pub(crate) fn add_text_by(&mut self, write: impl FnOnce(&mut String)) -> Span {
+        let at = self.text.len();
+        write(&mut self.text);
         Span {
-            at,
-            len: text.len() as u32,
+            at: at as u32,
+            len: (self.text.len() - at) as u32,
         }
+    }
+
+    pub(crate) fn add_text(&mut self, text: &str) -> Span {
+        self.add_text_by(|all| all.push_str(text))
     }
 }
 

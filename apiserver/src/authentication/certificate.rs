@@ -2,6 +2,7 @@
 //! that an expired one is an answer of 401 and not a broken connection.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use seams::{Disk, Tasks};
 use sha2::{Digest as _, Sha256};
+use tokio::time::sleep;
 use x509_parser::oid_registry::asn1_rs::{Oid, oid};
 use x509_parser::prelude::X509Certificate;
 
@@ -23,6 +26,8 @@ use crate::user::User;
 /// The attribute of a subject that is the user's UID.
 const UID: Oid<'static> = oid!(1.3.6.1.4.1.57683.2);
 
+/// How often the file of authorities is compared with what was loaded.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(3);
 /// How long a certificate that was verified is believed without another look: verifying one costs more
 /// than most requests.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -71,6 +76,29 @@ impl Trust {
         self.verifier.store(Some(Arc::new(verifier)));
         self.believed().clear();
         Ok(())
+    }
+
+    /// Reads the authorities again whenever their file changes, until the tasks end.
+    pub fn watch(self: &Arc<Self>, path: PathBuf, disk: Arc<dyn Disk>, tasks: &Tasks) {
+        let (trust, owner) = (self.clone(), tasks.clone());
+        tasks.spawn("client-ca-reload", async move {
+            let mut loaded = disk.read(&path).ok();
+            loop {
+                tokio::select! {
+                    () = sleep(RELOAD_INTERVAL) => {}
+                    () = owner.cancelled() => return,
+                }
+                let found = disk.read(&path).ok();
+                if found.is_none() || found == loaded {
+                    continue;
+                }
+                if let Some(Err(error)) = found.as_deref().map(|pem| trust.replace(pem)) {
+                    let path = path.display();
+                    tracing::warn!(%path, error, "the new authorities cannot be used, the old ones stay");
+                }
+                loaded = found;
+            }
+        });
     }
 
     fn believed(&self) -> MutexGuard<'_, HashMap<Digest, (SystemTime, Identity)>> {

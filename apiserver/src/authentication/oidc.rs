@@ -15,7 +15,7 @@ use seams::{Clock, Seams, Tasks};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-pub use config::{Claim, Config, parse};
+pub use config::{Claim, Config, parse, read};
 
 use super::jwt::{KeySet, LEEWAY_SECONDS, Token, numeric_date, texts};
 use super::service_account::{credential_id, go_list, seconds};

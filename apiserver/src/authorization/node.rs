@@ -50,8 +50,7 @@ fn no_because(reason: String) -> Decision {
 }
 
 impl NodeAuthorizer {
-    /// Reads the graph from the objects whenever pods or volumes changed, which costs a look at every
-    /// one of them: for clusters of up to some thousand pods.
+    /// Keeps the graph up to date with the objects: before it is asked, what changed is read.
     pub fn new(objects: Arc<dyn Objects>) -> Self {
         Self {
             objects: Some(objects),

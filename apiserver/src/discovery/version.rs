@@ -21,7 +21,7 @@ pub struct Build {
     pub commit: &'static str,
     /// Whether there were changes beside it: `clean`, `dirty`, or empty if unknown.
     pub tree_state: &'static str,
-    /// When, in RFC 3339.
+    /// When: a day, or a time in RFC 3339; empty if unknown.
     pub date: &'static str,
     /// The compiler with its version.
     pub compiler: &'static str,
@@ -33,7 +33,7 @@ impl Default for Build {
             version: env!("CARGO_PKG_VERSION"),
             commit: "",
             tree_state: "",
-            date: "1970-01-01T00:00:00Z",
+            date: "",
             compiler: "rustc",
         }
     }
@@ -51,6 +51,12 @@ impl Build {
         let top = doc.top();
         let platform = format!("{}/{}", std::env::consts::OS, architecture());
         let git_version = self.git_version();
+        let day = |day: &str| format!("{day}T00:00:00Z");
+        let date = match self.date {
+            date if date.len() == "2026-01-01".len() => day(date),
+            date if date.contains('T') => date.to_string(),
+            _ => day("1970-01-01"),
+        };
         for (key, value) in [
             ("major", MAJOR),
             ("minor", MINOR),
@@ -61,7 +67,7 @@ impl Build {
             ("gitVersion", &git_version),
             ("gitCommit", self.commit),
             ("gitTreeState", self.tree_state),
-            ("buildDate", self.date),
+            ("buildDate", &date),
             ("goVersion", "none"),
             ("compiler", self.compiler),
             ("platform", &platform),
@@ -96,6 +102,14 @@ mod tests {
         let doc = json::parse(document.body.to_vec()).unwrap();
         assert_eq!(doc.root().text(&["major"]), "1");
         assert_eq!(doc.root().text(&["minor"]), "36");
+        assert_eq!(doc.root().text(&["buildDate"]), "1970-01-01T00:00:00Z");
+        let built = Build {
+            date: "2026-11-21",
+            ..Build::default()
+        };
+        let built = json::parse(built.document().body.to_vec()).unwrap();
+        let date = built.root().text(&["buildDate"]);
+        assert_eq!(date, "2026-11-21T00:00:00Z");
         assert!(doc.root().text(&["gitVersion"]).starts_with("v1.36.2+"));
         assert!(document.body.starts_with(b"{\n  \"major\": \"1\",\n"));
     }

@@ -6,6 +6,7 @@ use api::doc::{Doc, New};
 use api::status::{Qualified, Status};
 
 use super::{eviction, write};
+use crate::admission::Attempt;
 use crate::instance::Api;
 use crate::registry::write::Change;
 use crate::registry::{Call, Outcome};
@@ -32,7 +33,7 @@ pub async fn answer(_api: &Arc<Api>, call: &Call<'_>, body: Vec<u8>, form: Form)
 ///
 /// If the pod has one, or is not to have one.
 pub async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
-    let (binding, schema) = write::read_as(call, body, ("", "v1", "Binding"))?;
+    let (mut binding, schema) = write::read_as(call, body, ("", "v1", "Binding"))?;
     let errors = validate_binding(&binding);
     if !errors.is_empty() {
         let of = Qualified {
@@ -41,6 +42,7 @@ pub async fn bind(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> 
         };
         return Err(Status::invalid(of, &call.info.name, &errors).into());
     }
+    Attempt::of_action(call, &mut binding).await?;
     bind_pod(call, binding).await?;
     let doc = success("", "", "", "");
     let schema = respond::status_schema().unwrap_or(schema);
@@ -79,6 +81,7 @@ async fn token(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
     let kind = ("authentication.k8s.io", "v1", "TokenRequest");
     let (mut request, schema) = write::read_as(call, body, kind)?;
     let account = call.current().await?.doc();
+    Attempt::of_action(call, &mut request).await?;
     let now = api.seams.clock.wall();
     issuer.prepare(&mut request, &account, now)?;
     let bound = issuer.bound(&request, &api.lookup).await?;

@@ -5,10 +5,10 @@ use api::selector::LabelSelector;
 use api::status::{Cause, Qualified, Status};
 
 use super::write;
+use crate::admission::Attempt;
 use crate::registry::delete::DeleteOptions;
 use crate::registry::write::Change;
-use crate::registry::{Call, Outcome};
-use crate::request::RequestInfo;
+use crate::registry::{Call, Outcome, Own};
 use crate::respond::{self, Form, Reply};
 
 /// Disruptions of a budget that the controller has not seen yet; more are refused.
@@ -24,7 +24,7 @@ const BUDGETS: Qualified<'static> = Qualified {
 ///
 /// 429 if a budget does not allow it, or whatever stands against the deletion.
 pub async fn evict(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply> {
-    let (eviction, schema) = write::read_as(call, body, ("policy", "v1", "Eviction"))?;
+    let (mut eviction, schema) = write::read_as(call, body, ("policy", "v1", "Eviction"))?;
     let wanted = eviction.root().text(&["metadata", "name"]);
     if wanted != call.info.name {
         let message = format!(
@@ -35,6 +35,7 @@ pub async fn evict(call: &Call<'_>, body: Vec<u8>, form: Form) -> Outcome<Reply>
     }
     let mut options = options(&eviction);
     options.dry_run |= call.dry_run;
+    Attempt::of_action(call, &mut eviction).await?;
     let pod = call.current().await?.doc();
     if needs_budget(&pod) {
         charge(call, &pod, options.dry_run).await?;
@@ -85,30 +86,11 @@ async fn charge(call: &Call<'_>, pod: &Doc, dry_run: bool) -> Outcome<()> {
         return Ok(());
     }
     let name = budget.root().text(&["metadata", "name"]).to_string();
-    let api = call.api;
-    let row = api.registry.get("policy", "v1", BUDGETS.name);
-    let row = row.ok_or_else(Status::no_such_resource)?;
-    let info = RequestInfo {
-        is_resource: true,
-        verb: "update".to_string(),
-        group: "policy".to_string(),
-        version: "v1".to_string(),
-        namespace: namespace.to_string(),
-        resource: BUDGETS.name.to_string(),
-        subresource: "status".to_string(),
-        name,
-        ..RequestInfo::default()
-    };
-    let user = crate::bootstrap::myself();
-    let mut inner = Call::new(
-        api,
-        row,
-        &info,
-        call.query,
-        call.headers,
-        &user,
-        call.deadline,
-    )?;
+    let of = ("policy", "v1", BUDGETS.name);
+    let own = Own::new(call.api, "update", of, (namespace, &name))?;
+    let own = own.part("status").within(call);
+    let mut inner = own.call(call.api)?;
+    inner.deadline = call.deadline;
     inner.dry_run |= dry_run;
     let pod = pod.root().text(&["metadata", "name"]).to_string();
     inner.update(&Disrupt { pod }).await?;

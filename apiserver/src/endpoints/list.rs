@@ -80,6 +80,19 @@ pub fn answer(call: &Call<'_>, page: Page, shape: Shape, form: Form) -> Outcome<
 ///
 /// If parameters make no sense or the wanted state cannot be had.
 pub async fn page(call: &Call<'_>) -> Outcome<Page> {
+    let mut looked_at = 0;
+    let page = select(call, &mut looked_at).await?;
+    let of = [call.row.resource.group, call.row.resource.name];
+    let metrics = &call.api.metrics;
+    let by_index = [of[0], of[1], ""];
+    metrics.lists.of(&by_index).inc();
+    metrics.listed.of(&by_index).add(looked_at);
+    let returned = u64::try_from(page.objects.len()).unwrap_or_default();
+    metrics.returned.of(&of).add(returned);
+    Ok(page)
+}
+
+async fn select(call: &Call<'_>, looked_at: &mut u64) -> Outcome<Page> {
     let selection = Selection::read(call)?;
     let options = Options::read(call)?;
     let (tree, revision) = options.state(call).await?;
@@ -110,6 +123,7 @@ pub async fn page(call: &Call<'_>) -> Outcome<Page> {
     let mut rest = collection::from(&tree, namespace, &start);
     let mut last = None;
     for (key, object) in rest.by_ref() {
+        *looked_at += 1;
         if !selection.matches(object) {
             continue;
         }

@@ -72,7 +72,7 @@ pub fn one(row: &Row, object: &Object, shape: Shape, encoding: Encoding) -> Byte
     let is_as_stored = row.is_stored_version() && shape == Shape::Whole;
     match encoding {
         Encoding::Json if is_as_stored => return object.json.clone(),
-        Encoding::Protobuf if is_as_stored => return object.protobuf(row.schema).clone(),
+        Encoding::Protobuf if is_as_stored => return object.protobuf(row.schema),
         _ => {}
     }
     let doc = versioned(row, object);

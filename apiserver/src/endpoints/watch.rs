@@ -1,6 +1,7 @@
 //! WATCH: a cursor into a resource's changes, and what each change is to the one who watches.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use seams::Tasks;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::list::{check_match, wait_filled, wait_for};
 use super::selection::Selection;
@@ -62,7 +63,9 @@ struct Watcher {
     next_bookmark: Instant,
     end: Instant,
     bell: watch::Receiver<u64>,
-    tasks: Tasks,
+    /// Goes off when a bookmark is due or the watch ends. Set anew only then, and not for every event.
+    alarm: Pin<Box<Sleep>>,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_over: bool,
     sent: Arc<Counter>,
     sizes: Arc<Histogram>,
@@ -110,11 +113,13 @@ pub async fn watch(
         next_bookmark: now + BOOKMARK_INTERVAL,
         end: now + timeout,
         bell,
-        tasks: api.tasks.clone(),
+        alarm: Box::pin(sleep_until(now)),
+        stopped: Box::pin(stopped(api.tasks.clone())),
         is_over: false,
         sent: api.metrics.watch_events.of(&gvr),
         sizes: api.metrics.watch_event_sizes.of(&gvr),
     };
+    watcher.set_alarm();
     if let Some(tree) = start.initial {
         watcher.take_initial(&tree);
     }
@@ -244,9 +249,46 @@ impl Watcher {
     }
 
     fn put(&self, frame: &Bytes, out: &mut BytesMut) {
+        self.count(frame);
+        out.put_slice(frame);
+    }
+
+    fn count(&self, frame: &Bytes) {
         self.sent.inc();
         self.sizes.observe(frame.len() as f64);
-        out.put_slice(frame);
+    }
+
+    /// What changes are to this watcher, in one piece. Mostly that is one frame, which is not copied.
+    fn gather(&mut self, changes: &[Arc<Change>]) -> Option<Bytes> {
+        let mut first = None;
+        let mut out = BytesMut::new();
+        for change in changes {
+            let Some(frame) = self.change(change) else {
+                continue;
+            };
+            self.count(&frame);
+            match first.take() {
+                None if out.is_empty() => first = Some(frame),
+                one => {
+                    one.iter().for_each(|one: &Bytes| out.put_slice(one));
+                    out.put_slice(&frame);
+                }
+            }
+        }
+        first.or_else(|| (!out.is_empty()).then(|| out.freeze()))
+    }
+
+    fn last_bookmark(&self) -> Instant {
+        self.end - LAST_BOOKMARK
+    }
+
+    fn set_alarm(&mut self) {
+        let bookmark = self.next_bookmark.min(self.last_bookmark());
+        let next = match self.bookmarks {
+            true => bookmark.min(self.end),
+            false => self.end,
+        };
+        self.alarm.as_mut().reset(next);
     }
 
     /// Waits for changes and gathers them.
@@ -261,14 +303,8 @@ impl Watcher {
                     return Some(self.error(&Status::expired(message)));
                 }
                 Pulled::Changes(changes) => {
-                    let mut out = BytesMut::new();
-                    for change in &changes {
-                        if let Some(frame) = self.change(change) {
-                            self.put(&frame, &mut out);
-                        }
-                    }
-                    if !out.is_empty() {
-                        return Some(out.freeze());
+                    if let Some(piece) = self.gather(&changes) {
+                        return Some(piece);
                     }
                     if !changes.is_empty() {
                         continue;
@@ -276,18 +312,21 @@ impl Watcher {
                     self.after = self.after.max(before);
                 }
             }
-            let last_bookmark = self.end - LAST_BOOKMARK;
             tokio::select! {
                 rung = self.bell.changed() => rung.ok()?,
-                () = sleep_until(self.next_bookmark.min(last_bookmark)), if self.bookmarks => {
-                    let is_last = Instant::now() >= last_bookmark;
-                    self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
+                () = self.alarm.as_mut() => {
+                    let now = Instant::now();
+                    if now >= self.end {
+                        return None;
+                    }
+                    let is_last = now >= self.last_bookmark();
+                    self.next_bookmark = now + BOOKMARK_INTERVAL;
                     self.bookmarks &= !is_last;
+                    self.set_alarm();
                     let revision = self.after;
                     return Some(self.bookmark(revision, false));
                 }
-                () = sleep_until(self.end) => return None,
-                () = stopping(&self.tasks) => {
+                () = self.stopped.as_mut() => {
                     // The client goes on at another server from here.
                     self.is_over = true;
                     let revision = self.after;
@@ -338,11 +377,7 @@ impl Watcher {
             Encoding::Protobuf => 1,
             Encoding::Yaml => return Some(self.frame(kind, object)),
         };
-        if change.frames[at].get().is_none() {
-            let frame = self.frame(kind, object);
-            let _ = change.frames[at].set(frame);
-        }
-        change.frames[at].get().cloned()
+        Some(change.frame(at, || self.frame(kind, object)))
     }
 
     fn frame(&mut self, kind: &str, object: &Arc<Object>) -> Bytes {
@@ -439,7 +474,7 @@ impl Watcher {
     }
 }
 
-async fn stopping(tasks: &Tasks) {
+async fn stopped(tasks: Tasks) {
     tasks.cancelled().await;
 }
 

@@ -1,22 +1,13 @@
 //! Tells in the status of FlowSchemas whether their priority level exists.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::doc::{Doc, New, Node};
-use api::status::Status;
-use http::HeaderMap;
-use tokio::time::Instant;
 
 use super::{GROUP, SCHEMAS};
-use crate::bootstrap::myself;
 use crate::instance::Api;
 use crate::registry::change::Replace;
-use crate::registry::{Call, Outcome};
-use crate::request::{Query, RequestInfo};
-
-/// How long one write may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::registry::{Outcome, Own};
 
 /// A status that is to be written, if it is not as it should be.
 pub(super) fn wanted(doc: &Doc, level_exists: bool, now: &str) -> Option<Doc> {
@@ -63,22 +54,9 @@ pub(super) fn wanted(doc: &Doc, level_exists: bool, now: &str) -> Option<Doc> {
 /// Writes the status of a schema. That somebody else was faster is fine: what is left to do shows
 /// when the schema is looked at again.
 pub(super) async fn write(api: &Arc<Api>, doc: Doc) -> Outcome<()> {
-    let row = api.registry.get(GROUP, "v1", SCHEMAS);
-    let row = row.ok_or_else(Status::no_such_resource)?;
-    let info = RequestInfo {
-        is_resource: true,
-        verb: "update".to_string(),
-        group: GROUP.to_string(),
-        version: "v1".to_string(),
-        resource: SCHEMAS.to_string(),
-        subresource: "status".to_string(),
-        name: doc.root().text(&["metadata", "name"]).to_string(),
-        ..RequestInfo::default()
-    };
-    let (query, headers, user) = (Query::default(), HeaderMap::new(), myself());
-    let deadline = Instant::now() + PATIENCE;
-    let call = Call::new(api, row, &info, &query, &headers, &user, deadline)?;
-    match call.update(&Replace(doc)).await {
+    let name = doc.root().text(&["metadata", "name"]);
+    let own = Own::new(api, "update", (GROUP, "v1", SCHEMAS), ("", name))?.part("status");
+    match own.call(api)?.update(&Replace(doc)).await {
         Err(status) if !matches!(status.reason, "Conflict" | "NotFound") => Err(status),
         _ => Ok(()),
     }

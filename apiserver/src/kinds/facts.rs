@@ -58,6 +58,8 @@ pub struct Facts {
     pub status: Status,
     /// The status endpoint may not change metadata.
     pub status_keeps_metadata: bool,
+    /// What a decoder of the kind does beyond its type.
+    pub decoded: fn(&mut Doc),
     /// What it does to a new object besides.
     pub prepare_create: fn(&Cx<'_>, &mut Doc),
     /// What it does to a changed object besides, whatever the subresource.
@@ -89,6 +91,7 @@ impl Facts {
         generation: Generation::None,
         status: Status::Plain,
         status_keeps_metadata: false,
+        decoded: |_| {},
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},
         create: |_, _, _| {},
@@ -129,6 +132,10 @@ impl Strategy for Facts {
 
     fn updates_unconditionally(&self) -> bool {
         self.unconditional
+    }
+
+    fn decoded(&self, new: &mut Doc) {
+        (self.decoded)(new);
     }
 
     fn prepare_create(&self, cx: &Cx<'_>, new: &mut Doc) {

@@ -181,6 +181,7 @@ fn child(doc: &mut Doc, at: Id, step: &str) -> Id {
 /// A new object after preparing.
 pub(crate) fn prepared_create(strategy: &dyn Strategy, new: &str) -> Doc {
     let mut new = Doc::literal(new);
+    strategy.decoded(&mut new);
     with_cx("", |cx| strategy.prepare_create(cx, &mut new));
     new
 }

@@ -2,6 +2,7 @@
 
 use api::codec::yaml;
 use api::conform::{Unknown, conform};
+use api::defaults;
 use api::doc::Doc;
 use api::field::FieldError;
 use api::patch::{self, PatchError};
@@ -76,19 +77,22 @@ impl Patch {
     ///
     /// If the patch does not fit.
     pub fn apply(&self, call: &Call<'_>, live: &Doc, schema: &Type) -> Outcome<Doc> {
-        let mut doc = live.clone();
-        let root = self.doc.root();
-        let done = match self.kind {
-            PatchKind::Json => patch::json::apply(&mut doc, root),
-            PatchKind::Strategic => patch::strategic::apply(&mut doc, root, schema),
-            PatchKind::Merge | PatchKind::Apply => patch::merge::apply(&mut doc, root),
+        let patched = || {
+            let mut doc = live.clone();
+            let root = self.doc.root();
+            let done = match self.kind {
+                PatchKind::Json => patch::json::apply(&mut doc, root),
+                PatchKind::Strategic => patch::strategic::apply(&mut doc, root, schema),
+                PatchKind::Merge | PatchKind::Apply => patch::merge::apply(&mut doc, root),
+            };
+            done.map(|()| doc)
         };
-        done.map_err(|error| refusal(call, &error))?;
-        let shown = match self.kind {
-            PatchKind::Strategic => self.text.clone(),
-            _ => doc.to_string(),
-        };
+        let mut doc = patched().map_err(|error| refusal(call, &error))?;
         let invalid = |why: String| {
+            let shown = match self.kind {
+                PatchKind::Strategic => self.text.clone(),
+                _ => patched().unwrap_or_default().to_string(),
+            };
             let error = FieldError::invalid("patch", &*shown, why);
             let nothing = Qualified {
                 group: "",
@@ -110,7 +114,7 @@ impl Change for Patch {
         };
         let mut doc = self.apply(call, live, call.row.schema)?;
         keep_kind(live, &doc)?;
-        call.finish(&mut doc, call.row.schema)?;
+        defaults::apply(&mut doc, call.row.schema, &call.now);
         Ok(doc)
     }
 

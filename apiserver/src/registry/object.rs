@@ -67,12 +67,16 @@ impl Call<'_> {
             .decode(expected.schema, Unknown::Drop)
             .map_err(|error| cannot(error.to_string()))?;
         self.judge_strict(&strict, cannot)?;
+        let top = doc.top();
+        let is_named = ["kind", "apiVersion"].map(|key| doc.find(top, key).is_some());
         if expected.schema.has_type_meta() && !is_any {
-            let top = doc.top();
             doc.set(top, "kind", expected.kind);
             doc.set(top, "apiVersion", expected.api_version);
+            if is_named != [true, true] {
+                canonical(&mut doc, expected.schema)?;
+            }
         }
-        self.finish(&mut doc, expected.schema)?;
+        defaults::apply(&mut doc, expected.schema, &self.now);
         Ok(doc)
     }
 
@@ -113,14 +117,15 @@ impl Call<'_> {
         }
     }
 
-    /// Sets defaults and makes a document canonical.
+    /// Makes a document canonical and sets defaults.
     ///
     /// # Errors
     ///
     /// If the document is not of the type.
     pub fn finish(&self, doc: &mut Doc, schema: &Type) -> Outcome<()> {
+        canonical(doc, schema)?;
         defaults::apply(doc, schema, &self.now);
-        canonical(doc, schema)
+        Ok(())
     }
 
     /// A stored document in the version of the request.

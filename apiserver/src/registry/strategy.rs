@@ -41,6 +41,9 @@ pub trait Strategy: Send + Sync {
         true
     }
 
+    /// What a decoder of the kind does beyond its type: folds fields that are only written.
+    fn decoded(&self, _new: &mut Doc) {}
+
     /// Sets what clients may not: status, generation, whatever starts in a fixed state.
     fn prepare_create(&self, _cx: &Cx<'_>, _new: &mut Doc) {}
 

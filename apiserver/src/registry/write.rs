@@ -1,6 +1,5 @@
 //! Create and update: the one path that every kind takes, whatever the request changes and how.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::doc::Doc;
@@ -10,13 +9,13 @@ use raft_store::pb::mvccpb::KeyValue;
 use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, Outcome};
-use super::metadata::{self, text};
-use super::object::canonical;
+use super::live::Live;
+use super::metadata::text;
 use super::row::Stored;
 use crate::admission::{Attempt, Operation};
 use crate::failure;
 use crate::storage::object::{self, set_revision};
-use crate::storage::{Along, Object, WriteError, keys};
+use crate::storage::{Along, WriteError, keys};
 use crate::validation::meta;
 
 /// Attempts at a name that nobody has.
@@ -62,12 +61,6 @@ pub trait Change: Send + Sync {
     }
 }
 
-/// An object as the store has it, or as the cache believes.
-struct Live {
-    object: Arc<Object>,
-    is_verified: bool,
-}
-
 impl Call<'_> {
     /// What is stored of the resource.
     ///
@@ -79,7 +72,7 @@ impl Call<'_> {
         stored.ok_or_else(|| Status::method_not_supported(self.of(), &self.info.verb).into())
     }
 
-    fn key(&self, name: &str) -> Outcome<String> {
+    pub(super) fn key(&self, name: &str) -> Outcome<String> {
         let local = keys::local(self.namespace(), name);
         Ok(format!("{}{local}", self.stored()?.prefix))
     }
@@ -98,6 +91,7 @@ impl Call<'_> {
                 ..Status::default()
             }));
         }
+        self.row.strategy.decoded(&mut doc);
         self.set_system_fields(&mut doc);
         if !tracks_itself {
             let nothing = self.nothing();
@@ -244,6 +238,7 @@ impl Call<'_> {
         let old = live.object.doc();
         let old_in_request = self.to_request(old.clone())?;
         let mut doc = change.next(self, Some(&old_in_request))?;
+        self.row.strategy.decoded(&mut doc);
         self.check_identity(&mut doc, false)?;
         self.check_preconditions(change, &mut doc, &old)?;
         if !change.tracks_itself() {
@@ -263,7 +258,7 @@ impl Call<'_> {
         self.row.strategy.prepare_update(&cx, &mut new, &old);
         self.allocate(&mut new, Some(&old), &mut along).await?;
         self.finish(&mut new, self.stored_schema())?;
-        self.keep_times(&mut new, &old)?;
+        self.keep_times(&mut new, &old);
         let mut errors = meta::validate_update(&new, &old, self.scope());
         errors.extend(self.row.strategy.validate_update(&cx, &new, &old));
         self.refuse(&new, &errors)?;
@@ -273,7 +268,7 @@ impl Call<'_> {
         admission
             .validate(&mut attempt, Some(&new), Some(&old), &mut along)
             .await?;
-        let revision = self.commit(new.clone(), &old, live, along).await?;
+        let revision = self.commit(&mut new, &old, live, along).await?;
         attempt.finish(revision);
         set_revision(&mut new, revision);
         Ok(self.to_request(new)?)
@@ -282,7 +277,7 @@ impl Call<'_> {
     /// Writes a changed object, unless nothing changed or it is to go.
     async fn commit(
         &self,
-        mut new: Doc,
+        new: &mut Doc,
         old: &Doc,
         live: &Live,
         mut along: Along,
@@ -291,14 +286,14 @@ impl Call<'_> {
         let key = self.key(name)?;
         let writer = &self.api.storage.writer;
         let expected = live.object.revision;
-        let is_ending = self.ends_by_update(&new, old);
+        let is_ending = self.ends_by_update(new, old);
         if is_ending {
-            self.release(&new, &mut along);
+            self.release(new, &mut along);
         }
-        let left = (!is_ending).then_some(&new);
+        let left = (!is_ending).then_some(&*new);
         self.row.strategy.accompany(left, Some(old), &mut along);
-        let value = object::to_stored(&mut new);
-        let mut is_same = !is_ending && value == object::to_stored(&mut old.clone());
+        let value = object::to_stored(new);
+        let mut is_same = !is_ending && live.object.is_stored_as(&value);
         if is_same && let Some(encrypted) = &self.api.encrypted {
             // Whoever writes what is there already has it encrypted anew.
             is_same = !encrypted.is_stale(&key).await;
@@ -381,61 +376,6 @@ impl Call<'_> {
             && !self.row.strategy.holds(new)
     }
 
-    /// Who only wrote a new time into the owners of fields wrote nothing.
-    fn keep_times(&self, new: &mut Doc, old: &Doc) -> Outcome<()> {
-        if new == old {
-            return Ok(());
-        }
-        let without_times = |doc: &Doc| {
-            let mut doc = doc.clone();
-            let entries = doc.root().path(&["metadata", "managedFields"]);
-            let entries: Vec<_> = entries
-                .into_iter()
-                .flat_map(api::doc::Node::children)
-                .map(api::doc::Node::id)
-                .collect();
-            for entry in entries {
-                doc.remove(entry, "time");
-            }
-            doc
-        };
-        if without_times(new) == without_times(old) {
-            metadata::copy(new, old, "managedFields");
-            canonical(new, self.stored_schema())?;
-        }
-        Ok(())
-    }
-
-    fn check_preconditions(&self, change: &dyn Change, doc: &mut Doc, live: &Doc) -> Outcome<()> {
-        let current = text(live, "resourceVersion");
-        let wanted = text(doc, "resourceVersion");
-        if wanted.is_empty() || wanted == "0" {
-            if change.expects_revision() && !self.row.strategy.updates_unconditionally() {
-                let error = FieldError {
-                    value: Some("0".to_string()),
-                    ..FieldError::invalid(
-                        "metadata.resourceVersion",
-                        "",
-                        "must be specified for an update",
-                    )
-                };
-                let of = self.row.qualified_kind();
-                return Err(Status::invalid(of, &self.info.name, &[error]).into());
-            }
-            doc.set_path(&["metadata", "resourceVersion"], current);
-        } else if wanted != current {
-            return Err(Status::modified(self.of(), &self.info.name).into());
-        }
-        let (wanted, found) = (text(doc, "uid"), text(live, "uid"));
-        if !wanted.is_empty() && wanted != found {
-            let why = format!(
-                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
-            );
-            return Err(Status::conflict(self.of(), &self.info.name, why).into());
-        }
-        Ok(())
-    }
-
     fn refuse(&self, doc: &Doc, errors: &[FieldError]) -> Outcome<()> {
         if errors.is_empty() {
             return Ok(());
@@ -455,58 +395,6 @@ impl Call<'_> {
             along.lease = self.api.leases.lease(EVENT_TTL_SECONDS).await?;
         }
         Ok(along)
-    }
-
-    /// The object as the cache has it; what the cache lacks is looked up.
-    async fn cached(&self) -> Outcome<Option<Live>> {
-        let local = keys::local(self.namespace(), &self.info.name);
-        match self.stored()?.collection.get(&local) {
-            Some(object) => Ok(Some(Live {
-                object,
-                is_verified: false,
-            })),
-            None => self.verified().await,
-        }
-    }
-
-    /// The object as the store has it.
-    async fn verified(&self) -> Outcome<Option<Live>> {
-        let found = self.read(&self.key(&self.info.name)?).await?;
-        Ok(found.map(|object| Live {
-            object,
-            is_verified: true,
-        }))
-    }
-
-    fn live(&self, pair: &KeyValue) -> Outcome<Live> {
-        Ok(Live {
-            object: self.object_of(pair)?,
-            is_verified: true,
-        })
-    }
-
-    fn object_of(&self, pair: &KeyValue) -> Outcome<Arc<Object>> {
-        let revision = pair.mod_revision.unsigned_abs();
-        let object = Object::from_stored(revision, &pair.value, self.stored_schema());
-        Ok(Arc::new(object.map_err(Status::internal)?))
-    }
-
-    /// An object of the resource as the store has it under a key.
-    pub(super) async fn read(&self, key: &str) -> Outcome<Option<Arc<Object>>> {
-        let found = self.api.storage.writer.read(key, self.deadline).await;
-        let found = found.map_err(|error| failure::of_store(&error))?;
-        found.map(|pair| self.object_of(&pair)).transpose()
-    }
-
-    /// The object as the store has it, for those who judge it.
-    ///
-    /// # Errors
-    ///
-    /// If there is none, or the store fails.
-    pub async fn current(&self) -> Outcome<Arc<Object>> {
-        let live = self.verified().await?;
-        let live = live.ok_or_else(|| Status::not_found(self.of(), &self.info.name))?;
-        Ok(live.object)
     }
 }
 

@@ -15,7 +15,7 @@ use raft_store::pb::mvccpb::{Event, KeyValue, event::EventType};
 use raft_store::{Error, Store, WatchItem};
 use seams::{Seams, Tasks};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::collection::Update;
 use super::keys::{self, ROOT};
@@ -30,6 +30,11 @@ const HISTORY: i64 = 10_000;
 /// Between two attempts to follow the store.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+const RETRY_FIRST_MAX: Duration = Duration::from_millis(200);
+/// Bytes of former states that all rings together keep alive; whichever has most gives first.
+const RINGS_BYTES_MAX: usize = 32 << 20;
+/// What nobody has asked for during so long is made anew for who does.
+const UNUSED: Duration = Duration::from_secs(60);
 /// A stream that has not brought an awaited revision after this long is asked how far it is.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -172,7 +177,13 @@ impl Cache {
             }
             let jitter = seams.rng.next_u64() % 1000;
             sleep(pause + pause * u32::try_from(jitter).unwrap_or_default() / 1000).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            // Before the cache is filled for the first time, everybody waits for it.
+            let most = if is_filled {
+                RETRY_MAX
+            } else {
+                RETRY_FIRST_MAX
+            };
+            pause = (pause * 2).min(most);
         }
     }
 
@@ -267,7 +278,12 @@ impl Cache {
             ..WatchCreateRequest::default()
         };
         let mut stream = self.store.watch(request).await?;
+        let mut unused = Instant::now() + UNUSED;
+        // When watchers are to be woken that were woken a moment ago.
+        let mut due: Option<Instant> = None;
+        let _rest = Rest(self);
         loop {
+            let alarm = due.map_or(unused, |due| due.min(unused));
             let item = tokio::select! {
                 item = stream.next() => item?,
                 () = self.impatient.notified() => {
@@ -278,10 +294,20 @@ impl Cache {
                     }
                     continue;
                 }
+                () = sleep_until(alarm) => {
+                    let now = Instant::now();
+                    due = self.ring_due(now);
+                    if now >= unused {
+                        unused = now + UNUSED;
+                        self.collections().for_each(Collection::forget_unused);
+                    }
+                    continue;
+                }
             };
             let revision = match item {
                 WatchItem::Events { revision, events } => {
-                    self.take_in(&events);
+                    let next = self.take_in(&events);
+                    due = due.into_iter().chain(next).min();
                     revision
                 }
                 WatchItem::Progress { revision } => revision,
@@ -290,8 +316,31 @@ impl Cache {
         }
     }
 
-    /// Takes in whole revisions.
-    fn take_in(&self, events: &[Event]) {
+    fn collections(&self) -> impl Iterator<Item = &Collection> {
+        self.sources.values().map(|source| &*source.collection)
+    }
+
+    /// Wakes watchers whose time has come; says when the next ones are to be woken.
+    fn ring_due(&self, now: Instant) -> Option<Instant> {
+        self.collections()
+            .filter_map(|collection| collection.ring_if_due(now))
+            .min()
+    }
+
+    /// Takes the oldest history from the longest rings until all fit together.
+    fn trim(&self) {
+        let sizes = || self.collections().map(|one| (one.ring_bytes(), one));
+        let total: usize = sizes().map(|(bytes, _)| bytes).sum();
+        let excess = total.saturating_sub(RINGS_BYTES_MAX);
+        if excess > 0
+            && let Some((most, longest)) = sizes().max_by_key(|(bytes, _)| *bytes)
+        {
+            longest.trim(most.saturating_sub(excess));
+        }
+    }
+
+    /// Takes in whole revisions; says when the watchers are to be woken that were not yet.
+    fn take_in(&self, events: &[Event]) -> Option<Instant> {
         let mut updates: BTreeMap<&str, Vec<Update<'_>>> = BTreeMap::new();
         for event in events {
             let Some(pair) = &event.kv else { continue };
@@ -309,9 +358,12 @@ impl Cache {
             let update = Update { revision, key, now };
             updates.entry(&source.prefix).or_default().push(update);
         }
-        for (prefix, updates) in updates {
-            self.sources[prefix].collection.apply(updates);
-        }
+        let updates = updates.into_iter();
+        let due = updates
+            .filter_map(|(prefix, updates)| self.sources[prefix].collection.apply(updates))
+            .min();
+        self.trim();
+        due
     }
 
     /// The resource that a key belongs to, and the key below its prefix.
@@ -324,6 +376,16 @@ impl Cache {
             .next_back()?;
         let local = key.strip_prefix(prefix.as_str())?;
         (!local.is_empty()).then_some((source, local))
+    }
+}
+
+/// The stream has ended: nobody is left waiting for what it brought.
+struct Rest<'c>(&'c Cache);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        let later = Instant::now() + Duration::from_secs(1);
+        self.0.ring_due(later);
     }
 }
 

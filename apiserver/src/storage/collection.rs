@@ -3,10 +3,14 @@
 //! The tree is persistent: a reader takes its root and reads on while writers go on. Older states
 //! are made by walking the ring back from the present one, so that they cost nothing until somebody
 //! asks. Watchers hold a place in the ring and pull; whoever falls behind the ring has to list again.
+//!
+//! Where many watch, they are not woken for every event: those that come shortly after each other are
+//! found together, and leave in one piece.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,8 +48,14 @@ pub fn from<'t>(
 
 /// Events that a ring keeps at most; at a thousand writes a second a watcher has half a minute.
 const RING_EVENTS_MAX: usize = 32 * 1024;
-/// Bytes of objects that a ring keeps alive at most.
-const RING_BYTES_MAX: usize = 24 << 20;
+/// Changes of late whose frames are kept: who is further behind than this makes them anew.
+const FRAMES_KEPT: usize = 1024;
+/// What waking one watcher is taken to cost: all of a resource's together are woken so seldom that
+/// this fills the time in between...
+const WAKE: Duration = Duration::from_micros(20);
+/// ... but not less often than this. Less than the clock can tell is no pause at all.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// A state that a paged list goes on in is kept this long after its last page.
 const PIN_TIME: Duration = Duration::from_secs(300);
 /// States that are kept for paged lists.
@@ -65,10 +75,24 @@ pub struct Change {
     /// What a deletion reports: the last state at the revision of its end.
     pub last: Option<Arc<Object>>,
     /// The event as JSON and as protobuf, made for the first watcher that sends it unchanged.
-    pub frames: [OnceLock<Bytes>; 2],
+    frames: Mutex<[Option<Bytes>; 2]>,
 }
 
 impl Change {
+    /// The event as watchers of one kind send it, made if it is not there.
+    pub fn frame(&self, kind: usize, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut frames[kind] {
+            Some(frame) => frame.clone(),
+            empty => empty.insert(make()).clone(),
+        }
+    }
+
+    fn forget_frames(&self) {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        *frames = Default::default();
+    }
+
     fn size(&self) -> usize {
         // What is now counts in the tree; what was before lives on only here.
         self.before.as_ref().map_or(0, |object| object.size()) + 128
@@ -88,7 +112,14 @@ pub struct Update<'k> {
 /// The objects of one resource.
 pub struct Collection {
     inner: RwLock<Inner>,
+    /// Counts changes.
+    version: AtomicU64,
+    /// Rung for those who watch: says up to which version they were told.
     bell: watch::Sender<u64>,
+    rung: Mutex<Option<Instant>>,
+    ring_bytes: AtomicUsize,
+    received: AtomicU64,
+    fillings: AtomicU64,
 }
 
 #[derive(Default)]
@@ -128,7 +159,12 @@ impl Default for Collection {
     fn default() -> Self {
         Self {
             inner: RwLock::default(),
+            version: AtomicU64::new(0),
             bell: watch::Sender::new(0),
+            rung: Mutex::default(),
+            ring_bytes: AtomicUsize::new(0),
+            received: AtomicU64::new(0),
+            fillings: AtomicU64::new(0),
         }
     }
 }
@@ -150,27 +186,95 @@ impl Collection {
             ..Inner::default()
         };
         drop(inner);
-        self.ring_bell();
+        self.ring_bytes.store(0, Ordering::Relaxed);
+        self.fillings.fetch_add(1, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Release);
+        self.ring_bell(Instant::now());
     }
 
     /// Takes in what happened, in the order of revisions; whole revisions at a time, so that no
-    /// reader sees half of one.
-    pub fn apply<'k>(&self, updates: impl IntoIterator<Item = Update<'k>>) {
-        let mut inner = self.write();
-        for update in updates {
-            inner.take_in(update);
-        }
-        drop(inner);
-        self.ring_bell();
+    /// reader sees half of one. If watchers were woken a moment ago, this is when they are to be woken
+    /// again, by [`Self::ring_if_due`].
+    pub fn apply<'k>(&self, updates: impl IntoIterator<Item = Update<'k>>) -> Option<Instant> {
+        self.apply_at(updates, Instant::now())
     }
 
-    fn ring_bell(&self) {
-        self.bell.send_modify(|count| *count += 1);
+    fn apply_at<'k>(
+        &self,
+        updates: impl IntoIterator<Item = Update<'k>>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut inner = self.write();
+        let mut count = 0;
+        for update in updates {
+            inner.take_in(update);
+            count += 1;
+        }
+        self.received.fetch_add(count, Ordering::Relaxed);
+        self.ring_bytes.store(inner.ring_bytes, Ordering::Relaxed);
+        drop(inner);
+        self.version.fetch_add(1, Ordering::Release);
+        self.ring_if_due(now)
+    }
+
+    /// Wakes the watchers if they were not told of everything, and it is time; else says when it is.
+    pub fn ring_if_due(&self, now: Instant) -> Option<Instant> {
+        if *self.bell.borrow() == self.version() {
+            return None;
+        }
+        let pause = WAKE * u32::try_from(self.watchers()).unwrap_or(u32::MAX);
+        let pause = Some(pause.min(PAUSE_MAX)).filter(|pause| *pause >= PAUSE_MIN);
+        let rung = *self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = rung.zip(pause).map(|(rung, pause)| rung + pause);
+        if due.is_none_or(|due| due <= now) {
+            self.ring_bell(now);
+            return None;
+        }
+        due
+    }
+
+    fn ring_bell(&self, now: Instant) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.bell.send_replace(self.version());
     }
 
     /// Something that changes whenever an object does.
     pub fn version(&self) -> u64 {
-        *self.bell.borrow()
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Bytes of objects that only the ring keeps alive.
+    pub fn ring_bytes(&self) -> usize {
+        self.ring_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes in the ring.
+    pub fn history(&self) -> usize {
+        self.read().ring.len()
+    }
+
+    /// Changes that were taken in so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// How often it was started anew.
+    pub fn fillings(&self) -> u64 {
+        self.fillings.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the oldest changes until the ring keeps no more bytes alive.
+    pub fn trim(&self, bytes: usize) {
+        let mut inner = self.write();
+        inner.trim(bytes);
+        self.ring_bytes.store(inner.ring_bytes, Ordering::Relaxed);
+    }
+
+    /// Drops what was made of objects for readers who have not come again since the last call.
+    pub fn forget_unused(&self) {
+        for object in self.tree().values() {
+            object.forget_unused();
+        }
     }
 
     /// How many watch.
@@ -295,7 +399,14 @@ impl Inner {
     fn push(&mut self, change: Change) {
         self.ring_bytes += change.size();
         self.ring.push_back(Arc::new(change));
-        while self.ring.len() > RING_EVENTS_MAX || self.ring_bytes > RING_BYTES_MAX {
+        if let Some(old) = self.ring.len().checked_sub(FRAMES_KEPT + 1) {
+            self.ring[old].forget_frames();
+        }
+        self.trim(usize::MAX);
+    }
+
+    fn trim(&mut self, bytes: usize) {
+        while self.ring.len() > RING_EVENTS_MAX || self.ring_bytes > bytes {
             let Some(gone) = self.ring.pop_front() else {
                 break;
             };
@@ -386,6 +497,42 @@ mod tests {
         assert_eq!(pulled(&collection, &mut cursor), [7, 9]);
         assert!(pulled(&collection, &mut cursor).is_empty());
         assert!(collection.cursor_after(4).is_none());
+    }
+
+    #[test]
+    fn many_watchers_are_woken_together() {
+        let collection = Collection::default();
+        let start = Instant::now();
+        let write = |revision, millis| {
+            let now = Some(object(revision));
+            let key = "a";
+            let when = start + Duration::from_millis(millis);
+            collection.apply_at([Update { revision, key, now }], when)
+        };
+        let few: Vec<_> = (0..10).map(|_| collection.bell()).collect();
+        assert_eq!((write(1, 0), write(2, 0)), (None, None));
+        let many: Vec<_> = (0..490).map(|_| collection.bell()).collect();
+        assert_eq!(write(3, 10), None);
+        let due = start + Duration::from_millis(20);
+        assert_eq!(write(4, 11), Some(due));
+        assert_eq!(write(5, 19), Some(due));
+        assert_eq!(*few[0].borrow(), 3);
+        assert_eq!(collection.ring_if_due(due), None);
+        assert_eq!((*few[0].borrow(), *many[0].borrow()), (5, 5));
+        assert_eq!(collection.ring_if_due(due), None);
+    }
+
+    #[test]
+    fn a_ring_forgets_its_oldest_changes_for_others() {
+        let collection = Collection::default();
+        for revision in 1..=100 {
+            change(&collection, revision, "a", Some(object(revision)));
+        }
+        let bytes = collection.ring_bytes();
+        collection.trim(bytes / 2);
+        assert!(collection.ring_bytes() <= bytes / 2);
+        assert!(collection.cursor_after(40).is_none());
+        assert!(collection.cursor_after(60).is_some());
     }
 
     #[test]

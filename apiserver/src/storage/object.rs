@@ -1,6 +1,7 @@
 //! A stored object, as bytes that are ready to be sent.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use api::codec::{json, protobuf};
 use api::conform::{Unknown, conform};
@@ -16,8 +17,10 @@ pub struct Object {
     pub revision: u64,
     /// Canonical JSON of the storage version, resourceVersion included.
     pub json: Bytes,
-    /// The same as protobuf in its envelope, once somebody asked for it.
-    protobuf: OnceLock<Bytes>,
+    /// The same as protobuf in its envelope, as long as somebody asks for it.
+    protobuf: Mutex<Option<Bytes>>,
+    /// Somebody asked for it of late.
+    is_asked: AtomicBool,
     selectable: OnceLock<Box<Selectable>>,
 }
 
@@ -34,7 +37,8 @@ impl Object {
         Self {
             revision,
             json: json.into(),
-            protobuf: OnceLock::new(),
+            protobuf: Mutex::default(),
+            is_asked: AtomicBool::new(false),
             selectable: OnceLock::new(),
         }
     }
@@ -56,6 +60,19 @@ impl Object {
         json::parse(self.json.to_vec()).unwrap_or_default()
     }
 
+    /// Whether these are the bytes that are stored of it.
+    pub fn is_stored_as(&self, value: &[u8]) -> bool {
+        match revision_span(&self.json) {
+            Some((start, end)) => {
+                let (before, after) = (&self.json[..start], &self.json[end..]);
+                value.len() == before.len() + after.len()
+                    && value.starts_with(before)
+                    && value.ends_with(after)
+            }
+            None => to_stored(&mut self.doc()) == value,
+        }
+    }
+
     /// The object as it stands in a list: without kind and apiVersion, which the list has.
     pub fn as_item(&self) -> Bytes {
         let start = item_start(&self.json);
@@ -63,12 +80,27 @@ impl Object {
     }
 
     /// The object as an enveloped message.
-    pub fn protobuf(&self, schema: &Type) -> &Bytes {
-        self.protobuf.get_or_init(|| {
-            let mut out = Vec::with_capacity(self.json.len());
-            protobuf::encode_enveloped(&self.doc(), schema, &mut out);
-            out.into()
-        })
+    pub fn protobuf(&self, schema: &Type) -> Bytes {
+        self.is_asked.store(true, Ordering::Relaxed);
+        let mut known = self.encoded();
+        known
+            .get_or_insert_with(|| {
+                let mut out = Vec::with_capacity(self.json.len());
+                protobuf::encode_enveloped(&self.doc(), schema, &mut out);
+                out.into()
+            })
+            .clone()
+    }
+
+    fn encoded(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.protobuf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the message if nobody has asked for it since the last call.
+    pub fn forget_unused(&self) {
+        if !self.is_asked.swap(false, Ordering::Relaxed) {
+            *self.encoded() = None;
+        }
     }
 
     /// What selectors look at, read out of the object when one is first applied.
@@ -85,7 +117,7 @@ impl Object {
 
     /// Bytes that it occupies, about.
     pub fn size(&self) -> usize {
-        self.json.len() + self.protobuf.get().map_or(0, Bytes::len) + 160
+        self.json.len() + 160
     }
 }
 
@@ -226,6 +258,16 @@ fn splice(value: &[u8], revision: u64) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// Where a spliced resourceVersion stands, with its comma.
+fn revision_span(json: &[u8]) -> Option<(usize, usize)> {
+    const KEY: &[u8] = b"\"resourceVersion\":\"";
+    let start = metadata_start(json)? + METADATA.len();
+    let rest = json[start..].strip_prefix(KEY)?;
+    let digits = rest.iter().position(|byte| *byte == b'"')?;
+    let end = start + KEY.len() + digits + 2;
+    (json.get(end - 1) == Some(&b',')).then_some((start, end))
+}
+
 /// Spliced JSON with another resourceVersion.
 fn splice_over(json: &[u8], revision: u64) -> Option<Bytes> {
     const KEY: &[u8] = b"\"resourceVersion\":\"";
@@ -262,6 +304,7 @@ mod tests {
             "12"
         );
         assert_eq!(to_stored(&mut later.doc()), POD.as_bytes());
+        assert!(later.is_stored_as(POD.as_bytes()) && !later.is_stored_as(&later.json));
         assert!(
             pod.as_item()
                 .starts_with(b"\"metadata\":{\"resourceVersion\":\"7\",\"name\"")
@@ -271,7 +314,7 @@ mod tests {
     #[test]
     fn what_upstream_stored_is_read() {
         let schema = schema::kind("", "v1", "Pod").unwrap();
-        let stored = pod(3).protobuf(schema).clone();
+        let stored = pod(3).protobuf(schema);
         let read = Object::from_stored(9, &stored, schema).unwrap();
         assert_eq!(
             read.doc().root().text(&["metadata", "resourceVersion"]),
@@ -279,6 +322,18 @@ mod tests {
         );
         assert_eq!(read.doc().root().text(&["spec", "nodeName"]), "m");
         assert!(Object::from_stored(1, b"k8s\0\xff", schema).is_err());
+    }
+
+    #[test]
+    fn messages_are_kept_while_somebody_asks() {
+        let schema = schema::kind("", "v1", "Pod").unwrap();
+        let pod = pod(3);
+        let first = pod.protobuf(schema);
+        pod.forget_unused();
+        assert_eq!(pod.protobuf(schema).as_ptr(), first.as_ptr());
+        pod.forget_unused();
+        pod.forget_unused();
+        assert_ne!(pod.protobuf(schema).as_ptr(), first.as_ptr());
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl World {
         let parts = Parts {
             name: "test".into(),
             authentication: authentication::Config::default(),
-            allows_everything: true,
+            authorization: vec![crate::authorization::Wanted::AlwaysAllow],
             issuer: None,
             addresses: Addresses {
                 default: "127.0.0.1:1".into(),
@@ -107,6 +107,7 @@ impl World {
             goaway_chance: 0.0,
             encryption: None,
             seats: 600,
+            memory_limit: 0,
             audit: None,
         };
         let api = Api::start(Arc::new(store), parts, &seams, &tasks);

@@ -112,6 +112,18 @@ impl Errors {
         }
     }
 
+    /// Runs checks of a field whose errors are told of another one.
+    pub fn told_of(&mut self, here: At<'_>, there: At<'_>, checks: impl FnOnce(&mut Self)) {
+        let start = self.found.len();
+        checks(self);
+        if self.found.len() > start {
+            let (here, there) = (self.path(here), self.path(there));
+            for error in &mut self.found[start..] {
+                error.field = error.field.replacen(&here, &there, 1);
+            }
+        }
+    }
+
     /// A field that must be set.
     pub fn required(&mut self, at: At<'_>, detail: impl Into<String>) {
         let path = self.path(at);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{LogFormat, Span, Url, text, texts};
+use super::values::{ByteSize, LogFormat, Span, Url, text, texts};
 use super::{Problem, Settings, StoreConfig};
 
 /// By which of their addresses nodes are reached, the preferred ones first.
@@ -16,6 +16,9 @@ const ADDRESS_TYPES: [&str; 5] = [
     "ExternalDNS",
     "ExternalIP",
 ];
+
+/// Who may be asked what users may do.
+const MODES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
 
 /// What an API server needs besides its store.
 ///
@@ -45,6 +48,63 @@ pub struct ApiConfig {
     /// Whether requests without credentials are let through to authorization. Default: true.
     #[serde(with = "text")]
     pub anonymous_auth: bool,
+    /// Identity providers, and where requests without credentials are let through: an
+    /// AuthenticationConfiguration. Instead of `oidc-…`.
+    pub authentication_config: Option<PathBuf>,
+    /// A server that knows further tokens, as a kubeconfig. Default: none.
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// How long its answers hold. Default: 2m.
+    #[serde(with = "text")]
+    pub authentication_token_webhook_cache_ttl: Span,
+    /// An identity provider. Default: none.
+    pub oidc_issuer_url: Option<String>,
+    /// For whom its tokens must be.
+    pub oidc_client_id: Option<String>,
+    /// Its authorities. Default: the machine's.
+    pub oidc_ca_file: Option<PathBuf>,
+    /// The claim that is the user's name. Default: `sub`.
+    #[serde(with = "text")]
+    pub oidc_username_claim: String,
+    /// What stands before the name; `-` is nothing. Default: the issuer and `#`, but for `email`.
+    pub oidc_username_prefix: Option<String>,
+    /// The claim with the user's groups. Default: none.
+    pub oidc_groups_claim: Option<String>,
+    /// What stands before groups. Default: nothing.
+    pub oidc_groups_prefix: Option<String>,
+    /// The algorithms of signatures. Default: `RS256`.
+    #[serde(with = "texts")]
+    pub oidc_signing_algs: Vec<String>,
+    /// `KEY=VALUE` pairs that tokens must have.
+    #[serde(with = "texts")]
+    pub oidc_required_claim: Vec<String>,
+    /// The authorities of front proxies, which say in headers who asks. Default: none.
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Their common names; none means all of the authorities.
+    #[serde(with = "texts")]
+    pub requestheader_allowed_names: Vec<String>,
+    /// Headers with the user's name. Default: `X-Remote-User`.
+    #[serde(with = "texts")]
+    pub requestheader_username_headers: Vec<String>,
+    /// Headers with the user's UID. Default: `X-Remote-Uid`.
+    #[serde(with = "texts")]
+    pub requestheader_uid_headers: Vec<String>,
+    /// Headers with groups. Default: `X-Remote-Group`.
+    #[serde(with = "texts")]
+    pub requestheader_group_headers: Vec<String>,
+    /// What headers with extra values start with. Default: `X-Remote-Extra-`.
+    #[serde(with = "texts")]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+    /// Who says what users may do, in order. Default: `Node,RBAC`.
+    #[serde(with = "texts")]
+    pub authorization_mode: Vec<String>,
+    /// The server that mode Webhook asks, as a kubeconfig.
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// How long it is believed when it allows. Default: 5m.
+    #[serde(with = "text")]
+    pub authorization_webhook_cache_authorized_ttl: Span,
+    /// How long it is believed when it does not. Default: 30s.
+    #[serde(with = "text")]
+    pub authorization_webhook_cache_unauthorized_ttl: Span,
     /// The network of Services. Default: `10.96.0.0/12`.
     #[serde(with = "text")]
     pub service_cluster_ip_range: String,
@@ -61,6 +121,10 @@ pub struct ApiConfig {
     /// See the last one. Default: 200.
     #[serde(with = "text")]
     pub max_mutating_requests_inflight: u32,
+    /// While the process needs more memory, lists, new watches and new objects are refused with 429; 0 is
+    /// no limit. Default: 0.
+    #[serde(with = "text")]
+    pub memory_limit: ByteSize,
     /// What is encrypted at rest, and how. Default: nothing.
     pub encryption_provider_config: Option<PathBuf>,
     /// What of requests is recorded. Default: nothing.
@@ -105,11 +169,34 @@ impl Default for ApiConfig {
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             token_auth_file: None,
             anonymous_auth: true,
+            authentication_config: None,
+            authentication_token_webhook_config_file: None,
+            authentication_token_webhook_cache_ttl: Span::from_millis(120_000),
+            oidc_issuer_url: None,
+            oidc_client_id: None,
+            oidc_ca_file: None,
+            oidc_username_claim: "sub".into(),
+            oidc_username_prefix: None,
+            oidc_groups_claim: None,
+            oidc_groups_prefix: None,
+            oidc_signing_algs: vec!["RS256".into()],
+            oidc_required_claim: Vec::new(),
+            requestheader_client_ca_file: None,
+            requestheader_allowed_names: Vec::new(),
+            requestheader_username_headers: vec!["X-Remote-User".into()],
+            requestheader_uid_headers: vec!["X-Remote-Uid".into()],
+            requestheader_group_headers: vec!["X-Remote-Group".into()],
+            requestheader_extra_headers_prefix: vec!["X-Remote-Extra-".into()],
+            authorization_mode: vec!["Node".into(), "RBAC".into()],
+            authorization_webhook_config_file: None,
+            authorization_webhook_cache_authorized_ttl: Span::from_millis(300_000),
+            authorization_webhook_cache_unauthorized_ttl: Span::from_millis(30_000),
             service_cluster_ip_range: "10.96.0.0/12".into(),
             goaway_chance: 0.0,
             shutdown_delay_duration: Span::from_millis(0),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            memory_limit: ByteSize(0),
             encryption_provider_config: None,
             audit_policy_file: None,
             audit_log_path: None,
@@ -158,11 +245,39 @@ impl ApiConfig {
                 message: "give it with kubelet-client-key, or neither".into(),
             });
         }
+        problems.extend(self.access_problems());
         if !self.listen_api_url.secure {
             problems.push(Problem {
                 key: "listen-api-url",
                 message: "use https: the API is served over TLS alone".into(),
             });
+        }
+        problems
+    }
+}
+
+impl ApiConfig {
+    /// What is wrong with who may ask and who says what they may do.
+    fn access_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |key, message: String| problems.push(Problem { key, message });
+        if self.oidc_issuer_url.is_some() != self.oidc_client_id.is_some() {
+            let message = "give it with oidc-client-id, or neither".into();
+            wrong("oidc-issuer-url", message);
+        }
+        if self.oidc_issuer_url.is_some() && self.authentication_config.is_some() {
+            let message = "give it or oidc-issuer-url, not both".into();
+            wrong("authentication-config", message);
+        }
+        let unknown = |mode: &&String| !MODES.contains(&mode.as_str());
+        if let Some(mode) = self.authorization_mode.iter().find(unknown) {
+            let message = format!("{mode:?} is not known; give some of {}", MODES.join(", "));
+            wrong("authorization-mode", message);
+        }
+        let asks = self.authorization_mode.iter().any(|mode| mode == "Webhook");
+        if asks != self.authorization_webhook_config_file.is_some() {
+            let message = "give it with mode Webhook in authorization-mode, or neither".into();
+            wrong("authorization-webhook-config-file", message);
         }
         problems
     }
@@ -281,6 +396,28 @@ mod tests {
         let unknown = load::<ServerConfig>(&sources(&[("listen-api-urls", "x")]));
         let error = unknown.unwrap_err().to_string();
         assert!(error.contains("did you mean `listen-api-url`"), "{error}");
+    }
+
+    #[test]
+    fn who_may_ask_is_said_completely() {
+        let wrong = |flags: &[(&str, &str)]| {
+            let tls = [("tls-cert-file", "c"), ("tls-private-key-file", "k")];
+            let all = [&tls, flags].concat();
+            load::<ApiServerConfig>(&sources(&all)).map_err(|error| error.to_string())
+        };
+        let config = wrong(&[("authorization-mode", "Node,RBAC")]).unwrap();
+        assert_eq!(config.api.authorization_mode, ["Node", "RBAC"]);
+        for (flags, key) in [
+            (
+                &[("authorization-mode", "Webhook")],
+                "authorization-webhook-config-file",
+            ),
+            (&[("authorization-mode", "ABAC")], "\"ABAC\" is not known"),
+            (&[("oidc-issuer-url", "https://a")], "oidc-client-id"),
+        ] {
+            let error = wrong(flags).unwrap_err();
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

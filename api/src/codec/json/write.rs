@@ -71,12 +71,33 @@ const SPECIAL: [bool; 256] = {
     table
 };
 
+/// How many bytes at the start need no attention, in whole words.
+fn plain_words(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The classic test for a zero byte; it may err on the side of finding one.
+    let zero = |x: u64| x.wrapping_sub(ONES) & !x & HIGH;
+    let is_plain = |bytes: &[u8; 8]| {
+        let word = u64::from_le_bytes(*bytes);
+        let is = |byte: u8| zero(word ^ (ONES * u64::from(byte)));
+        // `<` and `>` differ in one bit.
+        let angles = zero((word & (ONES * 0xfd)) ^ (ONES * u64::from(b'<')));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        is(b'"') | is(b'\\') | is(b'&') | is(0xe2) | angles | controls == 0
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().take_while(|word| is_plain(word)).count() * 8
+}
+
 /// Appends a JSON string.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
     let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
     let mut start = 0;
-    for (at, byte) in bytes.iter().enumerate() {
+    // Most texts need nothing, which is found out eight bytes at a time.
+    let plain = plain_words(bytes);
+    for (at, byte) in bytes.iter().enumerate().skip(plain) {
         if !SPECIAL[usize::from(*byte)] {
             continue;
         }

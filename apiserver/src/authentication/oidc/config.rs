@@ -38,6 +38,16 @@ pub struct Config {
     pub required: Vec<(String, String)>,
 }
 
+/// Reads the text of an AuthenticationConfiguration, as [`parse`].
+///
+/// # Errors
+///
+/// If it is not YAML, incomplete, or has expressions.
+pub fn read(text: &[u8]) -> Result<(Vec<Config>, Option<Anonymous>), String> {
+    let (doc, _) = api::codec::yaml::parse(text).map_err(|error| error.to_string())?;
+    parse(&doc)
+}
+
 /// Reads an AuthenticationConfiguration: its providers, and where nobody in particular may ask, if it
 /// says so.
 ///

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use api::doc::{Doc, Node};
 
-use crate::storage::{Object, Objects};
+use crate::storage::{Change, Cursor, Object, Objects, Since};
 
 /// The resources that edges come from, and their groups.
 const SOURCES: [(&str, &str); 4] = [
@@ -64,6 +64,9 @@ enum End {
     Vertex(Vertex),
 }
 
+/// Edges, from and to.
+type Edges = Vec<(Vertex, End)>;
+
 /// The graph. Pods' edges go straight to their nodes, so that a walk has three steps at most.
 #[derive(Default)]
 pub struct Graph {
@@ -73,10 +76,10 @@ pub struct Graph {
 #[derive(Default)]
 struct State {
     versions: Option<[u64; 4]>,
-    /// What was read, by address, with its edges.
-    known: HashMap<usize, (Arc<Object>, Vertex)>,
+    /// Up to where the changes of each source were read.
+    places: [Option<Cursor>; 4],
     /// The edges that an object makes.
-    made: HashMap<Vertex, Vec<(Vertex, End)>>,
+    made: HashMap<Vertex, Edges>,
     /// Edges and how many objects make them.
     edges: HashMap<Vertex, HashMap<End, u32>>,
 }
@@ -134,34 +137,61 @@ impl Graph {
         if state.versions == Some(versions) {
             return;
         }
-        let mut old = std::mem::take(&mut state.known);
-        for (group, resource) in SOURCES {
-            for object in objects.list(group, resource, "") {
-                let address = Arc::as_ptr(&object) as usize;
-                if let Some(entry) = old.remove(&address) {
-                    state.known.insert(address, entry);
-                } else if let Some((vertex, edges)) = edges_of(group, resource, object.doc().root())
-                {
-                    state.replace(vertex.clone(), edges);
-                    state.known.insert(address, (object, vertex));
+        for (at, source) in SOURCES.into_iter().enumerate() {
+            let mut place = state.places[at];
+            match objects.since(source.0, source.1, &mut place) {
+                Since::All(all) => state.restart(source, &all),
+                Since::Changes(changes) => {
+                    for change in changes {
+                        state.follow(source, &change);
+                    }
                 }
             }
-        }
-        let kept: HashSet<Vertex> = state
-            .known
-            .values()
-            .map(|(_, vertex)| vertex.clone())
-            .collect();
-        for (_, vertex) in old.into_values() {
-            if !kept.contains(&vertex) {
-                state.replace(vertex, Vec::new());
-            }
+            state.places[at] = place;
         }
         state.versions = Some(versions);
     }
 }
 
 impl State {
+    /// All objects of a resource, whatever was known of it.
+    fn restart(&mut self, (group, resource): (&str, &str), all: &[Arc<Object>]) {
+        let read = all
+            .iter()
+            .filter_map(|object| edges_of(group, resource, object.doc().root()));
+        let mut made: HashMap<Vertex, Edges> = read.collect();
+        let kind = kind_of(group, resource);
+        let known = self.made.keys().filter(|vertex| Some(vertex.kind) == kind);
+        let gone: Vec<Vertex> = known
+            .filter(|vertex| !made.contains_key(vertex))
+            .cloned()
+            .collect();
+        made.extend(gone.into_iter().map(|vertex| (vertex, Vec::new())));
+        for (vertex, edges) in made {
+            self.replace(vertex, edges);
+        }
+    }
+
+    fn follow(&mut self, (group, resource): (&str, &str), change: &Change) {
+        let found = match &change.now {
+            Some(object) => edges_of(group, resource, object.doc().root()),
+            None => kind_of(group, resource).map(|kind| {
+                let (namespace, name) = change.key.split_once('/').unwrap_or(("", &change.key));
+                (Vertex::new(kind, namespace, name), Vec::new())
+            }),
+        };
+        if let Some((vertex, edges)) = found {
+            // Most changes are of a status.
+            let is_known = match self.made.get(&vertex) {
+                Some(known) => *known == edges,
+                None => edges.is_empty(),
+            };
+            if !is_known {
+                self.replace(vertex, edges);
+            }
+        }
+    }
+
     fn replace(&mut self, maker: Vertex, edges: Vec<(Vertex, End)>) {
         for (from, to) in self.made.remove(&maker).into_iter().flatten() {
             let Some(ends) = self.edges.get_mut(&from) else {
@@ -201,7 +231,7 @@ fn kind_of(group: &str, resource: &str) -> Option<Kind> {
 }
 
 /// An object's vertex and the edges that it makes.
-fn edges_of(group: &str, resource: &str, object: Node<'_>) -> Option<(Vertex, Vec<(Vertex, End)>)> {
+fn edges_of(group: &str, resource: &str, object: Node<'_>) -> Option<(Vertex, Edges)> {
     let kind = kind_of(group, resource)?;
     let metadata = |key: &str| object.text(&["metadata", key]);
     let vertex = Vertex::new(kind, metadata("namespace"), metadata("name"));

@@ -27,9 +27,8 @@ pub const CONFIG_MAP: Facts = Facts {
 
 /// What is particular about secrets.
 pub const SECRET: Facts = Facts {
-    prepare_create: |_, new| merge_string_data(new),
+    decoded: merge_string_data,
     prepare_update: |_, new, old| {
-        merge_string_data(new);
         if new.root().text(&["type"]).is_empty() {
             let kind = old.root().text(&["type"]).to_string();
             new.set(new.top(), "type", &kind);

@@ -461,9 +461,7 @@ pub(crate) fn downward_file(errors: &mut Errors, owner: At<'_>, at: At<'_>) {
         "metadata.namespace",
         "metadata.uid",
     ];
-    let here = errors.path(at);
-    let told = errors.path(owner);
-    errors.renamed(&here, &told, |errors| {
+    errors.told_of(at, owner, |errors| {
         errors.need(at.get("path"), "");
         errors.names(at.get("path"), local_path);
         let (field, resource) = (at.get("fieldRef"), at.get("resourceFieldRef"));
