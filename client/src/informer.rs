@@ -100,7 +100,7 @@ impl Informers {
     }
 
     /// The metadata of all objects of a resource, whose name need not be known before; see [`crate::Partial`].
-    pub fn metadata_of<V: View>(&self, group: &str, version: &str, resource: &str) -> Informer<V> {
+    pub fn of_resource<V: View>(&self, group: &str, version: &str, resource: &str) -> Informer<V> {
         self.informer(Source {
             group: group.to_string(),
             version: version.to_string(),

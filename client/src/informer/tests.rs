@@ -226,7 +226,7 @@ async fn a_selection_is_all_there_is() {
         fields: Some("metadata.name=b".to_string()),
         labels: None,
     });
-    let partial = informers.metadata_of::<Partial>("", "v1", "configmaps");
+    let partial = informers.of_resource::<Partial>("", "v1", "configmaps");
     informers.synced().await;
     assert_eq!(informer.list().len(), 1);
     // Only metadata is fetched of resources that are known by name alone.
@@ -236,7 +236,7 @@ async fn a_selection_is_all_there_is() {
     assert!(!Arc::ptr_eq(
         &partial.shared,
         &informers
-            .metadata_of::<Partial>("", "v1", "configmaps")
+            .of_resource::<Partial>("", "v1", "configmaps")
             .shared
     ));
     tasks.shutdown().await;
