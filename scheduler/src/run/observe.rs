@@ -1,4 +1,8 @@
 //! What changed: into the cache and the queue, and pods that it may help are tried again.
+#![allow(
+    clippy::redundant_closure,
+    reason = "a variant is a function for one lifetime, the closure for any"
+)]
 
 use std::sync::Arc;
 
@@ -69,42 +73,66 @@ impl Term {
 
     fn observe_storage(&mut self) {
         let changes = self.inboxes.claims.take();
-        self.each(changes, Object::Claim, |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_claim(new),
-            None => snapshot.volumes.remove_claim(old.namespace(), old.name()),
-        });
+        self.each(
+            changes,
+            |change| Object::Claim(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_claim(new),
+                None => snapshot.volumes.remove_claim(old.namespace(), old.name()),
+            },
+        );
         let changes = self.inboxes.volumes.take();
-        self.each(changes, Object::Volume, |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_volume(new),
-            None => snapshot.volumes.remove_volume(old.name()),
-        });
+        self.each(
+            changes,
+            |change| Object::Volume(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_volume(new),
+                None => snapshot.volumes.remove_volume(old.name()),
+            },
+        );
         let changes = self.inboxes.classes.take();
-        self.each(changes, Object::Class, |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_class(new),
-            None => snapshot.volumes.remove_class(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::Class(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_class(new),
+                None => snapshot.volumes.remove_class(name(&old.metadata)),
+            },
+        );
         let changes = self.inboxes.csi_nodes.take();
-        self.each(changes, Object::CsiNode, |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_node(new),
-            None => snapshot.volumes.remove_node(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::CsiNode(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_node(new),
+                None => snapshot.volumes.remove_node(name(&old.metadata)),
+            },
+        );
         let changes = self.inboxes.csi_drivers.take();
-        self.each(changes, Object::CsiDriver, |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_driver(new),
-            None => snapshot.volumes.remove_driver(name(&old.metadata)),
-        });
+        self.each(
+            changes,
+            |change| Object::CsiDriver(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_driver(new),
+                None => snapshot.volumes.remove_driver(name(&old.metadata)),
+            },
+        );
         let changes = self.inboxes.capacities.take();
-        self.each(changes, Object::Capacity, |snapshot, old, new| match new {
-            Some(new) => snapshot.volumes.set_capacity(new),
-            None => {
-                let (namespace, name) = (namespace(&old.metadata), name(&old.metadata));
-                snapshot.volumes.remove_capacity(namespace, name);
-            }
-        });
+        self.each(
+            changes,
+            |change| Object::Capacity(change),
+            |snapshot, old, new| match new {
+                Some(new) => snapshot.volumes.set_capacity(new),
+                None => {
+                    let (namespace, name) = (namespace(&old.metadata), name(&old.metadata));
+                    snapshot.volumes.remove_capacity(namespace, name);
+                }
+            },
+        );
         let changes = self.inboxes.attachments.take();
         self.each(
             changes,
-            Object::Attachment,
+            |change| Object::Attachment(change),
             |snapshot, old, new| match new {
                 Some(new) => snapshot.volumes.set_attachment(new),
                 None => snapshot.volumes.remove_attachment(old),
@@ -117,7 +145,7 @@ impl Term {
         let any_claims = !changes.is_empty();
         self.each(
             changes,
-            Object::ResourceClaim,
+            |change| Object::ResourceClaim(change),
             |snapshot, old, new| match new {
                 Some(new) => snapshot.devices.set_claim(new),
                 None => {
@@ -129,7 +157,7 @@ impl Term {
         let changes = self.inboxes.slices.take();
         self.each(
             changes,
-            Object::ResourceSlice,
+            |change| Object::ResourceSlice(change),
             |snapshot, old, new| match new {
                 Some(new) => snapshot.devices.set_slice(new),
                 None => snapshot.devices.remove_slice(name(&old.metadata)),
@@ -138,7 +166,7 @@ impl Term {
         let changes = self.inboxes.device_classes.take();
         self.each(
             changes,
-            Object::DeviceClass,
+            |change| Object::DeviceClass(change),
             |snapshot, old, new| match new {
                 Some(new) => snapshot.devices.set_class(new),
                 None => snapshot.devices.remove_class(name(&old.metadata)),
