@@ -86,7 +86,7 @@ impl Controller for GarbageCollector {
         let stir = Arc::new(Notify::new());
         let on_change = |group, version, name| {
             let stir = stir.clone();
-            let informer = informers.metadata_of::<Meta>(group, version, name);
+            let informer = informers.of_resource::<Meta>(group, version, name);
             informer.on_change(move |_, _| stir.notify_one())
         };
         let subscriptions = [

@@ -179,7 +179,7 @@ impl ResourceQuotas {
         }
         let varies = VARYING.contains(&&*resource.name);
         let informer =
-            informers.metadata_of::<Meta>(&resource.group, &resource.version, &resource.name);
+            informers.of_resource::<Meta>(&resource.group, &resource.version, &resource.name);
         informer.on_change(move |old, new| {
             if let Some(old) = old.filter(|_| new.is_none() || varies) {
                 wake(old.namespace());

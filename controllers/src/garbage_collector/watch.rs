@@ -186,7 +186,7 @@ impl Watches {
             }
             ("batch", "v1", "jobs") => self.subscribe(&self.informers.of::<Job>(), &kind),
             (group, version, name) => {
-                let informer = self.informers.metadata_of::<Meta>(group, version, name);
+                let informer = self.informers.of_resource::<Meta>(group, version, name);
                 let subscription = self.subscribe(&informer, &kind);
                 stop = Some(informer);
                 subscription
