@@ -49,14 +49,11 @@ pub(crate) async fn run(arguments: StatusArguments) -> Result<()> {
 
 /// All members that the cluster knows of; without a quorum those that were named.
 async fn endpoints(client: &Client) -> Vec<String> {
-    let members = match current_members(client).await {
-        Ok(members) => members,
-        // Any member's view will do while there is no leader.
-        Err(_) => match client.store.members(false).await {
-            Ok(list) => list.members,
-            Err(_) => Vec::new(),
-        },
-    };
+    // Any member's view will do while there is no leader. Both are asked at once, so that a cluster that
+    // answers nothing costs one wait.
+    let (current, any) = tokio::join!(current_members(client), client.store.members(false));
+    let members = current.or_else(|_| any.map(|list| list.members));
+    let members = members.unwrap_or_default();
     let urls = members
         .iter()
         .filter_map(|member| member.client_ur_ls.first());
