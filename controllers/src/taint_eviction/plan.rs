@@ -107,7 +107,7 @@ mod tests {
             (
                 "the first that matches",
                 &[bears("a", None), bears("a", Some(30))],
-                &[plain],
+                std::slice::from_ref(&plain),
                 None,
             ),
         ];

@@ -346,11 +346,11 @@ mod tests {
     }
 
     fn notes(plan: &Plan) -> Vec<&str> {
-        let note = |step| match step {
+        let notes = plan.steps.iter().filter_map(|step| match step {
             Step::Note { note, .. } => Some(note.message.as_str()),
             _ => None,
-        };
-        plan.steps.iter().filter_map(note).collect()
+        });
+        notes.collect()
     }
 
     fn detached(plan: &Plan) -> Option<bool> {
