@@ -36,9 +36,9 @@ use crate::process::{self, Process};
 use crate::run;
 
 /// Components: their Leases, and whose changes objects say theirs are.
-pub(crate) const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const CLOUD_CONTROLLER_MANAGER: &str = "cloud-controller-manager";
-pub(crate) const SCHEDULER: &str = "kube-scheduler";
+const SCHEDULER: &str = "kube-scheduler";
 
 /// A master that the store's leader has not heard of for so long counts as dead to those who wait for
 /// its Leases. Above the store's own election timeout: whoever is mistaken costs a change of leaders.

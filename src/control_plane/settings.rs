@@ -91,7 +91,7 @@ fn node_ipam(config: &ControllersConfig) -> Result<node_ipam::Settings, ConfigEr
 /// Of the controllers that know the place.
 pub(super) fn cloud(config: &CloudConfig) -> Result<Settings, ConfigError> {
     let pool = |text: &String| {
-        let range = cloud::local::Range::parse(text);
+        let range = cloud::local::plan::Range::parse(text);
         range.ok_or_else(|| {
             let message = format!("`{text}` is neither a block nor FROM-TO");
             wrong("load-balancer-pools", message)
