@@ -3,6 +3,7 @@
 //! - [`cli`]: the command line. [`run`]: the runtime that commands share, and signals.
 //! - Roles: [`store`], a member of the store; [`apiserver`](mod@apiserver), an API server; [`server`],
 //!   a master, which is both; [`dev`], a cluster on this machine.
+//! - How machines come together: [`init`], [`join`], [`token`], [`certs`].
 //! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`].
 //! - [`telemetry`]: logs and traces; [`notify`] and [`exit`]: what the service manager hears.
 //!
@@ -14,10 +15,13 @@
 
 mod apiserver;
 mod backup;
+mod certs;
 mod cli;
 mod client;
 mod dev;
 mod exit;
+mod init;
+mod join;
 mod member;
 mod notify;
 mod output;
@@ -27,6 +31,7 @@ mod server;
 mod status;
 mod store;
 mod telemetry;
+mod token;
 
 use std::process::ExitCode;
 
@@ -44,6 +49,10 @@ fn main() -> ExitCode {
         Command::Server(arguments) => server::run(arguments),
         Command::Apiserver(arguments) => apiserver::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Join(arguments) => run::command(join::run(*arguments)),
+        Command::Token(arguments) => run::command(token::run(arguments)),
+        Command::Certs(arguments) => certs::run(&arguments),
         Command::Member(arguments) => run::command(member::run(arguments)),
         Command::Backup(arguments) => run::command(backup::run(arguments)),
         Command::Recover(arguments) => run::command(recover::run(arguments)),
