@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod control_plane;
+mod join;
 mod node;
 mod store;
 
@@ -15,6 +16,10 @@ use crate::output::Format;
 pub(crate) use apiserver::{ApiServerArguments, ServerArguments};
 pub(crate) use control_plane::{CloudArguments, ControllerManagerArguments, SchedulerArguments};
 pub(crate) use node::NodeArguments;
+pub(crate) use join::{
+    CertsArguments, CertsCommand, InitArguments, JoinArguments, MachineArguments, TokenArguments,
+    TokenCommand,
+};
 pub(crate) use store::StoreArguments;
 
 /// A highly available, Kubernetes-compatible control plane in one binary.
@@ -81,6 +86,19 @@ pub(crate) enum Command {
     /// `trireme dev start`. Port P is the API of whichever master is up. Master N has the ports from P+10*N on: the
     /// first for clients of the store, the second for its peers, the third for its API.
     Dev(DevArguments),
+    /// Make this machine the first master of a new cluster
+    ///
+    /// Writes authorities, certificates, configuration and the administrator's kubeconfig; starts nothing.
+    Init(InitArguments),
+    /// Make this machine a node or a master of a cluster
+    ///
+    /// With a token alone it becomes a node; with a certificate key as well, a master. The cluster is
+    /// believed by the token's signature and the pin of its authority.
+    Join(Box<JoinArguments>),
+    /// Make, show and delete the tokens with which machines join
+    Token(TokenArguments),
+    /// Show and renew the certificates of this machine
+    Certs(CertsArguments),
     /// List and change the members of a cluster
     ///
     /// MEMBER is a name or an ID as `trireme member list` shows them.

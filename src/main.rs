@@ -5,6 +5,7 @@
 //!   [`control_plane`], controllers and scheduler; [`server`], a master, which is all of them;
 //!   [`node`](mod@node), hollow nodes; [`dev`], a cluster on this machine. [`process`] is what those share
 //!   that reach the API from outside.
+//! - How machines come together: [`init`], [`join`], [`token`], [`certs`].
 //! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`].
 //! - [`telemetry`]: logs and traces; [`notify`] and [`exit`]: what the service manager hears.
 //!
@@ -16,11 +17,14 @@
 
 mod apiserver;
 mod backup;
+mod certs;
 mod cli;
 mod client;
 mod control_plane;
 mod dev;
 mod exit;
+mod init;
+mod join;
 mod member;
 mod node;
 mod notify;
@@ -32,6 +36,7 @@ mod server;
 mod status;
 mod store;
 mod telemetry;
+mod token;
 
 use std::process::ExitCode;
 
@@ -53,6 +58,10 @@ fn main() -> ExitCode {
         Command::Scheduler(arguments) => control_plane::run_scheduler(arguments),
         Command::Node(arguments) => node::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Join(arguments) => run::command(join::run(*arguments)),
+        Command::Token(arguments) => run::command(token::run(arguments)),
+        Command::Certs(arguments) => certs::run(&arguments),
         Command::Member(arguments) => run::command(member::run(arguments)),
         Command::Backup(arguments) => run::command(backup::run(arguments)),
         Command::Recover(arguments) => run::command(recover::run(arguments)),

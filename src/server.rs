@@ -10,6 +10,7 @@ use seams::Seams;
 use tokio::time::timeout;
 
 use crate::apiserver;
+use crate::certs;
 use crate::cli::ServerArguments;
 use crate::control_plane::ControlPlane;
 use crate::exit::Said;
@@ -59,6 +60,7 @@ async fn serve(config: &ServerConfig) -> Result<()> {
         }
     };
     let tasks = seams.tasks();
+    certs::renew(config.api.tls_cert_file.as_deref(), &seams, &tasks);
     let serving = apiserver::start(
         &config.api,
         &store.name,

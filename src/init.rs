@@ -1,0 +1,65 @@
+//! `trireme init`: the first master of a cluster.
+
+use anyhow::{Context, Result};
+use deploy::join::discovery::Pin;
+use deploy::master::{Master, Ports};
+
+use crate::cli::{InitArguments, MachineArguments};
+use crate::output::say;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &InitArguments) -> Result<()> {
+    let master = master(&arguments.machine)?;
+    master.found()?;
+    let entry = master.administrator()?;
+    if let Some(path) = &arguments.machine.kubeconfig {
+        entry.merge_into(path)?;
+    }
+    let pins: Vec<String> = Pin::of(&entry.authority)
+        .iter()
+        .map(Pin::to_string)
+        .collect();
+    say(&format!(
+        "{name} is ready to start:\n  trireme server --config {config}\n\
+         then reach the cluster with\n  export KUBECONFIG={kubeconfig}\n\
+         and let others join by\n  trireme token create            (nodes)\n  \
+         trireme token create --master   (masters)\n\
+         The pin of the cluster is {pins}",
+        name = master.name,
+        config = master.config_file().display(),
+        kubeconfig = master.kubeconfig().display(),
+        pins = pins.join(" "),
+    ));
+    Ok(())
+}
+
+/// The master that the flags describe.
+pub(crate) fn master(machine: &MachineArguments) -> Result<Master> {
+    let name = match &machine.name {
+        Some(name) => name.clone(),
+        None => host_name()?,
+    };
+    Ok(Master {
+        dir: machine.dir.clone(),
+        data_dir: machine.data_dir.clone(),
+        address: machine
+            .address
+            .clone()
+            .context("tell by --address under which address other machines reach this one")?,
+        names: machine.names.clone(),
+        ports: Ports {
+            api: machine.api_port,
+            client: machine.client_port,
+            peer: machine.peer_port,
+        },
+        control_plane: machine.control_plane.clone(),
+        name,
+    })
+}
+
+/// The machine's own name, in lower case, as nodes are named.
+pub(crate) fn host_name() -> Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = name.context("cannot read the machine's name: give --name")?;
+    Ok(name.trim().to_lowercase())
+}
