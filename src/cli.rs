@@ -15,11 +15,11 @@ use crate::output::Format;
 
 pub(crate) use apiserver::{ApiServerArguments, ServerArguments};
 pub(crate) use control_plane::{CloudArguments, ControllerManagerArguments, SchedulerArguments};
-pub(crate) use node::NodeArguments;
 pub(crate) use join::{
     CertsArguments, CertsCommand, InitArguments, JoinArguments, MachineArguments, TokenArguments,
     TokenCommand,
 };
+pub(crate) use node::NodeArguments;
 pub(crate) use store::StoreArguments;
 
 /// A highly available, Kubernetes-compatible control plane in one binary.

@@ -201,7 +201,8 @@ impl Candidate {
         let competes = config.leader_elect;
         let (access, seams) = (self.access.clone(), &self.seams);
         let metrics = Metrics::default();
-        let scheduler = Arc::new(Scheduler::new(access, config, metrics, seams, &self.tasks));
+        let scheduler = Scheduler::new(access, config, &self.process, metrics, seams, &self.tasks);
+        let scheduler = Arc::new(scheduler);
         let elector = competes.then(|| self.elector(lease));
         let tasks = self.tasks.clone();
         self.tasks.spawn("scheduler", async move {

@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: TokenArguments) -> Result<()> {
             dir,
         } => {
             let bundle_of = master.then_some(dir.as_path());
-            create(&cluster, ttl.into(), &description, bundle_of).await
+            create(&cluster, ttl.0, &description, bundle_of).await
         }
         TokenCommand::List { output } => list(&cluster, output).await,
         TokenCommand::Delete { tokens } => delete(&cluster, &tokens).await,

@@ -12,8 +12,7 @@ use crate::sandbox::system;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Plant {
-    /// Reads are served from whatever state the member has: sent as serializable, recorded as
-    /// linearizable.
+    /// Every fifth read is answered with the state of some revisions ago.
     StaleReads,
     /// Members sync nothing to their disks.
     NoSync,

@@ -10,6 +10,9 @@ use crate::history::{Kind, Process, Recorder};
 use crate::ops::{Call, Reply};
 use crate::plants::Plant;
 
+/// How many revisions ago a planted stale read looks.
+const STALE_BY: i64 = 20;
+
 /// One client. It stays with a member while that answers, so that stale members are noticed,
 /// and mostly goes elsewhere when it does not.
 pub struct Actor {
@@ -22,6 +25,8 @@ pub struct Actor {
     deadline: Duration,
     recorder: Recorder,
     shared: Arc<Shared>,
+    /// The highest revision that it was told.
+    told: i64,
 }
 
 impl Actor {
@@ -46,6 +51,7 @@ impl Actor {
             deadline,
             recorder,
             shared,
+            told: 0,
         }
     }
 
@@ -56,6 +62,7 @@ impl Actor {
         self.recorder.invoke(&process, node, call);
         match self.send(call).await {
             Ok(answer) => {
+                self.told = self.told.max(answer.rev.unwrap_or(0));
                 self.recorder
                     .ok(&process, call, node, &answer.reply, answer.rev);
                 Some(answer)
@@ -82,13 +89,20 @@ impl Actor {
     async fn send(&mut self, call: &Call) -> Result<Answer, Failure> {
         let planted = |plant| self.shared.is_planted(plant);
         match call {
-            Call::Get { key, revision, .. } if planted(Plant::StaleReads) => {
+            Call::Get { key, .. }
+                if planted(Plant::StaleReads)
+                    && self.told > STALE_BY
+                    && self.shared.number().is_multiple_of(5) =>
+            {
+                let revision = self.told - STALE_BY;
                 let stale = Call::Get {
                     key: key.clone(),
                     serializable: true,
-                    revision: *revision,
+                    revision,
                 };
-                self.client.call(&stale).await
+                let answered = self.client.call(&stale).await?;
+                let rev = Some(revision);
+                Ok(Answer { rev, ..answered })
             }
             Call::KeepAlive { .. } if planted(Plant::DeafLessor) => Ok(Answer {
                 reply: Reply::Ttl(lease::TTL_SECONDS),
@@ -121,9 +135,7 @@ impl Actor {
     }
 
     fn move_on(&mut self) {
-        // Whoever wants stale reads has to stay with a member that is cut off.
-        if !self.shared.is_planted(Plant::StaleReads)
-            && self.dice.chance(60)
+        if self.dice.chance(60)
             && let Some(target) = self.dice.pick(&self.targets.borrow())
         {
             self.client = Client::new(target.clone(), self.deadline);
