@@ -40,6 +40,9 @@ impl Template {
                 labels.remove(POD_TEMPLATE_HASH);
             }
             metadata.retain(|_, value| !value.as_object().is_some_and(Map::is_empty));
+            if metadata.is_empty() {
+                value.as_object_mut().map(|all| all.remove("metadata"));
+            }
         }
         let text = value.to_string().into();
         Self { text, labels }

@@ -63,7 +63,7 @@ impl Timetable {
             }
             while !is_on_day(clock, &time) {
                 let next = time.date_naive().succ_opt()?;
-                time = self.midnight(next)?;
+                time = self.at(next.and_hms_opt(0, 0, 0)?);
                 is_moved = true;
                 if time.day() == 1 {
                     continue 'again;
@@ -97,7 +97,8 @@ impl Timetable {
         time.with_timezone(&self.zone)
     }
 
-    /// A time that clocks show: the first of two; where clocks skip it, as if they did not.
+    /// A time that clocks show: the first of two; where clocks skip it, as if they did not. Where they
+    /// skip midnight, the day begins with the next hour.
     fn at(&self, clock: NaiveDateTime) -> DateTime<Tz> {
         match self.zone.from_local_datetime(&clock) {
             LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => time,
@@ -110,15 +111,6 @@ impl Timetable {
                     .from_utc_datetime(&(clock - Duration::seconds(offset.into())))
             }
         }
-    }
-
-    /// The beginning of a day.
-    fn midnight(&self, day: NaiveDate) -> Option<DateTime<Tz>> {
-        let time = self.at(day.and_hms_opt(0, 0, 0)?);
-        // Where clocks skip midnight, the hours are counted from it.
-        let hour = i64::from(time.hour());
-        let shift = if hour > 12 { 24 - hour } else { -hour };
-        Some(self.local(time.to_utc() + Duration::hours(shift)))
     }
 }
 

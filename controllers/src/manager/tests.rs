@@ -127,11 +127,15 @@ async fn warm_informers_have_their_objects_before_anybody_leads() {
     manager.warm();
     let maps = manager.informers().of::<ConfigMap>();
     maps.synced().await;
-    assert!(
-        maps.list()
-            .iter()
-            .any(|map| map.name() == "extension-apiserver-authentication")
-    );
+    eventually(
+        "what the API server writes when it starts is seen",
+        || async {
+            let maps = maps.list();
+            let found = |map: &Arc<ConfigMap>| map.name() == "extension-apiserver-authentication";
+            maps.iter().any(found).then_some(())
+        },
+    )
+    .await;
 }
 
 #[test]

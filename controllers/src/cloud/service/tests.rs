@@ -208,13 +208,16 @@ async fn a_place_of_its_own_process_is_asked() {
     let mut listener = cluster.seams.net.listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = CloudServer::new(place.clone());
+    let tasks = cluster.tasks.clone();
     cluster.tasks.spawn("place", async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = hyper_util::service::TowerToHyperService::new(server.clone());
             let connection =
                 hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
                     .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
-            let _ = connection.await;
+            tasks.spawn("connection", async move {
+                let _ = connection.await;
+            });
         }
     });
     cluster.run_with(
