@@ -11,15 +11,24 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
+use futures::future::join_all;
 use seams::{Seams, Tasks};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use crate::key::View;
 use crate::store::{Change, Index, IndexBy, Store};
 
 mod follow;
 mod lines;
+
+/// An informer that is behind asks again after this.
+const CATCH_UP_RETRY: Duration = Duration::from_millis(100);
+/// So long a new leader waits for what happened before its term: servers of other makers may say
+/// nothing of how far a watch has come.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 
 /// Which objects of a kind an informer holds; all by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -50,7 +59,35 @@ struct Source {
 pub struct Informers {
     inner: Arc<Inner>,
     /// What was asked for through this handle.
-    used: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
+    used: Arc<Mutex<Vec<Arc<Progress>>>>,
+}
+
+/// How far an informer has come.
+struct Progress {
+    /// It has had all objects at least once.
+    is_synced: watch::Sender<bool>,
+    /// The resourceVersion up to which it knows everything.
+    version: watch::Sender<i64>,
+    /// Makes it ask again from there: the answer begins with what it does not know, and with how far
+    /// the server is.
+    ask_again: Notify,
+}
+
+impl Progress {
+    async fn synced(&self) {
+        // The sender lives as long as this does.
+        let _ = self.is_synced.subscribe().wait_for(|is| *is).await;
+    }
+
+    async fn caught_up(&self, revision: i64) {
+        self.synced().await;
+        let mut version = self.version.subscribe();
+        while *version.borrow() < revision {
+            self.ask_again.notify_one();
+            let known = version.wait_for(|version| *version >= revision);
+            let _ = timeout(CATCH_UP_RETRY, known).await;
+        }
+    }
 }
 
 struct Inner {
@@ -129,7 +166,7 @@ impl Informers {
             });
             informer
         });
-        lock(&self.used).push(informer.shared.is_synced.subscribe());
+        lock(&self.used).push(informer.shared.progress.clone());
         informer
     }
 
@@ -146,9 +183,22 @@ impl Informers {
     /// Waits until all informers that were asked for through this handle have their objects.
     pub async fn synced(&self) {
         let used = lock(&self.used).clone();
-        for mut is_synced in used {
-            // Who makes them is gone only at shutdown.
-            let _ = is_synced.wait_for(|is| *is).await;
+        for progress in used {
+            progress.synced().await;
+        }
+    }
+
+    /// The same, and until they know all that had happened at a revision: a new leader must not act on
+    /// what was before the last writes of the one before.
+    pub async fn caught_up(&self, revision: i64) {
+        self.synced().await;
+        let used = lock(&self.used).clone();
+        let all = used.iter().map(|progress| progress.caught_up(revision));
+        if timeout(CATCH_UP_MAX, join_all(all)).await.is_err() {
+            tracing::warn!(
+                revision,
+                "informers do not know whether they are up to date"
+            );
         }
     }
 }
@@ -164,7 +214,7 @@ struct Shared<V> {
     store: Arc<RwLock<Store<V>>>,
     /// Locked while changes are made and told, so that all are told in order.
     subscribers: Mutex<Vec<Subscriber<V>>>,
-    is_synced: watch::Sender<bool>,
+    progress: Arc<Progress>,
     tasks: Tasks,
 }
 
@@ -188,7 +238,11 @@ impl<V: View> Informer<V> {
         let shared = Shared {
             store: Arc::default(),
             subscribers: Mutex::default(),
-            is_synced: watch::Sender::new(false),
+            progress: Arc::new(Progress {
+                is_synced: watch::Sender::new(false),
+                version: watch::Sender::new(0),
+                ask_again: Notify::new(),
+            }),
             tasks,
         };
         Self {
@@ -252,18 +306,25 @@ impl<V: View> Informer<V> {
 
     /// It has had all objects at least once.
     pub fn is_synced(&self) -> bool {
-        *self.shared.is_synced.borrow()
+        *self.shared.progress.is_synced.borrow()
     }
 
     /// Waits until it has had all objects.
     pub async fn synced(&self) {
-        let mut is_synced = self.shared.is_synced.subscribe();
-        // The sender lives as long as this does.
-        let _ = is_synced.wait_for(|is| *is).await;
+        self.shared.progress.synced().await;
     }
 }
 
 impl<V: View> Shared<V> {
+    /// The objects are as they were at a version.
+    fn knows(&self, version: Option<&str>) {
+        // Versions of servers that do not count are compared with nothing.
+        let version = version.and_then(|version| version.parse().ok());
+        if let Some(version) = version {
+            self.progress.version.send_replace(version);
+        }
+    }
+
     /// Changes the objects and tells it.
     fn change<C>(&self, change: impl FnOnce(&mut Store<V>) -> C)
     where

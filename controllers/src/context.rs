@@ -13,6 +13,9 @@ use crate::settings::Settings;
 pub struct Context {
     /// The controller's name.
     pub name: &'static str,
+    /// The revision at which the term began; 0 where there are no terms. Informers know all that had
+    /// happened by then before the first sync.
+    pub since: i64,
     /// A client in the controller's name, whose writes are refused once the term is over.
     pub client: kube::Client,
     /// Informers, shared with all other controllers. Those that are asked for here have their objects

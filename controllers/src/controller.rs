@@ -155,7 +155,7 @@ fn warm<C: Controller>(context: &Context) {
 pub async fn run<C: Controller>(context: Context) {
     let queue: Queue<C::Key> = Queue::new(context.name, context.seams.rng.clone());
     let controller = Arc::new(C::start(&context, &queue));
-    context.informers.synced().await;
+    context.informers.caught_up(context.since).await;
     for _ in 0..controller.workers().max(1) {
         let (controller, queue) = (controller.clone(), queue.clone());
         let name = context.name;

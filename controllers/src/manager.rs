@@ -183,7 +183,7 @@ impl Manager {
         for row in &self.rows {
             let client = self.access.client(&identity(row), None);
             let events = Recorder::silent(&self.seams);
-            (row.warm)(&self.context(row, client, events, &self.tasks.child()));
+            (row.warm)(&self.context(row, None, client, events, &self.tasks.child()));
         }
     }
 
@@ -197,15 +197,23 @@ impl Manager {
         for row in &self.rows {
             let client = self.access.client(&identity(row), fence);
             let events = Recorder::start(&client, row.name, "", &self.seams, tasks);
-            let context = self.context(row, client, events, tasks);
+            let context = self.context(row, fence, client, events, tasks);
             tasks.spawn(row.name, (row.run)(context));
         }
         tasks.cancelled().await;
     }
 
-    fn context(&self, row: &Row, client: kube::Client, events: Recorder, tasks: &Tasks) -> Context {
+    fn context(
+        &self,
+        row: &Row,
+        fence: Option<&Fence>,
+        client: kube::Client,
+        events: Recorder,
+        tasks: &Tasks,
+    ) -> Context {
         Context {
             name: row.name,
+            since: fence.map_or(0, |fence| fence.revision),
             client,
             informers: self.informers.handle(),
             events,

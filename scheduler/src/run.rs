@@ -146,7 +146,7 @@ impl Scheduler {
     /// Schedules until the tasks end; with a fence, writes happen as long as that holds.
     pub async fn run(&self, fence: Option<&Fence>, tasks: &Tasks) {
         tokio::select! {
-            () = self.informers.synced() => {}
+            () = self.informers.caught_up(fence.map_or(0, |fence| fence.revision)) => {}
             () = tasks.cancelled() => return,
         }
         let client = self.access.client(&Identity::Component, fence);

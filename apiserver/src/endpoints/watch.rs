@@ -96,6 +96,11 @@ pub async fn watch(
         }
     };
     let now = Instant::now();
+    // Whoever resumes wants to know at once that nothing is missing any more.
+    let first_bookmark = match start.is_resumed {
+        true => now,
+        false => now + BOOKMARK_INTERVAL,
+    };
     let gvr = [row.resource.group, row.resource.version, row.resource.name];
     let mut watcher = Watcher {
         api: api.clone(),
@@ -110,7 +115,7 @@ pub async fn watch(
         initial_end: start.ends_with_bookmark.then_some(start.after),
         bookmarks: call.query.flag("allowWatchBookmarks"),
         with_columns: true,
-        next_bookmark: now + BOOKMARK_INTERVAL,
+        next_bookmark: first_bookmark,
         end: now + timeout,
         bell,
         alarm: Box::pin(sleep_until(now)),
@@ -144,6 +149,8 @@ struct Start {
     after: u64,
     initial: Option<Tree>,
     ends_with_bookmark: bool,
+    /// It goes on from where the client knows everything.
+    is_resumed: bool,
     /// The stream is this error and nothing else.
     refusal: Option<Box<Status>>,
 }
@@ -178,6 +185,7 @@ async fn start(call: &Call<'_>) -> Outcome<Start> {
             after: latest.max(applied),
             initial: (sends_initial != Some(false)).then_some(tree),
             ends_with_bookmark: sends_initial == Some(true) && query.flag("allowWatchBookmarks"),
+            is_resumed: false,
             refusal: None,
         });
     }
@@ -194,6 +202,7 @@ async fn start(call: &Call<'_>) -> Outcome<Start> {
         after: wanted,
         initial: None,
         ends_with_bookmark: false,
+        is_resumed: true,
         refusal,
     })
 }

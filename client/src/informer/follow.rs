@@ -117,6 +117,8 @@ enum Broken {
 enum Asked {
     Page,
     Watch,
+    /// Somebody wants to know how far the server is.
+    Again,
 }
 
 /// Keeps objects as the server has them, for ever.
@@ -136,7 +138,7 @@ pub(super) async fn follow<V: View>(
         }
         let mut least = Duration::ZERO;
         match asked {
-            Ok(Asked::Page) => continue,
+            Ok(Asked::Page | Asked::Again) => continue,
             Ok(Asked::Watch) => {}
             Err(broken) => {
                 if let Broken::Refused(status) = &broken {
@@ -190,13 +192,18 @@ async fn ask<V: View>(
         let body = body.map_err(|_| Broken::Silent)??.to_bytes();
         let page = serde_json::from_slice(&body)?;
         apply(shared, reflector.page(page));
+        shared.knows(reflector.version());
         return Ok(Asked::Page);
     }
     let deadline = Instant::now() + Duration::from_secs(seconds) + WATCH_GRACE;
     let mut lines = Lines::default();
     let mut body = response.into_body();
     loop {
-        let Ok(frame) = timeout_at(deadline, body.frame()).await else {
+        let frame = tokio::select! {
+            frame = timeout_at(deadline, body.frame()) => frame,
+            () = shared.progress.ask_again.notified() => return Ok(Asked::Again),
+        };
+        let Ok(frame) = frame else {
             return Err(Broken::Silent);
         };
         let Some(frame) = frame else {
@@ -214,6 +221,7 @@ async fn ask<V: View>(
             }
             apply(shared, reflector.event(event));
         }
+        shared.knows(reflector.version());
     }
 }
 
@@ -240,7 +248,7 @@ fn apply<V: View>(shared: &Shared<V>, effect: Effect<V>) {
         Effect::Remove(object) => shared.change(|store| store.remove(object)),
         Effect::Replace(objects) => {
             shared.change(|store| store.replace(objects));
-            shared.is_synced.send_replace(true);
+            shared.progress.is_synced.send_replace(true);
         }
     }
 }

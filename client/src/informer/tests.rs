@@ -241,3 +241,29 @@ async fn a_selection_is_all_there_is() {
     ));
     tasks.shutdown().await;
 }
+
+/// Nothing happens to config maps, so that only the server can tell that nothing is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_knows_what_had_happened_before_its_term() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let seams = Seams::real();
+    let tasks = seams.tasks();
+    let informers = Informers::new(client.clone(), &seams, &tasks);
+    let handle = informers.handle();
+    let quiet = handle.of::<ConfigMap>();
+    handle.synced().await;
+    let namespace = serde_json::from_value(json!({"metadata": {"name": "later"}})).unwrap();
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+    let made = namespaces.create(&PostParams::default(), &namespace).await;
+    let version = made.unwrap().metadata.resource_version.unwrap();
+    let version: i64 = version.parse().unwrap();
+    assert!(*quiet.shared.progress.version.borrow() < version);
+    let caught_up = tokio::time::timeout(CATCH_UP_MAX / 2, handle.caught_up(version));
+    caught_up.await.unwrap();
+    assert!(*quiet.shared.progress.version.borrow() >= version);
+    // A version that is yet to come is waited for.
+    let early = tokio::time::timeout(CATCH_UP_RETRY * 3, handle.caught_up(version + 1000));
+    assert!(early.await.is_err());
+    tasks.shutdown().await;
+}

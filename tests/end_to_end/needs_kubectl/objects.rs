@@ -1,6 +1,6 @@
 //! The life of objects: made, read, changed in every way, and deleted.
 
-use crate::support::Dev;
+use crate::support::{Dev, until};
 
 const DEPLOYMENT: &str = "
 apiVersion: apps/v1
@@ -177,25 +177,36 @@ fn appliers_own_what_they_apply() {
 }
 
 #[test]
-fn namespaces_end_when_their_finalizer_is_gone() {
+fn namespaces_end_when_all_that_was_in_them_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::of_masters(dir.path());
     let kubectl = dev.kubectl();
     kubectl.must(&["create", "ns", "gone"]);
+    let held = "apiVersion: v1\nkind: ConfigMap\n\
+                metadata: {name: held, namespace: gone, finalizers: [example.com/hold]}\n";
+    kubectl.feed(&["create", "-f", "-"], held);
     kubectl.must(&["delete", "ns", "gone", "--wait=false"]);
-    let state = kubectl.path(&["ns", "gone"], "{.status.phase} {.spec.finalizers[0]}");
-    assert_eq!(state, "Terminating kubernetes");
-    let manifest = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"gone"},"spec":{"finalizers":[]}}"#;
-    kubectl.feed(
-        &[
-            "replace",
-            "--raw",
-            "/api/v1/namespaces/gone/finalize",
-            "-f",
-            "-",
-        ],
-        manifest,
-    );
+    let why =
+        "{.status.phase} {.status.conditions[?(@.type=='NamespaceFinalizersRemaining')].message}";
+    until("it says what it waits for", || {
+        let said = kubectl.path(&["ns", "gone"], why);
+        said.starts_with("Terminating") && said.contains("example.com/hold in 1 resource instances")
+    });
+    let refused = kubectl.refused(&["create", "cm", "late", "-n", "gone"]);
+    let want = "because it is being terminated";
+    assert!(refused.contains(want), "{refused}");
+    let free = r#"{"metadata":{"finalizers":null}}"#;
+    kubectl.must(&[
+        "patch",
+        "cm",
+        "held",
+        "-n",
+        "gone",
+        "--type=merge",
+        "-p",
+        free,
+    ]);
+    until("it is gone", || !kubectl.succeeds(&["get", "ns", "gone"]));
     assert!(kubectl.refused(&["get", "ns", "gone"]).contains("NotFound"));
     dev.stop();
 }

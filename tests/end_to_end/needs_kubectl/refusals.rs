@@ -1,14 +1,15 @@
 //! What is wrong is refused, in the words that people and programs know.
 
-use crate::support::Dev;
+use crate::support::{Dev, until};
 
 #[test]
 fn what_is_wrong_is_refused_in_upstreams_words() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::of_masters(dir.path());
     let kubectl = dev.kubectl();
-    // What a controller makes in every namespace, pods are refused without.
-    kubectl.must(&["create", "sa", "default"]);
+    until("pods may be made", || {
+        kubectl.succeeds(&["get", "sa", "default"])
+    });
     let create = ["create", "-f", "-"];
     let unknown = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containrs: []}\n";
     let said = kubectl.feed_refused(&create, unknown);

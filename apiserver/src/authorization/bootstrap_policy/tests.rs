@@ -30,7 +30,7 @@ fn the_table_reads_as_objects() {
             "rolebindings"
         ]
         .map(count),
-        [69, 50, 7, 7]
+        [70, 51, 7, 7]
     );
     assert_eq!(
         one("clusterroles", "view").doc.to_string(),
