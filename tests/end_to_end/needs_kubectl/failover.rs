@@ -62,7 +62,8 @@ fn a_watch_goes_on_at_another_master() {
         .must(&["create", "cm", "b"]);
     // What a client saw at one server, it can go on from at another.
     let path = format!(
-        "/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=20&resourceVersion={version}"
+        "/api/v1/namespaces/default/configmaps?watch=1&fieldSelector=metadata.name%3Db\
+         &timeoutSeconds=20&resourceVersion={version}"
     );
     let other = kubectl.with(&["--context=master-3"]);
     let mut watch = other

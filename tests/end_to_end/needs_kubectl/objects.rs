@@ -110,6 +110,10 @@ fn objects_are_made_changed_and_deleted() {
     );
 
     // Deletion waits for finalizers, and says so meanwhile.
+    patch(
+        "merge",
+        r#"{"metadata":{"finalizers":["example.com/hold"]}}"#,
+    );
     kubectl.must(&[
         "delete",
         "deploy",
@@ -117,8 +121,10 @@ fn objects_are_made_changed_and_deleted() {
         "--cascade=foreground",
         "--wait=false",
     ]);
-    let finalizers = kubectl.path(&["deploy", "web"], "{.metadata.finalizers}");
-    assert_eq!(finalizers, r#"["foregroundDeletion"]"#);
+    until("only its own finalizer holds it", || {
+        let finalizers = kubectl.path(&["deploy", "web"], "{.metadata.finalizers}");
+        finalizers == r#"["example.com/hold"]"#
+    });
     patch("merge", r#"{"metadata":{"finalizers":null}}"#);
     assert!(
         kubectl
