@@ -1,5 +1,7 @@
 //! `trireme init`: the first master of a cluster.
 
+use std::path::absolute;
+
 use anyhow::{Context, Result};
 use deploy::join::discovery::Pin;
 use deploy::master::{Master, Ports};
@@ -39,9 +41,11 @@ pub(crate) fn master(machine: &MachineArguments) -> Result<Master> {
         Some(name) => name.clone(),
         None => host_name()?,
     };
+    // What starts the master later does so from elsewhere.
+    let absolute = |path| absolute(path).context("cannot find the current directory");
     Ok(Master {
-        dir: machine.dir.clone(),
-        data_dir: machine.data_dir.clone(),
+        dir: absolute(&machine.dir)?,
+        data_dir: absolute(&machine.data_dir)?,
         address: machine
             .address
             .clone()

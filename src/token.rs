@@ -9,6 +9,7 @@ use client::bootstrap_token::{
 };
 use client::remote::{Config, Remote, Source};
 use client::{Identity, View, errors};
+use deploy::config::values::Url;
 use deploy::join::bundle::BundleKey;
 use deploy::join::discovery::Pin;
 use deploy::join::objects::{self, Object};
@@ -142,7 +143,9 @@ async fn hand_over(
     token: &Token,
     secret: &Value,
 ) -> Result<BundleKey> {
+    let urls = Master::store_urls(dir)?;
     let connection = crate::cli::Connection {
+        endpoints: urls.iter().map(Url::to_string).collect(),
         cacert: Some(dir.join("pki/ca.crt")),
         cert: Some(dir.join("pki/admin.crt")),
         key: Some(dir.join("pki/admin.key")),

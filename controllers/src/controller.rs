@@ -195,13 +195,20 @@ async fn work<C: Controller>(
             tracing::debug!(controller = name, ?key, "leads no more");
         }
         Err(error) => {
+            let message = error.message();
             let most = controller.failures_max();
             let is_given_up = most.is_some_and(|most| queue.failures(&key) >= most);
             // Conflicts are how two writers of one object learn of each other.
             if error.api().is_some_and(errors::is_conflict) {
-                tracing::debug!(controller = name, ?key, %error, "tried again");
+                tracing::debug!(controller = name, ?key, message, "tried again");
             } else {
-                tracing::warn!(controller = name, ?key, %error, is_given_up, "a sync failed");
+                tracing::warn!(
+                    controller = name,
+                    ?key,
+                    message,
+                    is_given_up,
+                    "a sync failed"
+                );
             }
             match is_given_up {
                 true => queue.forget(&key),

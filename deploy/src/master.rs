@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::values::{InitialMember, Url};
-use crate::config::{self, ApiConfig, ConfigError, ServerConfig, Sources, StoreConfig, differing};
+use crate::config::{
+    self, ApiConfig, ConfigError, ControllersConfig, ServerConfig, Sources, StoreConfig, differing,
+};
 use crate::files;
 use crate::join::bundle::{self, Bundle};
 use crate::kubeconfig::{Credentials, Entry};
@@ -90,6 +92,7 @@ const AUTHORITIES: [(&str, &str); 3] = [
     ("api-ca", "kubernetes"),
 ];
 
+const CONFIG_FILE: &str = "server.yaml";
 const SERVICE_ACCOUNT_KEY: &str = "service-accounts.key";
 
 impl Master {
@@ -100,7 +103,7 @@ impl Master {
 
     /// The configuration for `trireme server`.
     pub fn config_file(&self) -> PathBuf {
-        self.dir.join("server.yaml")
+        self.dir.join(CONFIG_FILE)
     }
 
     /// The kubeconfig of the administrator.
@@ -194,6 +197,18 @@ impl Master {
             files: files.collect::<Result<_, MasterError>>()?,
             peer_urls,
         })
+    }
+
+    /// Where clients reach the store of the master with this directory.
+    ///
+    /// # Errors
+    /// If its configuration cannot be read.
+    pub fn store_urls(dir: &Path) -> Result<Vec<Url>, MasterError> {
+        let config: ServerConfig = config::load(&Sources {
+            file: Some(dir.join(CONFIG_FILE)),
+            ..Sources::default()
+        })?;
+        Ok(config.store.advertise_client_urls)
     }
 
     fn refuse_existing(&self) -> Result<(), MasterError> {
@@ -312,6 +327,14 @@ impl Master {
         let wrong = |error: serde_yaml_ng::Error| MasterError::Settings(error.to_string());
         let mut settings = differing(&store, &StoreConfig::default()).map_err(wrong)?;
         settings.extend(differing(&api, &ApiConfig::default()).map_err(wrong)?);
+        let controllers = ControllersConfig {
+            root_ca_file: file("api-ca.crt"),
+            cluster_signing_cert_file: file("api-ca.crt"),
+            cluster_signing_key_file: file("api-ca.key"),
+            ..ControllersConfig::default()
+        };
+        let signing = differing(&controllers, &ControllersConfig::default());
+        settings.extend(signing.map_err(wrong)?);
         let text = serde_yaml_ng::to_string(&settings).map_err(wrong)?;
         let path = self.config_file();
         let text = format!("# Written by `trireme init` or `trireme join`, once.\n{text}");
@@ -393,6 +416,12 @@ mod tests {
         };
         let config = config::load::<ServerConfig>(&sources).unwrap();
         assert_eq!(config.store.join, [first.peer_url()]);
+        let signer = &config.control_plane.controllers.cluster_signing_key_file;
+        assert_eq!(*signer, Some(second.pki().join("api-ca.key")));
+        assert_eq!(
+            Master::store_urls(&first.dir).unwrap(),
+            [first.client_url()]
+        );
         let text = std::fs::read_to_string(first.kubeconfig()).unwrap();
         assert!(text.contains("https://10.0.0.1:6443"));
         let mut evil = bundle;
