@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use api::doc::Doc;
 use api::status::Status;
+use api::values::time::Precision;
 use tokio::time::{Instant, sleep};
 
 use crate::authorization::bootstrap_policy;
@@ -170,7 +171,7 @@ async fn keep_spec(api: &Arc<Api>, wanted: Wanted) -> Outcome<()> {
 
 /// The service of the API, with the block that it has its address from.
 async fn reachable(api: &Arc<Api>) -> Outcome<()> {
-    let now = crate::registry::call::text_of(api.moment());
+    let now = api.moment().text(Precision::Seconds);
     let (block, ready) = services::block(api, &now);
     make(api, block.group, block.resource, block.doc).await?;
     // What was just made is to be seen.

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api::values::time::{self, Precision};
+use api::values::time::Precision;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -363,8 +363,7 @@ impl Flow {
         let schemas: Vec<Schema> = docs.iter().map(Schema::read).collect();
         let names: Vec<String> = levels.iter().map(|level| level.name.clone()).collect();
         self.configure(levels, schemas.clone(), api.seams.clock.now());
-        let mut now = String::new();
-        time::write(api.moment(), Precision::Seconds, &mut now);
+        let now = api.moment().text(Precision::Seconds);
         let mut is_done = true;
         for (doc, schema) in docs.iter().zip(&schemas) {
             let Some(doc) = status::wanted(doc, names.contains(&schema.level), &now) else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use api::fence::{self, Fence};
 use api::status::Status;
@@ -214,12 +214,7 @@ impl Api {
 
     /// Now.
     pub fn moment(&self) -> Moment {
-        let since = self.seams.clock.wall().duration_since(UNIX_EPOCH);
-        let since = since.unwrap_or_default();
-        Moment {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanos: since.subsec_nanos(),
-        }
+        self.seams.clock.wall().into()
     }
 
     /// A new random UUID.

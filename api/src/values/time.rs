@@ -2,6 +2,7 @@
 //! clock.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment: seconds since 1970 and nanoseconds within that second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,6 +11,26 @@ pub struct Moment {
     pub seconds: i64,
     /// 0 to 999 999 999.
     pub nanos: u32,
+}
+
+impl Moment {
+    /// It as text, in UTC.
+    pub fn text(self, precision: Precision) -> String {
+        let mut text = String::with_capacity("2006-01-02T15:04:05.000000Z".len());
+        write(self, precision, &mut text);
+        text
+    }
+}
+
+impl From<SystemTime> for Moment {
+    /// Clocks before 1970 show its beginning.
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
+        }
+    }
 }
 
 /// Go's zero time, 0001-01-01T00:00:00Z: an unset one, `null` in JSON.

@@ -9,7 +9,7 @@ use api::codec::{Encoding, json, protobuf, yaml};
 use api::conform::{Unknown, conform};
 use api::doc::{Doc, New};
 use api::schema;
-use api::values::time::{self, Moment, Precision};
+use api::values::time::{Moment, Precision};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
@@ -281,8 +281,12 @@ impl Event {
             Stage::RequestReceived => self.received,
             _ => self.api.moment(),
         };
-        doc.set(top, "requestReceivedTimestamp", &text_of(self.received));
-        doc.set(top, "stageTimestamp", &text_of(now));
+        doc.set(
+            top,
+            "requestReceivedTimestamp",
+            &self.received.text(Precision::Micros),
+        );
+        doc.set(top, "stageTimestamp", &now.text(Precision::Micros));
         if !self.annotations.is_empty() {
             let annotations = doc.object(top, "annotations");
             for (key, value) in &self.annotations {
@@ -291,12 +295,6 @@ impl Event {
         }
         doc.to_string()
     }
-}
-
-fn text_of(moment: Moment) -> String {
-    let mut text = String::new();
-    time::write(moment, Precision::Micros, &mut text);
-    text
 }
 
 fn write_user(doc: &mut Doc, key: &str, user: &User) {

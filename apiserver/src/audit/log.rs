@@ -170,15 +170,7 @@ impl Writer {
 const SAMPLE: &str = "2006-01-02T15-04-05.000";
 
 fn time_in_name(at: SystemTime) -> String {
-    let since = at
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let moment = Moment {
-        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        nanos: since.subsec_nanos(),
-    };
-    let mut text = String::new();
-    api::values::time::write(moment, Precision::Micros, &mut text);
+    let mut text = Moment::from(at).text(Precision::Micros);
     text.truncate(SAMPLE.len());
     text.replace(':', "-")
 }

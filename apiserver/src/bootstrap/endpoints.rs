@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::doc::{Doc, New};
+use api::values::time::Precision;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{object, remove, write};
@@ -131,8 +132,7 @@ async fn renew(api: &Arc<Api>, own: SocketAddr) -> Outcome<()> {
     doc.set_path(&["spec", "holderIdentity"], &api.name);
     let lifetime = i64::try_from(LIFETIME.as_secs()).unwrap_or_default();
     doc.set_path(&["spec", "leaseDurationSeconds"], lifetime);
-    let mut now = String::new();
-    api::values::time::write(api.moment(), api::values::time::Precision::Micros, &mut now);
+    let now = api.moment().text(Precision::Micros);
     doc.set_path(&["spec", "renewTime"], &now);
     write(api, GROUP, "v1", "leases", doc, is_new).await
 }

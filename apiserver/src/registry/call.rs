@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use api::field::FieldError;
 use api::status::{Qualified, Status};
-use api::values::time::{self, Moment, Precision};
+use api::values::time::{Moment, Precision};
 use http::HeaderMap;
 use tokio::time::Instant;
 
@@ -87,7 +87,7 @@ impl<'a> Call<'a> {
             user,
             deadline,
             moment,
-            now: text_of(moment),
+            now: moment.text(Precision::Seconds),
             dry_run: false,
             manager: manager(query, headers),
             field_validation: FieldValidation::Warn,
@@ -181,13 +181,6 @@ pub fn invalid_options(kind: &str, errors: &[FieldError]) -> Box<Status> {
         name: kind,
     };
     Box::new(Status::invalid(of, "", errors))
-}
-
-/// A moment as metav1.Time writes it.
-pub fn text_of(moment: Moment) -> String {
-    let mut text = String::with_capacity(20);
-    time::write(moment, Precision::Seconds, &mut text);
-    text
 }
 
 fn manager(query: &Query, headers: &HeaderMap) -> String {

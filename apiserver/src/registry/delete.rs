@@ -5,8 +5,9 @@ use api::doc::{Doc, New, Node};
 use api::field::FieldError;
 use api::schema;
 use api::status::Status;
+use api::values::time::Precision;
 
-use super::call::{Call, Outcome, invalid_options, text_of};
+use super::call::{Call, Outcome, invalid_options};
 use super::metadata::{self, text};
 use super::object::{Expected, canonical};
 use crate::admission::{Attempt, Operation};
@@ -325,7 +326,10 @@ impl Call<'_> {
             }
         }
         end.seconds += seconds;
-        doc.set_path(&["metadata", "deletionTimestamp"], &*text_of(end));
+        doc.set_path(
+            &["metadata", "deletionTimestamp"],
+            &*end.text(Precision::Seconds),
+        );
         doc.set_path(&["metadata", "deletionGracePeriodSeconds"], seconds);
         let generation = doc.root().path(&["metadata", "generation"]);
         let generation = generation.and_then(Node::as_i64).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use api::doc::{Doc, Id, Node};
 use api::field::FieldError;
 use api::status::{Qualified, Status};
-use api::values::time::{self, Moment, Precision};
+use api::values::time::{Moment, Precision};
 use seams::Rng;
 use uuid::Builder;
 
@@ -338,9 +338,6 @@ fn random_uuid(rng: &dyn Rng) -> String {
         .to_string()
 }
 
-/// A time as metav1.Time writes it.
 fn written(seconds: i64) -> String {
-    let mut text = String::new();
-    time::write(Moment { seconds, nanos: 0 }, Precision::Seconds, &mut text);
-    text
+    Moment { seconds, nanos: 0 }.text(Precision::Seconds)
 }

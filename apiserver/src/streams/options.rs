@@ -129,9 +129,7 @@ fn since(text: &str) -> Outcome<String> {
             "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
         ))
     })?;
-    let mut text = String::new();
-    time::write(moment, Precision::Seconds, &mut text);
-    Ok(text)
+    Ok(moment.text(Precision::Seconds))
 }
 
 /// A number as Go's strconv reads it, with its errors.

@@ -2,7 +2,7 @@
 
 use api::doc::Doc;
 use api::resources::resources;
-use api::values::time::{self, Moment, Precision};
+use api::values::time::{Moment, Precision};
 
 use super::*;
 
@@ -26,9 +26,7 @@ fn object(json: &str) -> Doc {
                     seconds: NOW.seconds + seconds,
                     nanos: 0,
                 };
-                let mut text = String::new();
-                time::write(then, Precision::Seconds, &mut text);
-                text
+                then.text(Precision::Seconds)
             }
             Err(_) => part.to_string(),
         })
