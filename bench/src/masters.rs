@@ -82,8 +82,7 @@ impl Cluster {
     /// If they do not become ready.
     pub fn start(options: &Options<'_>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let base = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let base = base.clamp(10_000, 60_000);
+        let base = free_ports(options.masters)?;
         let mut command = Command::new(options.program);
         command.arg("dev").arg("--data").arg(dir.path());
         command.args(["--port-base", &base.to_string()]);
@@ -246,6 +245,19 @@ impl Drop for Cluster {
         let _ = kill(pid, Signal::SIGTERM);
         let _ = self.supervisor.wait();
     }
+}
+
+/// The first of the ports that so many masters take, all free, and below those that the kernel gives to
+/// connections: these come and go while masters are down.
+fn free_ports(masters: u16) -> Result<u16> {
+    let count = 10 * (masters + 1);
+    let places = (32_000 - 10_000) / count;
+    let first = u16::try_from(std::process::id() % u32::from(places))?;
+    let mut bases = (0..places).map(|at| 10_000 + (first + at) % places * count);
+    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    bases
+        .find(|base| (*base..base + count).all(is_free))
+        .context("there are no free ports")
 }
 
 /// Processor time of a process, in the hundredths of a second that Linux counts in.
