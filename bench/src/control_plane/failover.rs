@@ -38,7 +38,9 @@ const IN_FLIGHT_MAX: usize = 500;
 const RECONNECT: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(50);
 
-const COUNTER: &str = "/api/v1/namespaces/default/configmaps/beat";
+const COUNTERS: &str = "/api/v1/namespaces/default/configmaps";
+/// So many objects are written in turn, so that writes under way at several masters do not conflict.
+const COUNTERS_COUNT: u64 = 100;
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 
 /// Runs the rounds: `kill-leader` by SIGKILL, `stop-leader` by SIGTERM.
@@ -53,23 +55,17 @@ pub(crate) async fn measure(
         "a master can only be missed where there are three"
     );
     let setting = Setting {
-        hollow: 5,
+        // Room for the pods of a round that is slow to settle.
+        hollow: 20,
         ..Setting::default()
     };
     let masters = Masters::start(options, &setting).await?;
-    let make = |path, body: &str| Request::post(path, body.to_string());
-    let counter = r#"{"metadata":{"name":"beat"},"data":{"n":"0"}}"#;
-    let connection = &masters.connections[0];
-    insist(
-        connection,
-        &make("/api/v1/namespaces/default/configmaps", counter),
-    )
-    .await?;
-    insist(
-        connection,
-        &make(DEPLOYMENTS, &objects::deployment("beat", 1)),
-    )
-    .await?;
+    let counters = (0..COUNTERS_COUNT).map(|at| {
+        let body = format!(r#"{{"metadata":{{"name":"beat-{at}"}}}}"#);
+        Request::post(COUNTERS, body)
+    });
+    let deployment = Request::post(DEPLOYMENTS, objects::deployment("beat", 1));
+    masters.send_all(counters.chain([deployment])).await?;
     let mut gaps = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..options.rounds {
         let leader = gather(&masters.cluster).await?;
@@ -225,7 +221,10 @@ async fn one(cluster: &Cluster, leader: u16, signal: Signal, round: u16) -> Resu
         tasks.push(spawn(keep(target.clone(), slot.clone())));
     }
     let prefix = format!("beat-{round}-");
-    let write = |n| Request::patch(COUNTER, format!(r#"{{"data":{{"n":"{n}"}}}}"#));
+    let write = |n| {
+        let path = format!("{COUNTERS}/beat-{}", n % COUNTERS_COUNT);
+        Request::patch(&path, format!(r#"{{"data":{{"n":"{n}"}}}}"#))
+    };
     tasks.push(spawn(beat(
         WRITES,
         slots.clone(),
