@@ -14,7 +14,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: setup-build ## 3 masters and 3 hollow nodes on this machine, ready for kubectl; Ctrl-C stops them
@@ -32,12 +32,17 @@ test: setup-test ## everything that must hold before a change is merged
 	filter="$$(deploy/skips.sh)"; cargo nextest run --workspace --locked -E "$$filter" $(ARGS)
 
 .PHONY: bench
-bench: bench-store bench-api ## every measurement
+bench: bench-store bench-api bench-control-plane ## every measurement
 
 .PHONY: bench-api
 bench-api: setup-test ## the API of three masters on this machine
 	cargo build --release --locked --package trireme --package bench
 	exec "$$CARGO_TARGET_DIR/release/api-bench" --trireme "$$CARGO_TARGET_DIR/release/trireme" $(ARGS)
+
+.PHONY: bench-control-plane
+bench-control-plane: setup-test ## whole masters: pods per second, start latency, memory, failover
+	cargo build --release --locked --package trireme --package bench
+	exec "$$CARGO_TARGET_DIR/release/control-plane-bench" --trireme "$$CARGO_TARGET_DIR/release/trireme" $(ARGS)
 
 .PHONY: bench-store
 bench-store: setup-test ## the store against Debian's etcd, in one run on this machine

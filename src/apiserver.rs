@@ -17,6 +17,7 @@ use apiserver::outbound::kubeconfig;
 use apiserver::service_account_tokens::{self, Issuer, SigningKey};
 use apiserver::streams::backend::{Backends, KubeletFiles};
 use apiserver::{server, tls::Tls};
+use client::metrics::metrics;
 use deploy::config::values::Url;
 use deploy::config::{self, ApiConfig, ApiServerConfig, Sources};
 use raft_store::Store;
@@ -200,6 +201,7 @@ fn parts(config: &ApiConfig, name: &str, seams: &Seams, tasks: &Tasks) -> Result
         seats: config.max_requests_inflight + config.max_mutating_requests_inflight,
         memory_limit: config.memory_limit.0,
         audit: audit(config, seams)?,
+        more_metrics: |out| metrics().write(out),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod control_plane;
+mod explain;
 mod join;
 mod node;
 mod store;
@@ -15,6 +16,7 @@ use crate::output::Format;
 
 pub(crate) use apiserver::{ApiServerArguments, ServerArguments};
 pub(crate) use control_plane::{CloudArguments, ControllerManagerArguments, SchedulerArguments};
+pub(crate) use explain::{ExplainArguments, ExplainPod, ExplainSubject};
 pub(crate) use join::{
     CertsArguments, CertsCommand, InitArguments, JoinArguments, MachineArguments, TokenArguments,
     TokenCommand,
@@ -80,8 +82,9 @@ pub(crate) enum Command {
     Node(Box<NodeArguments>),
     /// Run a cluster on this machine
     ///
-    /// Runs in the foreground: Ctrl-C or SIGTERM stops it, and the same command resumes it. Prints a
-    /// line `ready` once all masters serve and all nodes are ready, and writes DIR/kubeconfig for kubectl, DIR/etcdctl.env for
+    /// Runs in the foreground: Ctrl-C or SIGTERM stops it. With --data DIR, or with --keep, the same command
+    /// resumes it; otherwise its data is temporary and goes at the stop. Prints a line `ready` once all
+    /// masters serve, all nodes are ready and what every cluster has is there, and writes DIR/kubeconfig for kubectl, DIR/etcdctl.env for
     /// etcdctl and DIR/master-N/pid and DIR/node-N/pid for each process. What is killed stays down until
     /// `trireme dev start`. Port P is the API of whichever master is up. Master N has the ports from P+10*N on: the
     /// first for clients of the store, the second for its peers, the third for its API.
@@ -115,10 +118,13 @@ pub(crate) enum Command {
     /// log is chosen; where each one stands is shown before anything is done. The old files are moved
     /// aside, never deleted. Old members that come back are refused by the new cluster.
     Recover(RecoverArguments),
-    /// Show how the members are
+    /// Show how a cluster is: members, API servers, leaders, certificates
     ///
-    /// Asks each member itself, and fails if one of them is not well.
+    /// Asks each part itself, all at once and for some seconds at most, and fails if one of them is not well. The members of
+    /// the store are found by --endpoints, by variables or by --data; the rest by the kubeconfig.
     Status(StatusArguments),
+    /// Explain why something is as it is
+    Explain(ExplainArguments),
     /// Print the completion script of a shell
     #[command(after_help = "\
 Examples:
@@ -153,6 +159,14 @@ pub(crate) struct Connection {
     pub(crate) data: Option<PathBuf>,
 }
 
+impl Connection {
+    /// Whether nothing was said.
+    pub(crate) fn is_empty(&self) -> bool {
+        let files = [&self.cacert, &self.cert, &self.key, &self.data];
+        self.endpoints.is_empty() && files.iter().all(|file| file.is_none())
+    }
+}
+
 /// `trireme dev`.
 #[derive(Debug, Args)]
 #[command(
@@ -161,6 +175,8 @@ pub(crate) struct Connection {
 Examples:
   trireme dev
   trireme dev --masters 3 --hollow 3
+  trireme dev --keep --write-kubeconfig
+  trireme dev --hollow 3 --manifests ./manifests
   trireme dev --hollow 1000 --node-set pod-stop-after=1s
   trireme dev --masters 5 --data /tmp/five --port-base 12000
   trireme dev --store-only --data /tmp/plain --insecure --set quota-backend-bytes=64MiB
@@ -194,6 +210,18 @@ pub(crate) struct DevArguments {
     /// A setting of every process that runs nodes, as `trireme node` names it; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) node_set: Vec<(String, String)>,
+    /// Keep the data of a cluster without --data: it is resumed by the next `trireme dev`, and kept from
+    /// then on. Without this it is removed at the stop
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Keep the manifests of a directory applied: *.yaml, *.yml and *.json. Objects whose manifest goes
+    /// are deleted. What is wrong stands in the ConfigMap kube-system/trireme-manifests
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+    /// When all is ready, add the contexts trireme-dev, trireme-dev-master-1, … to a kubeconfig, beside what
+    /// it holds, and make trireme-dev the current one [default file: that of KUBECONFIG, else ~/.kube/config]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) write_kubeconfig: Option<Option<PathBuf>>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -381,11 +409,22 @@ pub(crate) struct RecoverArguments {
 Examples:
   trireme status
   trireme status --data ~/.local/state/trireme/dev
+  trireme status --dir /etc/trireme
   trireme status --endpoints https://10.0.0.1:2379 --cacert ca.crt --cert admin.crt --key admin.key -o json")]
 pub(crate) struct StatusArguments {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
+    /// The administrator's way to the API [default: the local cluster's; without --endpoints KUBECONFIG]
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
+    pub(crate) context: Option<String>,
+    /// Also show the certificates of this machine, which are in DIR/pki; of a master, its cluster is the one
+    /// that is meant if nothing else is named
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) connection: Connection,
 }

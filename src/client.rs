@@ -14,6 +14,9 @@ use crate::cli::Connection;
 /// Where a member listens by default.
 const DEFAULT_ENDPOINT: &str = "https://127.0.0.1:2379";
 
+/// Whose variables count, the first most.
+const PREFIXES: [&str; 2] = ["TRIREME_", "ETCDCTL_"];
+
 /// How long a member that is asked how it is may take.
 const IMPATIENT: Duration = Duration::from_secs(2);
 
@@ -107,9 +110,21 @@ struct Target {
     tls: Option<ClientFiles>,
 }
 
+/// Whether the environment says anything of a connection.
+pub(crate) fn is_in_environment() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let names = ["ENDPOINTS", "CACERT", "CERT", "KEY"];
+    let prefixes = |name| {
+        PREFIXES
+            .iter()
+            .any(|prefix| is_set(&format!("{prefix}{name}")))
+    };
+    names.iter().any(prefixes)
+}
+
 fn resolve(connection: &Connection, environment: &[(String, String)]) -> Result<Target> {
     let variable = |name: &str| {
-        ["TRIREME_", "ETCDCTL_"].iter().find_map(|prefix| {
+        PREFIXES.iter().find_map(|prefix| {
             let found = environment
                 .iter()
                 .find(|(n, _)| *n == format!("{prefix}{name}"));

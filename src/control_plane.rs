@@ -4,9 +4,10 @@
 //! Whoever leads writes under the fence of its term, so that a leader that was deposed changes nothing
 //! more. When the process is told to stop, Leases are given up before anything else ends.
 
-mod settings;
+pub(crate) mod settings;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use apiserver::instance::Api;
 use apiserver::user::User;
 use client::election::{self, Dead};
 use client::transport::transport;
-use client::{Access, Elector, Identity};
+use client::{Access, Elector, Identity, Leadership};
 use controllers::cloud;
 use controllers::manager::{CONTROLLERS, Manager};
 use controllers::{Row, Settings};
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::{CloudArguments, ControllerManagerArguments, SchedulerArguments};
+use crate::manifests::Manifests;
 use crate::process::{self, Process};
 use crate::run;
 
@@ -39,6 +41,7 @@ use crate::run;
 const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const CLOUD_CONTROLLER_MANAGER: &str = "cloud-controller-manager";
 const SCHEDULER: &str = "kube-scheduler";
+const MANIFESTS: &str = "trireme-manifests";
 
 /// A master that the store's leader has not heard of for so long counts as dead to those who wait for
 /// its Leases. Above the store's own election timeout: whoever is mistaken costs a change of leaders.
@@ -131,6 +134,9 @@ impl ControlPlane {
             let file = control_plane.scheduler_config.as_deref();
             candidate(SCHEDULER).schedule(settings::scheduler(file, seams)?);
         }
+        if let Some(dir) = &control_plane.manifests_dir {
+            candidate(MANIFESTS).keep_applied(dir);
+        }
         Ok(ControlPlane { tasks })
     }
 
@@ -191,6 +197,24 @@ impl Candidate {
         });
     }
 
+    /// Keeps a directory of manifests applied whenever this candidate leads.
+    fn keep_applied(&self, dir: &Path) {
+        let elector = self.elector(election::Config::new(MANIFESTS, &self.process));
+        let (access, seams, dir) = (self.access.clone(), self.seams.clone(), dir.to_path_buf());
+        let tasks = self.tasks.clone();
+        self.tasks.spawn("manifests", async move {
+            let lead = |term: Leadership| {
+                let manifests = Manifests {
+                    dir: dir.clone(),
+                    client: access.client(&Identity::Component, Some(&term.fence)),
+                    seams: seams.clone(),
+                };
+                async move { manifests.run(&term.tasks).await }
+            };
+            elector.run(&tasks, lead).await;
+        });
+    }
+
     /// Schedules whenever this candidate leads.
     fn schedule(&self, config: scheduler::config::Config) {
         let (namespace, name) = config.lease.clone();
@@ -201,6 +225,7 @@ impl Candidate {
         let competes = config.leader_elect;
         let (access, seams) = (self.access.clone(), &self.seams);
         let metrics = Metrics::default();
+        metrics.publish();
         let scheduler = Scheduler::new(access, config, &self.process, metrics, seams, &self.tasks);
         let scheduler = Arc::new(scheduler);
         let elector = competes.then(|| self.elector(lease));
@@ -228,6 +253,8 @@ fn in_process(component: &'static str, api: &Arc<Api>) -> Access {
                 groups,
                 ..User::default()
             },
+            // Whoever may write files on a master is an administrator.
+            None if component == MANIFESTS => User::new(MANIFESTS, &["system:masters"]),
             None => User::new(&format!("system:{component}"), &[]),
         };
         transport(InProcess::new(api.clone(), user))

@@ -5,12 +5,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use deploy::kubeconfig;
 use deploy::local::control::{self, Request};
-use deploy::local::{Event, Launch, Layout, Options, Supervisor};
+use deploy::local::{Event, Launch, Layout, Options, Supervisor, temporary};
 use tokio_util::sync::CancellationToken;
 
+use crate::access;
 use crate::cli::{DevArguments, DevRequest};
-use crate::output::{complain, say};
+use crate::output::{chain, complain, say};
 use crate::run::{self, Signals};
 
 /// Runs a cluster, or asks the one that runs.
@@ -44,6 +46,11 @@ pub(crate) fn default_dir() -> Result<PathBuf> {
 }
 
 async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
+    // A directory that was named is somebody's; the default one is kept on request.
+    let is_kept = arguments.keep || arguments.data.is_some();
+    if !is_kept {
+        temporary::mark(&data)?;
+    }
     let options = Options {
         data,
         masters: arguments.masters,
@@ -53,12 +60,20 @@ async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
         hollow: arguments.hollow,
         settings: arguments.set.into_iter().collect(),
         node_settings: arguments.node_set.into_iter().collect(),
+        manifests: arguments.manifests,
     };
     let mut signals = Signals::new()?;
     let layout = Layout::open(&options)?;
-    let reporting = layout.clone();
-    let report = move |event| tell(&reporting, event);
+    let merged = arguments
+        .write_kubeconfig
+        .map(access::to_write)
+        .transpose()?;
+    let reporting = (layout.clone(), merged.clone());
+    let report = move |event| tell(&reporting.0, reporting.1.as_deref(), event);
     let supervisor = Supervisor::start(&options, launch()?, report).await?;
+    if is_kept {
+        temporary::keep(layout.dir())?;
+    }
     let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
     let run = supervisor.run(stop.clone(), kill.clone());
     tokio::pin!(run);
@@ -67,12 +82,28 @@ async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
         signal = signals.next() => complain(&format!("{signal}: stopping everything")),
     }
     stop.cancel();
-    tokio::select! {
-        done = &mut run => return Ok(done?),
-        signal = signals.insisted() => complain(&format!("{signal}: killing everything")),
+    let done = tokio::select! {
+        done = &mut run => done,
+        signal = signals.insisted() => {
+            complain(&format!("{signal}: killing everything"));
+            kill.cancel();
+            run.await
+        }
+    };
+    done?;
+    clean_up(&layout, merged.as_deref())
+}
+
+/// Of a temporary cluster nothing is left behind.
+fn clean_up(layout: &Layout, merged: Option<&Path>) -> Result<()> {
+    if !temporary::is(layout.dir()) {
+        return Ok(());
     }
-    kill.cancel();
-    Ok(run.await?)
+    if let Some(path) = merged {
+        let names = layout.entries()?.into_iter().map(|entry| entry.name);
+        kubeconfig::remove(&names.collect::<Vec<_>>(), path)?;
+    }
+    Ok(temporary::remove(layout.dir())?)
 }
 
 /// Members run the binary that this process was started from.
@@ -87,10 +118,15 @@ fn launch() -> Result<Launch> {
     }))
 }
 
-fn tell(layout: &Layout, event: Event) {
+fn tell(layout: &Layout, merged: Option<&Path>, event: Event) {
     match event {
         Event::Started { name, pid } => say(&format!("{name} started (pid {pid})")),
-        Event::Ready => ready(layout),
+        Event::Ready => {
+            if let Some(path) = merged {
+                merge(layout, path);
+            }
+            ready(layout);
+        }
         Event::Waiting { reasons } => {
             for (name, why) in reasons {
                 complain(&format!("still waiting for {name}: {why}"));
@@ -101,6 +137,19 @@ fn tell(layout: &Layout, event: Event) {
             layout.dir().join(&name).join("log").display(),
             layout.dir().display()
         )),
+    }
+}
+
+/// Makes the cluster the current one of a kubeconfig that holds others.
+fn merge(layout: &Layout, path: &Path) {
+    let entries = layout.entries().map_err(anyhow::Error::new);
+    let written = entries.and_then(|entries| Ok(kubeconfig::merge(&entries, path)?));
+    match written {
+        Ok(()) => say(&format!(
+            "\nThe context trireme-dev is the current one of {}.",
+            path.display()
+        )),
+        Err(error) => complain(&format!("warning: {}", chain(&error))),
     }
 }
 
@@ -151,6 +200,10 @@ fn ready(layout: &Layout) {
             say(&format!("  {line}"));
         }
     }
+    let end = match temporary::is(layout.dir()) {
+        true => "Ctrl-C stops everything and removes its data; --keep or --data DIR keeps it.",
+        false => "Ctrl-C stops everything; the same command resumes it.",
+    };
     say(&format!(
         "\nThe store serves etcd's v3 API with {count} members. Try:\n\n  \
          etcdctl --endpoints {endpoints}{certificates} endpoint status --write-out table\n\n\
@@ -160,7 +213,7 @@ fn ready(layout: &Layout) {
          Kill a member and watch the others go on; then bring it back:\n\n  \
          kill -9 $(cat {dir}/master-1/pid)\n  \
          trireme dev start master-1 --data {dir}\n\n\
-         Ctrl-C stops everything; the same command resumes it.\n",
+         {end}\n",
         count = endpoints.len(),
         endpoints = endpoints.join(","),
     ));

@@ -2,11 +2,12 @@
 //!
 //! - [`cli`]: the command line. [`run`]: the runtime that commands share, and signals.
 //! - Roles: [`store`], a member of the store; [`apiserver`](mod@apiserver), an API server;
-//!   [`control_plane`], controllers and scheduler; [`server`], a master, which is all of them;
+//!   [`control_plane`], controllers and scheduler, and [`manifests`] kept applied; [`server`], a master, which is all of them;
 //!   [`node`](mod@node), hollow nodes; [`dev`], a cluster on this machine. [`process`] is what those share
 //!   that reach the API from outside.
 //! - How machines come together: [`init`], [`join`], [`token`], [`certs`].
-//! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`].
+//! - Commands: [`member`], [`status`], [`backup`], [`recover`], through [`client`], to [`output`];
+//!   [`explain`] and [`status`] through [`access`] to the API.
 //! - [`telemetry`]: logs and traces; [`notify`] and [`exit`]: what the service manager hears.
 //!
 //! It composes and nothing else: what a role does is in its crate.
@@ -15,6 +16,7 @@
     reason = "the outermost layer, which hands the real world to what runs"
 )]
 
+mod access;
 mod apiserver;
 mod backup;
 mod certs;
@@ -23,8 +25,10 @@ mod client;
 mod control_plane;
 mod dev;
 mod exit;
+mod explain;
 mod init;
 mod join;
+mod manifests;
 mod member;
 mod node;
 mod notify;
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => run::command(backup::run(arguments)),
         Command::Recover(arguments) => run::command(recover::run(arguments)),
         Command::Status(arguments) => run::command(status::run(arguments)),
+        Command::Explain(arguments) => run::command(explain::run(arguments)),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "trireme", &mut script);

@@ -75,6 +75,8 @@ pub struct Api {
     pub build: Build,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Appends what else the process counts.
+    pub more_metrics: fn(&mut String),
     /// What encrypts, where anything does.
     pub encrypted: Option<Arc<Encrypted>>,
     /// Says when a request may run.
@@ -119,6 +121,8 @@ pub struct Parts {
     pub memory_limit: u64,
     /// What is recorded of requests.
     pub audit: Option<audit::Config>,
+    /// Appends what other parts of the process count, as Prometheus reads it.
+    pub more_metrics: fn(&mut String),
 }
 
 impl Api {
@@ -189,6 +193,7 @@ impl Api {
             auditor,
             metrics,
             goaway_chance: parts.goaway_chance,
+            more_metrics: parts.more_metrics,
             leaving: AtomicBool::new(false),
         });
         Flow::follow(&api);

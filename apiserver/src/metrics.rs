@@ -180,6 +180,7 @@ impl Metrics {
         self.write(&mut out);
         objects(api, &mut out);
         process(api, &mut out);
+        (api.more_metrics)(&mut out);
         out
     }
 }

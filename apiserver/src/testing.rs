@@ -341,6 +341,7 @@ fn parts(name: &str, address: &str, key: &str) -> Parts {
         seats: 600,
         memory_limit: 0,
         audit: None,
+        more_metrics: |_| (),
     }
 }
 

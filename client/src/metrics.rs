@@ -154,11 +154,15 @@ impl QueueSeries {
     }
 }
 
+/// Appends what a component counts.
+type Page = Arc<dyn Fn(&mut String) + Send + Sync>;
+
 /// Everything that is counted in this process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Metrics {
     queues: Mutex<BTreeMap<String, QueueSeries>>,
     leaders: Mutex<BTreeMap<String, bool>>,
+    pages: Mutex<BTreeMap<&'static str, Page>>,
 }
 
 /// The metrics of this process. They are the one thing that is shared by all its parts: a page of
@@ -181,6 +185,12 @@ impl Metrics {
     pub(crate) fn leads(&self, lease: &str, leads: bool) {
         let mut leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
         leaders.insert(lease.to_string(), leads);
+    }
+
+    /// What else a component counts, in place of what it told before.
+    pub fn add(&self, component: &'static str, page: impl Fn(&mut String) + Send + Sync + 'static) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.insert(component, Arc::new(page));
     }
 
     /// Appends what Prometheus reads.
@@ -243,6 +253,9 @@ impl Metrics {
         for (name, leads) in &*leaders {
             let _ = writeln!(out, "{status}{{name=\"{name}\"}} {}", u8::from(*leads));
         }
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages: Vec<Page> = pages.values().cloned().collect();
+        pages.iter().for_each(|page| page(out));
     }
 }
 
@@ -264,6 +277,8 @@ mod tests {
         tokio::time::advance(2 * second).await;
         queue.worked(first, Instant::now());
         metrics.leads("l", true);
+        metrics.add("c", |out| out.push_str("old 1\n"));
+        metrics.add("c", |out| out.push_str("component_total 1\n"));
         let mut page = String::new();
         metrics.write(&mut page);
         for line in [
@@ -276,8 +291,10 @@ mod tests {
             "workqueue_work_duration_seconds_sum{name=\"q\"} 2",
             "workqueue_work_duration_seconds_count{name=\"q\"} 1",
             "leader_election_master_status{name=\"l\"} 1",
+            "component_total 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }
+        assert!(!page.contains("old"), "{page}");
     }
 }

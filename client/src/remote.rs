@@ -8,6 +8,7 @@
 //! - [`config`]: where servers are and what to show them, also from kubeconfigs
 //! - [`link`]: connections to one server
 //! - [`service_account`]: requests in the names of service accounts
+//! - [`shown`]: certificates as servers show them
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +29,7 @@ mod any_server;
 pub mod config;
 pub mod link;
 pub mod service_account;
+pub mod shown;
 
 pub use config::{Config, ConfigError, Source};
 use config::{Credentials, TlsParts};

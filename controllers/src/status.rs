@@ -13,8 +13,8 @@ use crate::adoption::Owned;
 /// Writes what differs between the status that an object has and the one that it should have, and
 /// `metadata` with it. One that is gone needs none. `None` if nothing differs.
 ///
-/// Lists are written as a whole, so conditions are written only onto the version of the object that
-/// they were made from; counts are the writer's alone.
+/// It is written only onto the version of the object that it was made from: what differs from an older
+/// one would mix two statuses into one that never was.
 pub async fn write<V: Owned>(
     client: &Client,
     object: &V,
@@ -30,9 +30,7 @@ pub async fn write<V: Owned>(
     }
     let mut patch = json!({"metadata": metadata});
     patch["metadata"]["uid"] = json!(object.uid());
-    if status.contains_key("conditions") {
-        patch["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
-    }
+    patch["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
     patch["status"] = Value::Object(status);
     let api = Api::<V>::namespaced(client.clone(), object.namespace());
     match api
@@ -68,7 +66,43 @@ pub fn time(now: Timestamp) -> Time {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::apps::v1::{self as apps, ReplicaSetStatus};
+    use kube::api::PostParams;
+
     use super::*;
+    use crate::apps::ReplicaSet;
+    use crate::testing::Cluster;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_statuses_are_never_mixed() {
+        let cluster = Cluster::start().await;
+        cluster.server.namespace("ns").await;
+        let set = json!({"metadata": {"name": "web"}, "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "c", "image": "x"}]}}}});
+        let set: apps::ReplicaSet = serde_json::from_value(set).unwrap();
+        let client = &cluster.admin;
+        let sets: Api<apps::ReplicaSet> = Api::namespaced(client.clone(), "ns");
+        sets.create(&PostParams::default(), &set).await.unwrap();
+        let views: Api<ReplicaSet> = Api::namespaced(client.clone(), "ns");
+        let seen = views.get("web").await.unwrap();
+        let status = |replicas, ready| ReplicaSetStatus {
+            replicas,
+            ready_replicas: Some(ready),
+            ..ReplicaSetStatus::default()
+        };
+        let written = |old, new| {
+            let seen = &seen;
+            async move { write(client, seen, &old, &new, json!({})).await }
+        };
+        written(status(0, 0), status(1, 1)).await.unwrap();
+        // The cache does not show that yet: what differs from it is not what differs.
+        let mixed = written(status(0, 0), status(2, 0)).await;
+        assert!(errors::is_conflict(&mixed.unwrap_err()));
+        let status = sets.get("web").await.unwrap().status.unwrap();
+        assert_eq!((status.replicas, status.ready_replicas), (1, Some(1)));
+    }
 
     #[test]
     fn only_what_differs_is_written() {

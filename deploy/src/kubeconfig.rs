@@ -1,6 +1,8 @@
-//! Kubeconfigs: written anew, or merged into the file that somebody has already.
+//! Kubeconfigs: written anew, merged into the file that somebody has already, and asked for servers.
 
-use std::path::Path;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,8 +30,180 @@ pub enum KubeconfigError {
         /// The file.
         path: String,
         /// Why it failed.
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KubeconfigError {
+    let path = path.display().to_string();
+    move |source| KubeconfigError::File {
+        action,
+        path,
+        source,
+    }
+}
+
+/// An API server that a kubeconfig names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// The name of the cluster's entry.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+}
+
+/// The servers of a context's cluster, or of the current one's: the server that it names, then those
+/// of other entries that trust the same authority, which are masters of the same cluster.
+///
+/// # Errors
+/// If the file cannot be read or has no such context.
+pub fn servers(path: &Path, context: Option<&str>) -> Result<Vec<Server>, KubeconfigError> {
+    let wrong = |message: String| KubeconfigError::Content {
+        path: path.display().to_string(),
+        message,
+    };
+    let text = fs::read_to_string(path).map_err(failed("read", path))?;
+    let file: Value = serde_yaml_ng::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let current = file.get("current-context").and_then(Value::as_str);
+    let context = context.or(current).unwrap_or_default();
+    let of_context = named(&file, "contexts", context).and_then(|one| one.get("context"));
+    let cluster = of_context.and_then(|one| one.get("cluster")?.as_str());
+    let own = cluster.and_then(|cluster| named(&file, "clusters", cluster));
+    let own = own.ok_or_else(|| wrong(format!("the context {context:?} has no cluster")))?;
+    let server = |entry: &Value| {
+        Some(Server {
+            name: entry.get("name")?.as_str()?.to_string(),
+            url: entry.get("cluster")?.get("server")?.as_str()?.to_string(),
+        })
+    };
+    let is_sibling = |entry: &&Value| {
+        *entry != own && authority(entry).is_some() && authority(entry) == authority(own)
+    };
+    let others = file.get("clusters").and_then(Value::as_sequence);
+    let others = others.into_iter().flatten().filter(is_sibling);
+    let mut found: Vec<Server> = Vec::new();
+    for server in std::iter::once(own).chain(others).filter_map(server) {
+        if found.iter().all(|known| known.url != server.url) {
+            found.push(server);
+        }
+    }
+    Ok(found)
+}
+
+/// The namespace that a context names.
+pub fn namespace(path: &Path, context: Option<&str>) -> Option<String> {
+    let file: Value = serde_yaml_ng::from_str(&fs::read_to_string(path).ok()?).ok()?;
+    let context = context.or(file.get("current-context")?.as_str())?;
+    let found = named(&file, "contexts", context)?
+        .get("context")?
+        .get("namespace")?;
+    found.as_str().map(str::to_string)
+}
+
+fn named<'f>(file: &'f Value, list: &str, name: &str) -> Option<&'f Value> {
+    let mut entries = file.get(list)?.as_sequence()?.iter();
+    entries.find(|entry| is_named(entry, name))
+}
+
+fn is_named(entry: &Value, name: &str) -> bool {
+    entry.get("name").and_then(Value::as_str) == Some(name)
+}
+
+/// What a cluster's entry trusts, as it says so.
+fn authority(entry: &Value) -> Option<&Value> {
+    let cluster = entry.get("cluster")?;
+    let keys = ["certificate-authority-data", "certificate-authority"];
+    keys.iter().find_map(|key| cluster.get(*key))
+}
+
+/// Writes entries to a file, which keeps its others; the first one becomes the current context.
+///
+/// # Errors
+/// If the file that is there is no kubeconfig, is being written by kubectl, or cannot be written.
+pub fn merge(entries: &[Entry], path: &Path) -> Result<(), KubeconfigError> {
+    edit(path, |file| {
+        for entry in entries {
+            entry.put_into(file);
+        }
+        if let Some(first) = entries.first() {
+            file.insert("current-context".into(), first.name.as_str().into());
+        }
+    })
+}
+
+/// Takes clusters, users and contexts of these names out of a file, if it is there.
+///
+/// # Errors
+/// As [`merge`].
+pub fn remove(names: &[String], path: &Path) -> Result<(), KubeconfigError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let is_ours = |entry: &Value| names.iter().any(|name| is_named(entry, name));
+    edit(path, |file| {
+        for list in LISTS {
+            if let Some(Value::Sequence(all)) = file.get_mut(list) {
+                all.retain(|entry| !is_ours(entry));
+            }
+        }
+        let current = file.get("current-context").and_then(Value::as_str);
+        if current.is_some_and(|current| names.iter().any(|name| name == current)) {
+            file.insert("current-context".into(), "".into());
+        }
+    })
+}
+
+/// The lists of named entries.
+const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
+
+/// Changes a file as a whole, under the lock that kubectl takes as well.
+fn edit(path: &Path, change: impl FnOnce(&mut Mapping)) -> Result<(), KubeconfigError> {
+    // The file may be a link, which stays one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+        files::private_dir(parent).map_err(failed("create the directory of", &path))?;
+    }
+    let _lock = Lock::take(&path)?;
+    let before = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed("read", &path)(error)),
+    };
+    let wrong = |message: String| KubeconfigError::Content {
+        path: path.display().to_string(),
+        message,
+    };
+    let mut file = match before.trim() {
+        "" => Mapping::new(),
+        text => match serde_yaml_ng::from_str(text).map_err(|error| wrong(error.to_string()))? {
+            Value::Mapping(file) => file,
+            _ => return Err(wrong("it is not a mapping".into())),
+        },
+    };
+    change(&mut file);
+    let text = serde_yaml_ng::to_string(&file).map_err(|error| wrong(error.to_string()))?;
+    files::replace(&path, text.as_bytes(), files::SECRET).map_err(failed("write", &path))
+}
+
+/// `FILE.lock`, which goes with this.
+struct Lock(PathBuf);
+
+impl Lock {
+    fn take(file: &Path) -> Result<Lock, KubeconfigError> {
+        let mut path = file.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let made = OpenOptions::new().write(true).create_new(true).open(&path);
+        made.map_err(failed("lock (remove it if nobody writes)", &path))?;
+        Ok(Lock(path))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever comes next is told to remove it.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// One way into a cluster.
@@ -68,42 +242,7 @@ impl Entry {
     /// # Errors
     /// If the file that is there is no kubeconfig, or cannot be written.
     pub fn merge_into(&self, path: &Path) -> Result<(), KubeconfigError> {
-        let shown = || path.display().to_string();
-        let failed = |action| {
-            move |source| KubeconfigError::File {
-                action,
-                path: shown(),
-                source,
-            }
-        };
-        let before = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(failed("read")(error)),
-        };
-        let merged = self
-            .merged(&before)
-            .map_err(|message| KubeconfigError::Content {
-                path: shown(),
-                message,
-            })?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-            files::private_dir(parent).map_err(failed("create the directory of"))?;
-        }
-        files::replace(path, merged.as_bytes(), files::SECRET).map_err(failed("write"))
-    }
-
-    /// A file's text with this entry.
-    fn merged(&self, before: &str) -> Result<String, String> {
-        let mut file = match before.trim() {
-            "" => Mapping::new(),
-            text => match serde_yaml_ng::from_str(text).map_err(|error| error.to_string())? {
-                Value::Mapping(file) => file,
-                _ => return Err("it is not a mapping".into()),
-            },
-        };
-        self.put_into(&mut file);
-        serde_yaml_ng::to_string(&file).map_err(|error| error.to_string())
+        merge(std::slice::from_ref(self), path)
     }
 
     fn put_into(&self, file: &mut Mapping) {
@@ -148,8 +287,7 @@ impl Entry {
             *all = Value::Sequence(Vec::new());
         }
         if let Value::Sequence(all) = all {
-            let is_it = |one: &Value| one.get("name").and_then(Value::as_str) == Some(&self.name);
-            match all.iter_mut().find(|one| is_it(one)) {
+            match all.iter_mut().find(|one| is_named(one, &self.name)) {
                 Some(place) => *place = entry.into(),
                 None => all.push(entry.into()),
             }
@@ -194,5 +332,35 @@ mod tests {
         assert_eq!(file["users"][1]["user"]["client-key-data"], "a2V5");
         std::fs::write(&path, "- no kubeconfig").unwrap();
         assert!(entry("x", "y").merge_into(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "- no kubeconfig");
+    }
+
+    #[test]
+    fn what_was_merged_is_taken_out_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("real"), dir.path().join("config"));
+        std::fs::write(&path, "").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let of = |name: &str| entry(name, &format!("https://{name}:1"));
+        of("other").merge_into(&link).unwrap();
+        merge(&[of("dev"), of("dev-1")], &link).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        let urls = |context| {
+            let servers = servers(&link, context).unwrap().into_iter();
+            servers.map(|server| server.url).collect::<Vec<_>>()
+        };
+        // All have the same authority; the context's own comes first.
+        assert_eq!(
+            urls(None),
+            ["https://dev:1", "https://other:1", "https://dev-1:1"]
+        );
+        assert_eq!(urls(Some("dev-1"))[0], "https://dev-1:1");
+        assert!(servers(&link, Some("none")).is_err());
+        remove(&["dev".into(), "dev-1".into()], &link).unwrap();
+        assert_eq!(urls(Some("other")), ["https://other:1"]);
+        assert!(servers(&link, None).is_err());
+        std::fs::write(dir.path().join("real.lock"), "").unwrap();
+        let refused = of("dev").merge_into(&link).unwrap_err().to_string();
+        assert!(refused.contains("real.lock"), "{refused}");
     }
 }

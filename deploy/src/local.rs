@@ -4,12 +4,14 @@
 //! - [`Supervisor`] starts the processes, tells when they serve, and stops them.
 //! - [`control`]: what another process may ask of a running supervisor.
 //! - [`health`]: whether a master serves; [`process`]: one child process.
+//! - [`temporary`]: whether the directory goes when the cluster stops.
 //! - `balancer`: one address for the APIs of all masters; `kubeconfig`: how kubectl gets there.
 //!
 //! The directory of a cluster:
 //!
 //! ```text
 //! DIR/cluster.yaml            what the cluster consists of
+//! DIR/temporary               is there if DIR goes when the cluster stops
 //! DIR/etcdctl.env             ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY
 //! DIR/kubeconfig              for kubectl, with a context per master
 //! DIR/pki/                    authorities and certificates
@@ -36,6 +38,7 @@ mod kubeconfig;
 mod layout;
 pub mod process;
 mod supervisor;
+pub mod temporary;
 
 pub use layout::{DEFAULT_PORT_BASE, Layout, LocalError, Options, PORTS_PER_MASTER, Unit};
 pub use supervisor::{Event, Launch, Supervisor};

@@ -21,7 +21,9 @@ use seams::{RealRng, Rng};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::FromDer;
 
 use crate::files;
 
@@ -187,16 +189,34 @@ impl Validity {
     /// # Errors
     /// If the file cannot be read or holds no certificate.
     pub fn of(certificate: &Path) -> Result<Validity, PkiError> {
-        with_certificate(certificate, |parsed| {
-            let at = |seconds: i64| {
-                SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-            };
-            let validity = parsed.validity();
-            Validity {
-                from: at(validity.not_before.timestamp()),
-                until: at(validity.not_after.timestamp()),
-            }
-        })
+        with_certificate(certificate, Validity::read)
+    }
+
+    /// Reads it from DER, as servers show their certificates.
+    ///
+    /// # Errors
+    /// Text saying that it is no certificate.
+    pub fn of_der(der: &[u8]) -> Result<Validity, String> {
+        let parsed = X509Certificate::from_der(der);
+        let (_, certificate) = parsed.map_err(|error| error.to_string())?;
+        Ok(Validity::read(&certificate))
+    }
+
+    fn read(certificate: &X509Certificate<'_>) -> Validity {
+        let at = |seconds: i64| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+        };
+        let validity = certificate.validity();
+        Validity {
+            from: at(validity.not_before.timestamp()),
+            until: at(validity.not_after.timestamp()),
+        }
+    }
+
+    /// Whether so little of the life is left that renewing must have failed: it is due at a third.
+    pub fn is_overdue(&self, now: SystemTime) -> bool {
+        let life = self.until.duration_since(self.from).unwrap_or_default();
+        self.until.duration_since(now).unwrap_or_default() < life / 10
     }
 
     /// Whether less than a third of the life is left: enough for several attempts to renew.
@@ -406,7 +426,7 @@ fn set_life(params: &mut CertificateParams, life: Duration) {
 
 fn with_certificate<T>(
     path: &Path,
-    look: impl FnOnce(&x509_parser::certificate::X509Certificate<'_>) -> T,
+    look: impl FnOnce(&X509Certificate<'_>) -> T,
 ) -> Result<T, PkiError> {
     let text = read(path)?;
     let no_certificate = |error: String| content_error(path, error);

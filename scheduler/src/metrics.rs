@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -139,6 +139,13 @@ impl Metrics {
         all.register("pod_scheduled_after_flush", "Number of pods that were successfully scheduled after being flushed from unschedulablePods due to timeout.", self.flushed.clone());
     }
 
+    /// Shows them on the page of the process.
+    pub fn publish(&self) {
+        let mut registry = Registry::default();
+        self.register(&mut registry);
+        client::metrics::metrics().add("scheduler", move |out| write(&registry, out));
+    }
+
     /// An attempt came to an end: scheduled, unschedulable or error.
     pub(crate) fn attempted(&self, result: &str, profile: &str, took: Duration) {
         let labels = Attempt {
@@ -209,5 +216,59 @@ impl Metrics {
                 .get_or_create(&Kind { r#type })
                 .set(number as i64);
         }
+    }
+}
+
+/// Appends a registry. The page is in the text format, where a counter's name ends in `_total` also in
+/// its head; OpenMetrics leaves that out.
+fn write(registry: &Registry, out: &mut String) {
+    let mut page = String::new();
+    // Writing into a string cannot fail.
+    let _ = text::encode_registry(&mut page, registry);
+    let head = |line: &str| {
+        let mut words = line.split(' ').skip(2);
+        Some((words.next()?.to_string(), words.next()?.to_string()))
+    };
+    let kinds = page.lines().filter(|line| line.starts_with("# TYPE "));
+    let counters: Vec<String> = kinds
+        .filter_map(head)
+        .filter_map(|(name, kind)| (kind == "counter").then_some(name))
+        .collect();
+    for line in page.lines() {
+        let name = line.strip_prefix("# ").and_then(|_| head(line));
+        match name.filter(|(name, _)| counters.contains(name)) {
+            Some((name, _)) => out.push_str(&line.replacen(&name, &format!("{name}_total"), 1)),
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_upstream_s_names() {
+        let metrics = Metrics::default();
+        metrics.attempted("scheduled", "default-scheduler", Duration::from_millis(3));
+        metrics.bound(1, Duration::from_millis(30), false);
+        metrics.came("active", "PodAdd", 2);
+        metrics.sizes(Sizes::default(), (3, 2, 1));
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut page = String::new();
+        write(&registry, &mut page);
+        for line in [
+            "# TYPE scheduler_schedule_attempts_total counter",
+            "scheduler_schedule_attempts_total{result=\"scheduled\",profile=\"default-scheduler\"} 1",
+            "# TYPE scheduler_pending_pods gauge",
+            "scheduler_pending_pods{queue=\"unschedulable\"} 0",
+            "scheduler_queue_incoming_pods_total{queue=\"active\",event=\"PodAdd\"} 2",
+            "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        assert!(!page.contains("EOF"));
     }
 }

@@ -222,6 +222,9 @@ pub(super) struct ControlPlaneFlags {
     /// Whether the scheduler runs [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Scheduler")]
     enable_scheduler: Option<String>,
+    /// A directory of manifests that is kept applied, the same on all masters [default: none]
+    #[arg(long, value_name = "DIR", help_heading = "Manifests")]
+    manifests_dir: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     controllers: ControllersFlags,

@@ -118,7 +118,7 @@ pub(super) fn cloud(config: &CloudConfig) -> Result<Settings, ConfigError> {
 }
 
 /// Of the scheduler.
-pub(super) fn scheduler(file: Option<&Path>, seams: &Seams) -> Result<scheduler::config::Config> {
+pub(crate) fn scheduler(file: Option<&Path>, seams: &Seams) -> Result<scheduler::config::Config> {
     let Some(path) = file else {
         return Ok(scheduler::config::Config::default());
     };

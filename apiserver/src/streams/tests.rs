@@ -110,6 +110,7 @@ impl World {
             seats: 600,
             memory_limit: 0,
             audit: None,
+            more_metrics: |_| (),
         };
         let api = Api::start(Arc::new(store), parts, &seams, &tasks);
         Self {

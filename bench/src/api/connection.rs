@@ -1,24 +1,15 @@
 //! HTTP/1.1 over TLS: one connection, one request at a time; bodies are counted and dropped.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
+use bench::masters::Target;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-/// A server, and how to be let in.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) address: String,
-    pub(crate) tls: Arc<ClientConfig>,
-}
 
 /// A request that can be sent again.
 pub(crate) struct Request {

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use bench::masters::Target;
 use futures::future::try_join_all;
 use http_body_util::BodyExt;
 
-use crate::connection::{Connection, Request, Target};
+use crate::connection::{Connection, Request};
 
 /// A closed loop.
 pub(crate) struct Loop<'a> {

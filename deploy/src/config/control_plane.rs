@@ -147,7 +147,9 @@ pub struct ControlPlaneConfig {
     pub controllers: ControllersConfig,
     /// A KubeSchedulerConfiguration. Default: upstream's defaults.
     pub scheduler_config: Option<PathBuf>,
-    /// How both are elected.
+    /// A directory of manifests that is kept applied. Default: none.
+    pub manifests_dir: Option<PathBuf>,
+    /// How all of them are elected.
     #[serde(flatten)]
     pub election: ElectionConfig,
 }
@@ -159,6 +161,7 @@ impl Default for ControlPlaneConfig {
             enable_scheduler: true,
             controllers: ControllersConfig::default(),
             scheduler_config: None,
+            manifests_dir: None,
             election: ElectionConfig::default(),
         }
     }

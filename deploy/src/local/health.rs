@@ -84,11 +84,12 @@ impl Probe {
     /// Text saying why it is not.
     pub async fn check_api(&self, url: &Url) -> Result<(), String> {
         let answer = self.ask(url, "/readyz").await?;
-        let text = String::from_utf8_lossy(&answer);
-        let status = text.lines().next().unwrap_or_default();
-        match status.split(' ').nth(1) {
+        match status(&answer).as_deref() {
             Some("200") => Ok(()),
-            _ => Err(format!("the API is not ready: {status}")),
+            other => Err(format!(
+                "the API is not ready: {}",
+                other.unwrap_or("no answer")
+            )),
         }
     }
 
@@ -109,6 +110,21 @@ impl Probe {
             status.split(',').any(|word| word == "Ready")
         };
         Ok(rows.unwrap_or_default().iter().filter(is_ready).count())
+    }
+
+    /// The first of some paths at which an API server has nothing.
+    ///
+    /// # Errors
+    /// Text saying why it does not tell.
+    pub async fn lacks<'p>(&self, url: &Url, paths: &[&'p str]) -> Result<Option<&'p str>, String> {
+        for path in paths {
+            match status(&self.ask(url, path).await?).as_deref() {
+                Some("200") => {}
+                Some("404") => return Ok(Some(path)),
+                other => return Err(format!("{path}: {}", other.unwrap_or("no answer"))),
+            }
+        }
+        Ok(None)
     }
 
     async fn ask(&self, url: &Url, path: &str) -> Result<Vec<u8>, String> {
@@ -149,6 +165,13 @@ async fn exchange(
     Ok(answer)
 }
 
+/// The code of an answer.
+fn status(answer: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(answer);
+    let code = text.lines().next()?.split(' ').nth(1)?;
+    Some(code.to_string())
+}
+
 /// Reads `{"health":"true"}`, or the reason in `{"health":"false","reason":"…"}`.
 fn judge(answer: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(answer);
@@ -187,5 +210,10 @@ mod tests {
             Err("HTTP/1.1 404 Not Found".into())
         );
         assert!(judge(b"SSH-2.0").is_err());
+        assert_eq!(
+            status(b"HTTP/1.0 404 Not Found\r\n\r\n").as_deref(),
+            Some("404")
+        );
+        assert_eq!(status(b""), None);
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Layout, LocalError};
+use crate::kubeconfig::{Credentials, Entry};
 use crate::pki::Pair;
 
 /// The name of the cluster, the user and the default context.
@@ -45,6 +46,32 @@ pub(super) fn text(layout: &Layout) -> Result<String, LocalError> {
         }],
     });
     serde_yaml_ng::to_string(&file).map_err(|error| LocalError::Options(error.to_string()))
+}
+
+/// The name of the cluster in kubeconfigs that hold others.
+const AMONG_OTHERS: &str = "trireme-dev";
+
+/// Entries for a kubeconfig that holds others: the way to whichever master is up, then one to each.
+///
+/// # Errors
+/// If a certificate cannot be read.
+pub(super) fn entries(layout: &Layout) -> Result<Vec<Entry>, LocalError> {
+    let read = |path: &Path| std::fs::read(path).map_err(LocalError::io("read", path));
+    let authority = read(&layout.api_authority())?;
+    let admin = layout.api_admin();
+    let user = Credentials::Certificate(read(&admin.cert)?, read(&admin.key)?);
+    let all = layout.balancer().map(|url| (AMONG_OTHERS.to_string(), url));
+    let masters = layout.masters().filter_map(|n| {
+        let name = format!("{AMONG_OTHERS}-{}", Layout::name(n));
+        Some((name, layout.api_url(n)?))
+    });
+    let entry = |(name, url)| Entry {
+        name,
+        server: format!("{url}"),
+        authority: authority.clone(),
+        user: user.clone(),
+    };
+    Ok(all.into_iter().chain(masters).map(entry).collect())
 }
 
 /// The kubeconfig of a process that runs nodes. It names the first master; the process knows the others.

@@ -16,6 +16,7 @@ use crate::config::{
     StoreConfig, differing,
 };
 use crate::files;
+use crate::kubeconfig::Entry;
 use crate::pki::{API_NAMES, Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
 
 /// Ports that belong to one master.
@@ -123,6 +124,8 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
     /// Further settings of every process that runs nodes, by key.
     pub node_settings: BTreeMap<String, String>,
+    /// A directory of manifests that is kept applied as long as this supervisor runs. Default: none.
+    pub manifests: Option<PathBuf>,
 }
 
 /// `cluster.yaml`.
@@ -175,6 +178,7 @@ impl fmt::Display for Unit {
 pub struct Layout {
     dir: PathBuf,
     definition: Definition,
+    manifests: Option<PathBuf>,
 }
 
 impl Layout {
@@ -193,13 +197,21 @@ impl Layout {
             Err(error) => return Err(LocalError::io("read", &path)(error)),
         };
         let definition = define(options, held.as_ref(), &dir)?;
+        let manifests = options.manifests.as_deref();
+        let manifests = manifests
+            .map(|dir| manifests_dir(dir, &definition))
+            .transpose()?;
         if held.as_ref() != Some(&definition) {
             let text = serde_yaml_ng::to_string(&definition)
                 .map_err(|error| LocalError::Options(error.to_string()))?;
             files::replace(&path, text.as_bytes(), files::PUBLIC)
                 .map_err(LocalError::io("write", &path))?;
         }
-        Ok(Layout { dir, definition })
+        Ok(Layout {
+            dir,
+            definition,
+            manifests,
+        })
     }
 
     /// The directory; an absolute path.
@@ -312,6 +324,14 @@ impl Layout {
     /// How kubectl reaches the cluster.
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.join("kubeconfig")
+    }
+
+    /// What other kubeconfigs are given: the way to whichever master is up, then one to each.
+    ///
+    /// # Errors
+    /// If a certificate cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, LocalError> {
+        super::kubeconfig::entries(self)
     }
 
     /// The authority of the certificates that clients of the API see and show.
@@ -464,6 +484,9 @@ impl Layout {
             let controllers = self.controllers_config();
             settings.extend(differing(&controllers, &ControllersConfig::default())?);
         }
+        if let Some(dir) = &self.manifests {
+            settings.insert("manifests-dir".into(), dir.display().to_string().into());
+        }
         for (key, value) in &self.definition.settings {
             settings.insert(key.as_str().into(), value.as_str().into());
         }
@@ -590,6 +613,22 @@ impl Layout {
             "ETCDCTL_ENDPOINTS={}\nETCDCTL_CACERT={authority}\nETCDCTL_CERT={cert}\nETCDCTL_KEY={key}\n",
             endpoints.join(",")
         )
+    }
+}
+
+/// The directory as processes elsewhere find it.
+fn manifests_dir(dir: &Path, definition: &Definition) -> Result<PathBuf, LocalError> {
+    if definition.store_only {
+        let why = "a store alone has no API: leave out --store-only or --manifests";
+        return Err(LocalError::Options(why.into()));
+    }
+    let found = dir.canonicalize().map_err(LocalError::io("open", dir))?;
+    match found.is_dir() {
+        true => Ok(found),
+        false => Err(LocalError::Options(format!(
+            "{} is no directory",
+            dir.display()
+        ))),
     }
 }
 

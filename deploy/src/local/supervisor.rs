@@ -28,6 +28,7 @@ use super::health::Probe;
 use super::process::Process;
 use super::{Layout, LocalError, Options, Unit};
 use crate::config::PREFIX;
+use crate::config::values::Url;
 use crate::files;
 
 /// Makes the command that runs a member from its configuration file. The path must be among the
@@ -75,6 +76,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A log that is longer is put aside at the next start.
 const LOG_MAX: u64 = 64 << 20;
+
+/// What every cluster has: servers and controllers make it after the start.
+const SYSTEM: &[&str] = &[
+    "/api/v1/namespaces/default",
+    "/api/v1/namespaces/kube-system",
+    "/api/v1/namespaces/kube-public",
+    "/api/v1/namespaces/kube-node-lease",
+    "/api/v1/namespaces/default/services/kubernetes",
+    "/api/v1/namespaces/default/serviceaccounts/default",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/cluster-admin",
+];
 
 /// The part of a log that is shown when a member does not start.
 const TAIL: u64 = 4096;
@@ -520,22 +533,29 @@ impl Readiness {
                 reasons.push((unit.to_string(), why));
             }
         }
-        let is_node = |unit: &&Unit| matches!(unit, Unit::Node(_));
-        let Some(node) = units.iter().find(is_node).filter(|_| reasons.is_empty()) else {
-            return reasons;
-        };
-        if let (Some(api), Some(url)) = (&self.api, served_by) {
-            let ready = api.ready_nodes(&url).await;
-            let all = self.layout.hollow();
-            match ready {
-                Ok(ready) if ready >= all as usize => {}
-                Ok(ready) => {
-                    reasons.push(("nodes".into(), format!("{ready} of {all} are ready")));
-                }
-                Err(why) => reasons.push((node.to_string(), why)),
-            }
+        if let (Some(api), Some(url), true) = (&self.api, served_by, reasons.is_empty()) {
+            let has_nodes = units.iter().any(|unit| matches!(unit, Unit::Node(_)));
+            let contents = self.contents(api, &url, has_nodes).await;
+            reasons.extend(contents.err());
         }
         reasons
+    }
+
+    /// Whether the API has what every cluster has, and all nodes.
+    async fn contents(&self, api: &Probe, url: &Url, nodes: bool) -> Result<(), (String, String)> {
+        if nodes {
+            let all = self.layout.hollow();
+            let ready = api.ready_nodes(url).await;
+            let ready = ready.map_err(|why| ("nodes".to_string(), why))?;
+            if ready < all as usize {
+                return Err(("nodes".into(), format!("{ready} of {all} are ready")));
+            }
+        }
+        match api.lacks(url, SYSTEM).await {
+            Ok(None) => Ok(()),
+            Ok(Some(path)) => Err(("the API".into(), format!("there is no {path} yet"))),
+            Err(why) => Err(("the API".into(), why)),
+        }
     }
 }
 

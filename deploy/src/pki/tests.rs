@@ -197,3 +197,17 @@ fn renewal_waits_until_it_is_due_and_keeps_the_key() {
     assert!(Validity::of(&pair.cert).unwrap().until > now + 300 * DAY);
     handshake(&authority, &pair, &pair, "localhost").unwrap();
 }
+
+#[test]
+fn what_a_server_shows_says_the_same_as_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(dir.path(), "ca", "test").unwrap();
+    let text = fs::read_to_string(authority.certificate()).unwrap();
+    let (_, pem) = parse_x509_pem(text.as_bytes()).unwrap();
+    let of_file = Validity::of(authority.certificate()).unwrap();
+    assert_eq!(Validity::of_der(&pem.contents), Ok(of_file));
+    assert!(Validity::of_der(b"x").is_err());
+    let life = of_file.until.duration_since(of_file.from).unwrap();
+    assert!(!of_file.is_overdue(of_file.until - life / 9));
+    assert!(of_file.is_overdue(of_file.until - life / 11));
+}
