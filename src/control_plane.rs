@@ -9,6 +9,7 @@ pub(crate) mod settings;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -47,7 +48,7 @@ const MANIFESTS: &str = "trireme-manifests";
 /// its Leases. Above the store's own election timeout: whoever is mistaken costs a change of leaders.
 const SILENCE: Duration = Duration::from_millis(400);
 
-/// Between two looks at who is silent.
+/// Between two looks at who is silent, or whether the API server is ready.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// `trireme controller-manager`.
@@ -122,6 +123,7 @@ impl ControlPlane {
             access: in_process(component, api),
             election: control_plane.election.clone(),
             dead: Some(dead.clone()),
+            api: Some(api.clone()),
             seams: seams.clone(),
             tasks: tasks.clone(),
         };
@@ -153,6 +155,8 @@ struct Candidate {
     access: Access,
     election: ElectionConfig,
     dead: Option<Dead>,
+    /// The API server of the same process.
+    api: Option<Arc<Api>>,
     seams: Seams,
     tasks: Tasks,
 }
@@ -165,6 +169,7 @@ impl Candidate {
             access: process.access.clone(),
             election: election.clone(),
             dead: None,
+            api: None,
             seams: process.seams.clone(),
             tasks: process.tasks.clone(),
         }
@@ -187,13 +192,28 @@ impl Candidate {
         let manager = Arc::new(Manager::of(rows, access, settings, seams, &self.tasks));
         manager.warm();
         let elector = self.elector(election::Config::new(lease, &self.process));
-        let tasks = self.tasks.clone();
-        self.tasks.spawn("controllers", async move {
-            let lead = |term| {
-                let manager = manager.clone();
-                async move { manager.lead(term).await }
-            };
-            elector.run(&tasks, lead).await;
+        self.compete("controllers", elector, move |term| {
+            let manager = manager.clone();
+            async move { manager.lead(term).await }
+        });
+    }
+
+    /// Does its work whenever it is elected. Before its API server has given the components their roles,
+    /// nobody could do anything.
+    fn compete<F>(
+        &self,
+        name: &'static str,
+        elector: Elector,
+        lead: impl FnMut(Leadership) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (tasks, api) = (self.tasks.clone(), self.api.clone());
+        self.tasks.spawn(name, async move {
+            tokio::select! {
+                () = bootstrapped(api) => elector.run(&tasks, lead).await,
+                () = tasks.cancelled() => {}
+            }
         });
     }
 
@@ -201,17 +221,13 @@ impl Candidate {
     fn keep_applied(&self, dir: &Path) {
         let elector = self.elector(election::Config::new(MANIFESTS, &self.process));
         let (access, seams, dir) = (self.access.clone(), self.seams.clone(), dir.to_path_buf());
-        let tasks = self.tasks.clone();
-        self.tasks.spawn("manifests", async move {
-            let lead = |term: Leadership| {
-                let manifests = Manifests {
-                    dir: dir.clone(),
-                    client: access.client(&Identity::Component, Some(&term.fence)),
-                    seams: seams.clone(),
-                };
-                async move { manifests.run(&term.tasks).await }
+        self.compete("manifests", elector, move |term: Leadership| {
+            let manifests = Manifests {
+                dir: dir.clone(),
+                client: access.client(&Identity::Component, Some(&term.fence)),
+                seams: seams.clone(),
             };
-            elector.run(&tasks, lead).await;
+            async move { manifests.run(&term.tasks).await }
         });
     }
 
@@ -222,24 +238,30 @@ impl Candidate {
             namespace,
             ..election::Config::new(&name, &self.process)
         };
-        let competes = config.leader_elect;
+        let is_alone = !config.leader_elect;
         let (access, seams) = (self.access.clone(), &self.seams);
         let metrics = Metrics::default();
         metrics.publish();
         let scheduler = Scheduler::new(access, config, &self.process, metrics, seams, &self.tasks);
         let scheduler = Arc::new(scheduler);
-        let elector = competes.then(|| self.elector(lease));
-        let tasks = self.tasks.clone();
-        self.tasks.spawn("scheduler", async move {
-            let Some(elector) = elector else {
-                return scheduler.run(None, &tasks).await;
-            };
-            let lead = |term| {
-                let scheduler = scheduler.clone();
-                async move { scheduler.lead(term).await }
-            };
-            elector.run(&tasks, lead).await;
+        if is_alone {
+            let tasks = self.tasks.clone();
+            let run = async move { scheduler.run(None, &tasks).await };
+            self.tasks.spawn("scheduler", run);
+            return;
+        }
+        self.compete("scheduler", self.elector(lease), move |term| {
+            let scheduler = scheduler.clone();
+            async move { scheduler.lead(term).await }
         });
+    }
+}
+
+/// Waits until the API server of the same process has what every cluster has.
+async fn bootstrapped(api: Option<Arc<Api>>) {
+    let Some(api) = api else { return };
+    while !api.is_bootstrapped.load(Ordering::Acquire) {
+        sleep(LOOK).await;
     }
 }
 

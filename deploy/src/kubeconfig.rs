@@ -160,7 +160,10 @@ const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
 fn edit(path: &Path, change: impl FnOnce(&mut Mapping)) -> Result<(), KubeconfigError> {
     // The file may be a link, which stays one.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty() && !parent.exists())
+    {
         files::private_dir(parent).map_err(failed("create the directory of", &path))?;
     }
     let _lock = Lock::take(&path)?;
