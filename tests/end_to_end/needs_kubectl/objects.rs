@@ -20,7 +20,7 @@ spec:
 #[test]
 fn objects_are_made_changed_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
     for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         assert_eq!(
@@ -131,7 +131,7 @@ fn objects_are_made_changed_and_deleted() {
 #[test]
 fn appliers_own_what_they_apply() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
     let apply = |manager: &str| {
         [
@@ -179,7 +179,7 @@ fn appliers_own_what_they_apply() {
 #[test]
 fn namespaces_end_when_their_finalizer_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
     kubectl.must(&["create", "ns", "gone"]);
     kubectl.must(&["delete", "ns", "gone", "--wait=false"]);
@@ -203,7 +203,7 @@ fn namespaces_end_when_their_finalizer_is_gone() {
 #[test]
 fn the_api_describes_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
     let resources = kubectl.must(&["api-resources", "--no-headers"]);
     for name in [
