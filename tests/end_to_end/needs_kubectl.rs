@@ -2,5 +2,8 @@
 
 mod access;
 mod failover;
+mod ha;
 mod objects;
 mod refusals;
+mod upkeep;
+mod workloads;

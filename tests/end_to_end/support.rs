@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+pub(crate) mod stories;
+
 /// How long a test waits for a state before it fails.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
@@ -194,6 +196,34 @@ impl Dev {
         Dev::run(dir, &["--masters", "3", "--port-base", &base])
     }
 
+    /// A new cluster of three masters where nobody acts on what is written, but that namespaces get
+    /// the account without which there are no pods.
+    pub(crate) fn of_apis(dir: &Path) -> Dev {
+        let base = port_base().to_string();
+        let still = [
+            "--set",
+            "controllers=serviceaccount-controller",
+            "--port-base",
+            &base,
+        ];
+        Dev::run(dir, &[&["--masters", "3"], &still[..]].concat())
+    }
+
+    /// A new cluster of three masters and hollow nodes, which are ready.
+    pub(crate) fn with_nodes(dir: &Path, nodes: u32) -> Dev {
+        let (base, nodes) = (port_base().to_string(), nodes.to_string());
+        // Grace periods are long, and pods that ended at once would hide how they do.
+        let stop = "pod-stop-after=1s";
+        let options = ["--masters", "3", "--port-base", &base];
+        let hollow = ["--hollow", &nodes, "--node-set", stop];
+        let dev = Dev::run(dir, &[options, hollow].concat());
+        let kubectl = dev.kubectl();
+        let is_ready = r#"{.items[*].status.conditions[?(@.type=="Ready")].status}"#;
+        let wanted = vec!["True"; nodes.parse().unwrap()].join(" ");
+        kubectl.shows(&["nodes"], is_ready, &wanted);
+        dev
+    }
+
     fn run(dir: &Path, options: &[&str]) -> Dev {
         let mut command = trireme(&["dev", "--data", dir.to_str().unwrap()]);
         command.args(options).stderr(Stdio::null());
@@ -344,6 +374,24 @@ fn refused_output(output: &Output) -> String {
     let out = text(&output.stdout);
     assert!(!output.status.success(), "it succeeds: {out}");
     out + &text(&output.stderr)
+}
+
+/// What gives Services of a cluster their addresses: a process of its own.
+pub(crate) struct LoadBalancers {
+    _process: Talk,
+}
+
+impl LoadBalancers {
+    pub(crate) fn start(dev: &Dev, pool: &str) -> LoadBalancers {
+        let kubeconfig = dev.dir.join("kubeconfig");
+        let mut command = trireme(&["cloud-controller-manager", "--load-balancer-pools", pool]);
+        command.arg("--kubeconfig").arg(kubeconfig);
+        let log = fs::File::create(dev.dir.join("cloud-controller-manager.log")).unwrap();
+        command.stderr(log);
+        LoadBalancers {
+            _process: Talk::start(command),
+        }
+    }
 }
 
 /// etcdctl, aimed at endpoints.

@@ -131,7 +131,14 @@ impl Call<'_> {
                 Ok(doc) => return Ok(doc),
                 Err(Refusal::Needs) => self.settle(&mut pause).await?,
                 Err(Refusal::Final(status)) => return Err(status),
-                Err(Refusal::Changed(_)) => {
+                Err(Refusal::Changed(found)) => {
+                    // An attempt whose answer was lost made it, and somebody has changed it since: making
+                    // it again under another name would be one too many.
+                    let live = found.map(|pair| self.live(&pair)).transpose()?;
+                    let live = live.map(|live| live.object.doc());
+                    if let Some(live) = live.filter(|live| text(live, "uid") == text(&doc, "uid")) {
+                        return self.to_request(live);
+                    }
                     let name = text(&doc, "name");
                     return Err(Status::already_exists(self.of(), name).into());
                 }

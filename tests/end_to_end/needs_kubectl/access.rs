@@ -5,7 +5,7 @@ use crate::support::{Dev, eventually};
 #[test]
 fn roles_decide_what_a_token_may() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
     kubectl.must(&["create", "sa", "builder"]);
     let token = kubectl.must(&["create", "token", "builder"]);

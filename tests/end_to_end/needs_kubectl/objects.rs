@@ -137,7 +137,7 @@ fn objects_are_made_changed_and_deleted() {
 #[test]
 fn appliers_own_what_they_apply() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
     let apply = |manager: &str| {
         [
@@ -220,7 +220,7 @@ fn namespaces_end_when_all_that_was_in_them_is_gone() {
 #[test]
 fn the_api_describes_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
     let resources = kubectl.must(&["api-resources", "--no-headers"]);
     for name in [

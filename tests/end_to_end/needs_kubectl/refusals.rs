@@ -1,15 +1,12 @@
 //! What is wrong is refused, in the words that people and programs know.
 
-use crate::support::{Dev, until};
+use crate::support::Dev;
 
 #[test]
 fn what_is_wrong_is_refused_in_upstreams_words() {
     let dir = tempfile::tempdir().unwrap();
-    let dev = Dev::of_masters(dir.path());
+    let dev = Dev::of_apis(dir.path());
     let kubectl = dev.kubectl();
-    until("pods may be made", || {
-        kubectl.succeeds(&["get", "sa", "default"])
-    });
     let create = ["create", "-f", "-"];
     let unknown = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containrs: []}\n";
     let said = kubectl.feed_refused(&create, unknown);
