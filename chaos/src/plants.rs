@@ -12,7 +12,7 @@ use crate::sandbox::system;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Plant {
-    /// Every fifth read is answered with the state of some revisions ago.
+    /// Every fifth read of a client is answered with the state of some revisions ago.
     StaleReads,
     /// Members sync nothing to their disks.
     NoSync,
@@ -21,7 +21,7 @@ pub enum Plant {
     BlindRetry,
     /// A resumed watch starts one revision late.
     LateResume,
-    /// Every fiftieth acknowledged write is recorded as refused.
+    /// Every tenth acknowledged write of a client is recorded as refused.
     FalseRefusal,
     /// Renewals of leases are answered by the client and never sent.
     DeafLessor,

@@ -34,6 +34,8 @@ use crate::metadata::Meta;
 
 /// Kinds come and go; changes of definitions are looked at sooner.
 const REFRESH: Duration = Duration::from_secs(30);
+/// The same where it could not be asked.
+const RETRY: Duration = Duration::from_secs(1);
 /// A definition takes a moment to be served.
 const SETTLE: Duration = Duration::from_millis(500);
 const WORKERS: usize = 20;
@@ -98,7 +100,7 @@ impl Controller for GarbageCollector {
             recorder: context.recorder("garbage-collector-controller"),
             shared,
             watches: Mutex::new(watches),
-            catalog: RwLock::default(),
+            catalog: RwLock::new(Arc::new(Catalog::built_in())),
             stir,
             _subscriptions: subscriptions,
         }
@@ -110,11 +112,14 @@ impl Controller for GarbageCollector {
 
     async fn background(&self, _: &Queue<Task>) {
         loop {
-            if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "it is not known what the cluster serves");
-            }
-            // Either way: look again.
-            let _ = timeout(REFRESH, self.stir.notified()).await;
+            let wait = match self.refresh().await {
+                Ok(()) => REFRESH,
+                Err(error) => {
+                    tracing::warn!(%error, "it is not known what the cluster serves");
+                    RETRY
+                }
+            };
+            let _ = timeout(wait, self.stir.notified()).await;
             sleep(SETTLE).await;
         }
     }

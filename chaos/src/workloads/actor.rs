@@ -27,6 +27,21 @@ pub struct Actor {
     shared: Arc<Shared>,
     /// The highest revision that it was told.
     told: i64,
+    /// What planted faults may strike.
+    reads: Turns,
+    writes: Turns,
+}
+
+/// Counts, so that planted faults strike for certain, and not by chance.
+#[derive(Default)]
+struct Turns(u32);
+
+impl Turns {
+    /// Whether this is one of every so many.
+    fn is_nth(&mut self, every: u32) -> bool {
+        self.0 += 1;
+        self.0.is_multiple_of(every)
+    }
 }
 
 impl Actor {
@@ -52,6 +67,8 @@ impl Actor {
             recorder,
             shared,
             told: 0,
+            reads: Turns::default(),
+            writes: Turns::default(),
         }
     }
 
@@ -90,9 +107,7 @@ impl Actor {
         let planted = |plant| self.shared.is_planted(plant);
         match call {
             Call::Get { key, .. }
-                if planted(Plant::StaleReads)
-                    && self.told > STALE_BY
-                    && self.shared.number().is_multiple_of(5) =>
+                if planted(Plant::StaleReads) && self.told > STALE_BY && self.reads.is_nth(5) =>
             {
                 let revision = self.told - STALE_BY;
                 let stale = Call::Get {
@@ -116,7 +131,7 @@ impl Actor {
             }
             Call::Put { .. } if planted(Plant::FalseRefusal) => {
                 let answered = self.client.call(call).await;
-                if answered.is_ok() && self.shared.number().is_multiple_of(50) {
+                if answered.is_ok() && self.writes.is_nth(10) {
                     return Err(Failure::Refused("a lie".into()));
                 }
                 answered

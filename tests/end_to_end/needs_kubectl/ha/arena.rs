@@ -237,9 +237,10 @@ impl Arena {
             }
             until("whoever leads writes", || {
                 let terms = self.terms(role.lease());
+                // Where nobody was elected since the first line, no fence is known.
                 terms
                     .last()
-                    .is_some_and(|term| self.fenced(role.lease(), term).is_ok())
+                    .is_none_or(|term| self.fenced(role.lease(), term).is_ok())
             });
         }
     }
