@@ -422,6 +422,10 @@ impl Session {
         // Each of several requests at once gets its answer if it can be given now.
         self.report_progress();
         let current = self.current();
+        // Decided now: a watcher of later does not make it a question about that watcher.
+        if !self.has_progress_at(current) {
+            return;
+        }
         self.wanted = self.wanted.max(Some(current));
         self.cursor.membership().await_dispatch(current);
     }
@@ -439,11 +443,7 @@ impl Session {
     }
 
     fn report_is_due(&mut self) {
-        let watchers = self.live.watchers();
-        if !watchers
-            .chain(self.lagging.values().flat_map(Cohort::watchers))
-            .any(|w| w.progress)
-        {
+        if !self.watchers().any(|watcher| watcher.progress) {
             self.timer = None;
             return;
         }
@@ -467,12 +467,22 @@ impl Session {
             self.report_to_quiet(revision);
         }
         if self.lagging.is_empty() && self.wanted.take_if(|w| *w <= revision).is_some() {
-            // For all watchers or none; and not before the first revision that one waits for.
-            let reached = self.live.watchers().all(|w| w.start <= revision);
-            if reached && !self.live.is_empty() {
+            if self.has_progress_at(revision) {
                 self.respond(revision, progress(NO_WATCHER));
             }
         }
+    }
+
+    /// Progress is that of all watchers or none, and there is none before the first revision that
+    /// one of them waits for.
+    fn has_progress_at(&self, revision: i64) -> bool {
+        let mut watchers = self.watchers().peekable();
+        watchers.peek().is_some() && watchers.all(|watcher| watcher.start <= revision)
+    }
+
+    fn watchers(&self) -> impl Iterator<Item = &Watcher> {
+        let lagging = self.lagging.values().flat_map(Cohort::watchers);
+        self.live.watchers().chain(lagging)
     }
 
     fn report_to_quiet(&mut self, revision: i64) {
