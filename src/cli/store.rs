@@ -112,7 +112,7 @@ pub(super) struct StoreFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Certificates")]
     insecure: Option<String>,
 
-    /// How often a leader tells the others that it is alive [default: 50ms]
+    /// How often a leader tells the others that it is alive [default: 100ms]
     #[arg(long, value_name = "TIME", help_heading = "Tuning")]
     heartbeat_interval: Option<String>,
     /// The longest wait for a leader's sign of life before an election; equal on all members
@@ -132,7 +132,7 @@ pub(super) struct StoreFlags {
     /// compaction to clients [default: 0]
     #[arg(long, value_name = "TIME|N", help_heading = "Tuning")]
     auto_compaction_retention: Option<String>,
-    /// Memory for the caches together [default: 112MiB]
+    /// Memory for the caches together [default: 56MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Tuning")]
     memory_budget: Option<String>,
     /// The largest request [default: 1536KiB]

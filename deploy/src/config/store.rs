@@ -66,7 +66,7 @@ pub struct StoreConfig {
     #[serde(with = "text")]
     pub insecure: bool,
 
-    /// How often a leader tells the others that it is alive. Default: 50 ms.
+    /// How often a leader tells the others that it is alive. Default: 100 ms.
     #[serde(with = "text")]
     pub heartbeat_interval: Span,
     /// The longest that a member waits for a leader's sign of life before it stands for election;
@@ -87,7 +87,7 @@ pub struct StoreConfig {
     /// compaction to clients. Default: 0.
     #[serde(with = "text")]
     pub auto_compaction_retention: String,
-    /// Memory for the caches together. Default: 112 MiB.
+    /// Memory for the caches together. Default: 56 MiB.
     #[serde(with = "text")]
     pub memory_budget: ByteSize,
     /// The largest request that clients may send. Default: 1.5 MiB, which clients rely on.
@@ -141,13 +141,13 @@ impl Default for StoreConfig {
             peer_key_file: None,
             peer_trusted_ca_file: None,
             insecure: false,
-            heartbeat_interval: Span::from_millis(50),
+            heartbeat_interval: Span::from_millis(100),
             election_timeout: Span::from_millis(300),
             quota_backend_bytes: ByteSize::mib(16 * 1024),
             reserve_bytes: ByteSize::mib(256),
             auto_compaction_mode: CompactionMode::Periodic,
             auto_compaction_retention: "0".into(),
-            memory_budget: ByteSize::mib(112),
+            memory_budget: ByteSize::mib(56),
             max_request_bytes: ByteSize(1536 << 10),
             watch_progress_notify_interval: Span::from_millis(5_000),
             corrupt_check_time: Span::from_millis(60_000),
@@ -211,7 +211,7 @@ impl StoreConfig {
         }
     }
 
-    /// The caches' parts of the memory budget: 4, 2 and 1 of 7 (by default 64, 32 and 16 MiB).
+    /// The caches' parts of the memory budget: 4, 2 and 1 of 7 (by default 32, 16 and 8 MiB).
     pub fn memory_shares(&self) -> MemoryShares {
         let part = self.memory_budget.0 / 7;
         MemoryShares {
@@ -368,13 +368,14 @@ impl StoreConfig {
                 format!("{election} is not between {min} and {max}"),
             );
         }
-        if election.0 < heartbeat.0 * 5 {
-            let enough = Span(heartbeat.0 * 5);
+        // Nobody stands before the leader has been silent for one and a half times this.
+        if election.0 < heartbeat.0 * 3 {
+            let enough = Span(heartbeat.0 * 3);
             found.add(
                 "election-timeout",
                 format!(
-                    "{election} is less than five times heartbeat-interval ({heartbeat}), so that \
-                     one late heartbeat could cost an election: use {enough} or more"
+                    "{election} is less than three times heartbeat-interval ({heartbeat}), so \
+                     that a few late heartbeats could cost an election: use {enough} or more"
                 ),
             );
         }

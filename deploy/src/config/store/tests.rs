@@ -171,7 +171,7 @@ fn timing_must_leave_room_for_a_late_heartbeat() {
             ..plain()
         },
         "election-timeout",
-        "use 1s or more",
+        "use 600ms or more",
     );
     assert_problem(
         StoreConfig {
@@ -213,9 +213,9 @@ fn memory_is_divided_as_documented() {
     assert_eq!(
         shares,
         MemoryShares {
-            engine: 64 << 20,
-            events: 32 << 20,
-            log: 16 << 20
+            engine: 32 << 20,
+            events: 16 << 20,
+            log: 8 << 20
         }
     );
 }

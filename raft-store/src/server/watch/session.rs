@@ -466,10 +466,11 @@ impl Session {
         if self.due.take_if(|due| *due <= revision).is_some() {
             self.report_to_quiet(revision);
         }
-        if self.lagging.is_empty() && self.wanted.take_if(|w| *w <= revision).is_some() {
-            if self.has_progress_at(revision) {
-                self.respond(revision, progress(NO_WATCHER));
-            }
+        if self.lagging.is_empty()
+            && self.wanted.take_if(|w| *w <= revision).is_some()
+            && self.has_progress_at(revision)
+        {
+            self.respond(revision, progress(NO_WATCHER));
         }
     }
 
