@@ -58,7 +58,7 @@ pub struct NodeStatus {
     pub allocatable: BTreeMap<String, Quantity>,
 }
 
-crate::view!(Node, "", "v1", "Node", "nodes", ClusterResourceScope);
+client::view!(Node, k8s_openapi::api::core::v1::Node);
 
 impl Node {
     /// Its name.

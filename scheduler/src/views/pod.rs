@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
-use super::{Requests, name, namespace, trim, view};
+use super::{Requests, name, namespace, trim};
 
 /// What scoring assumes of a container that does not say how much cpu it wants: 0.1 cores.
 const DEFAULT_MILLI_CPU: i64 = 100;
@@ -169,7 +169,7 @@ pub struct Condition {
     pub message: String,
 }
 
-view!(Pod, core::Pod);
+client::view!(Pod, core::Pod);
 
 impl Pod {
     /// Its unique id.

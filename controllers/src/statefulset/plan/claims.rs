@@ -22,14 +22,7 @@ pub(crate) struct Claim {
     pub metadata: ObjectMeta,
 }
 
-crate::view!(
-    Claim,
-    "",
-    "v1",
-    "PersistentVolumeClaim",
-    "persistentvolumeclaims",
-    NamespaceResourceScope
-);
+client::view!(Claim, k8s_openapi::api::core::v1::PersistentVolumeClaim);
 
 /// Finds a claim by its name.
 type Find<'f> = &'f dyn Fn(&str) -> Option<Arc<Claim>>;

@@ -28,7 +28,7 @@ pub(super) struct Node {
     pub(super) status: NodeStatus,
 }
 
-crate::view!(Node, "", "v1", "Node", "nodes", ClusterResourceScope);
+client::view!(Node, k8s_openapi::api::core::v1::Node);
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
