@@ -98,13 +98,10 @@ fn access(config: &ProcessConfig, agent: &str, seams: &Seams, tasks: &Tasks) -> 
     Ok(Remote::access(agent, &remote, seams, tasks)?)
 }
 
-/// The name of this machine.
+/// The name of this machine, as far as it has one.
 fn machine() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "trireme".into(),
-        name => name.to_string(),
-    }
+    let name = run::host_name().ok().filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| "trireme".into())
 }
 
 /// Whether the process is well, and what it counts, in plain text.

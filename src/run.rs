@@ -1,4 +1,4 @@
-//! The runtime that commands and roles run on, and the signals that end them.
+//! The runtime that commands and roles run on, what the machine tells them, and the signals that end them.
 
 use std::future::Future;
 use std::time::Duration;
@@ -34,6 +34,13 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// What this machine is called.
+pub(crate) fn host_name() -> Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = name.context("cannot read the machine's name: give --name")?;
+    Ok(name.trim().to_string())
 }
 
 /// Runs a command that asks and ends. It logs warnings only: its output is its answer.

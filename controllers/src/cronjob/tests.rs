@@ -1,5 +1,6 @@
 //! CronJobs on a real API server.
 
+use client::clock;
 use k8s_openapi::api::batch::v1 as batch;
 use kube::api::ListParams;
 
@@ -27,7 +28,7 @@ async fn a_cron_job_starts_what_is_due_and_cleans_up() {
         .unwrap();
     // Its last time was an hour ago: one job is due.
     let hour = jiff::SignedDuration::from_secs(3600);
-    let last = Timestamp::try_from(cluster.seams.clock.wall()).unwrap() - hour;
+    let last = clock::now(&*cluster.seams.clock) - hour;
     let patch = Patch::Merge(json!({"status": {"lastScheduleTime": last.to_string()}}));
     crons
         .patch_status("c", &PatchParams::default(), &patch)
@@ -45,9 +46,7 @@ async fn a_cron_job_starts_what_is_due_and_cleans_up() {
     .await;
     assert_eq!(status.active.unwrap()[0].uid, job.metadata.uid);
     let name = job.metadata.name.unwrap();
-    let now = Timestamp::try_from(cluster.seams.clock.wall())
-        .unwrap()
-        .to_string();
+    let now = clock::now(&*cluster.seams.clock).to_string();
     let complete = json!({"status": {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": [
         {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": now, "lastProbeTime": now},
         {"type": "Complete", "status": "True", "lastTransitionTime": now, "lastProbeTime": now}]}});
