@@ -1,4 +1,4 @@
-//! The runtime that commands and roles run on, what the machine tells them, and the signals that end them.
+//! What commands and roles run on and under, what the machine tells them, and the signals that end them.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::exit::Said;
+use crate::output::chain;
 use crate::telemetry::{self, Telemetry};
 
 /// A runtime for a role that serves. A core is left to the thread of the log and to the engine:
@@ -51,6 +53,30 @@ pub(crate) fn command(work: impl Future<Output = Result<()>>) -> Result<()> {
         logs.shutdown();
         done
     })
+}
+
+/// What may still run when the process ends is given this long.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// Runs a role until it ends. Why it failed is logged, unless that was [`Said`] already.
+pub(crate) fn serving(
+    runtime: Runtime,
+    settings: &telemetry::Settings,
+    role: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let done = runtime.block_on(async {
+        let telemetry = Telemetry::init(settings)?;
+        let done = role.await.map_err(|error| {
+            if !error.is::<Said>() {
+                tracing::error!("{}", chain(&error));
+            }
+            anyhow::Error::new(Said::new(&error))
+        });
+        telemetry.shutdown();
+        done
+    });
+    runtime.shutdown_timeout(LAST_TASKS);
+    done
 }
 
 /// Signals that follow each other sooner are one wish.
