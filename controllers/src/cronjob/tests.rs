@@ -6,7 +6,7 @@ use kube::api::ListParams;
 
 use super::*;
 use crate::controller::Row;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 const ROW: Row = Row::of::<CronJobs>("cronjob-controller", "cronjob-controller");
 
@@ -53,10 +53,7 @@ async fn a_cron_job_starts_what_is_due_and_cleans_up() {
     jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(complete))
         .await
         .unwrap();
-    eventually("the job is cleaned up", || async {
-        jobs.get_opt(&name).await.unwrap().is_none().then_some(())
-    })
-    .await;
+    gone(&jobs, &name).await;
     eventually("nothing but the success is left of it", || async {
         let status = crons.get("c").await.unwrap().status.unwrap_or_default();
         let is_active = status
