@@ -206,6 +206,28 @@ impl Pod {
     pub fn labels(&self) -> impl Iterator<Item = (&String, &String)> {
         self.metadata.labels.iter().flatten()
     }
+
+    /// Terms that pods near it must fulfil.
+    pub fn required_affinity(&self) -> &[core::PodAffinityTerm] {
+        let affinity = self.affinity.as_ref();
+        let of_pods = affinity.and_then(|one| one.pod_affinity.as_ref());
+        let terms = of_pods.and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        });
+        terms.unwrap_or_default()
+    }
+
+    /// Terms that no pod near it may fulfil.
+    pub fn required_anti_affinity(&self) -> &[core::PodAffinityTerm] {
+        let affinity = self.affinity.as_ref();
+        let of_pods = affinity.and_then(|one| one.pod_anti_affinity.as_ref());
+        let terms = of_pods.and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        });
+        terms.unwrap_or_default()
+    }
 }
 
 #[derive(Deserialize)]
