@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use client::Identity;
-use client::remote::{Config, Remote, Timings};
+use client::remote::{Config, Remote, Source, Timings};
 use deploy::kubeconfig::{self, Server};
 use seams::{Seams, Tasks};
 
@@ -32,6 +32,20 @@ impl Cluster {
             config,
             servers,
             tasks,
+        })
+    }
+
+    /// The server of the context.
+    pub(crate) fn server(&self) -> &str {
+        self.config.servers.first().map_or("", String::as_str)
+    }
+
+    /// The authority by which its servers are known, in PEM; none if the kubeconfig names none.
+    pub(crate) fn authority(&self) -> Result<Option<Vec<u8>>> {
+        Ok(match &self.config.ca {
+            None => None,
+            Some(Source::Bytes(bytes)) => Some(bytes.clone()),
+            Some(Source::File(path)) => Some(self.seams.disk.read(path)?),
         })
     }
 

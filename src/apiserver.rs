@@ -27,14 +27,9 @@ use seams::{Seams, Tasks};
 use tokio::time::sleep;
 
 use crate::cli::ApiServerArguments;
-use crate::exit::Said;
 use crate::notify;
-use crate::output::chain;
 use crate::run::{self, Signals};
-use crate::telemetry::{self, Telemetry};
-
-/// What may still run when the process ends is given this long.
-const LAST_TASKS: Duration = Duration::from_secs(1);
+use crate::telemetry;
 
 /// How long a webhook may take to answer.
 const WEBHOOK_PATIENCE: Duration = Duration::from_secs(30);
@@ -46,18 +41,8 @@ pub(crate) fn run(arguments: Box<ApiServerArguments>) -> Result<()> {
         environment: run::environment(),
         flags: arguments.flags(),
     })?;
-    let runtime = run::serving_runtime()?;
-    let done = runtime.block_on(async {
-        let telemetry = Telemetry::init(&telemetry::Settings::for_api_server(&config))?;
-        let done = alone(&config).await.map_err(|error| {
-            tracing::error!("{}", chain(&error));
-            anyhow::Error::new(Said::new(&error))
-        });
-        telemetry.shutdown();
-        done
-    });
-    runtime.shutdown_timeout(LAST_TASKS);
-    done
+    let settings = telemetry::Settings::for_api_server(&config);
+    run::serving(run::serving_runtime()?, &settings, alone(&config))
 }
 
 async fn alone(config: &ApiServerConfig) -> Result<()> {

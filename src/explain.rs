@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use client::errors;
+use client::{clock, errors};
 use deploy::kubeconfig;
-use jiff::Timestamp;
 use scheduler::explain::{Explanation, NodeVerdict, live};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -34,7 +33,7 @@ async fn explain_pod(arguments: ExplainPod) -> Result<()> {
     let namespace = arguments.namespace;
     let namespace = namespace.or_else(|| kubeconfig::namespace(&path, context));
     let namespace = namespace.unwrap_or_else(|| "default".into());
-    let now = Timestamp::try_from(cluster.seams.clock.wall()).unwrap_or_default();
+    let now = clock::now(&*cluster.seams.clock);
     let client = cluster.client()?;
     let asked = live(&client, &config, &namespace, &arguments.name, now);
     let answer = timeout(PATIENCE, asked).await;

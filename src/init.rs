@@ -8,6 +8,7 @@ use deploy::master::{Master, Ports};
 
 use crate::cli::{InitArguments, MachineArguments};
 use crate::output::say;
+use crate::run;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &InitArguments) -> Result<()> {
@@ -39,7 +40,7 @@ pub(crate) fn run(arguments: &InitArguments) -> Result<()> {
 pub(crate) fn master(machine: &MachineArguments) -> Result<Master> {
     let name = match &machine.name {
         Some(name) => name.clone(),
-        None => host_name()?,
+        None => node_name()?,
     };
     // What starts the master later does so from elsewhere.
     let absolute = |path| absolute(path).context("cannot find the current directory");
@@ -62,8 +63,6 @@ pub(crate) fn master(machine: &MachineArguments) -> Result<Master> {
 }
 
 /// The machine's own name, in lower case, as nodes are named.
-pub(crate) fn host_name() -> Result<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    let name = name.context("cannot read the machine's name: give --name")?;
-    Ok(name.trim().to_lowercase())
+pub(crate) fn node_name() -> Result<String> {
+    Ok(run::host_name()?.to_lowercase())
 }

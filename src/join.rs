@@ -123,7 +123,7 @@ async fn become_master(arguments: &JoinArguments, key: &BundleKey, api: &Client)
 async fn become_node(arguments: &JoinArguments, found: &Found, api: &Client) -> Result<()> {
     let name = match &arguments.machine.name {
         Some(name) => name.clone(),
-        None => init::host_name()?,
+        None => init::node_name()?,
     };
     let key = NodeKey::generate(&name)?;
     let collection = "/apis/certificates.k8s.io/v1/certificatesigningrequests";

@@ -1,7 +1,5 @@
 //! What processes beside masters share: their way to the API, their end, and where they are looked at.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::routing::get;
@@ -12,14 +10,9 @@ use deploy::config::ProcessConfig;
 use seams::{Seams, Tasks};
 use tokio::net::TcpListener;
 
-use crate::exit::Said;
 use crate::notify;
-use crate::output::chain;
 use crate::run::{self, Signals};
-use crate::telemetry::{self, Telemetry};
-
-/// What may still run when the process ends is given this long.
-const LAST_TASKS: Duration = Duration::from_secs(1);
+use crate::telemetry;
 
 /// A process that reaches the API from outside.
 pub(crate) struct Process {
@@ -37,18 +30,12 @@ pub(crate) fn run(
     agent: &'static str,
     start: impl FnOnce(&Process) -> Result<()>,
 ) -> Result<()> {
-    let runtime = run::serving_runtime()?;
-    let done = runtime.block_on(async {
-        let telemetry = Telemetry::init(&telemetry::Settings::for_process(config, agent))?;
-        let done = alone(config, agent, start).await.map_err(|error| {
-            tracing::error!("{}", chain(&error));
-            anyhow::Error::new(Said::new(&error))
-        });
-        telemetry.shutdown();
-        done
-    });
-    runtime.shutdown_timeout(LAST_TASKS);
-    done
+    let settings = telemetry::Settings::for_process(config, agent);
+    run::serving(
+        run::serving_runtime()?,
+        &settings,
+        alone(config, agent, start),
+    )
 }
 
 async fn alone(
@@ -98,13 +85,10 @@ fn access(config: &ProcessConfig, agent: &str, seams: &Seams, tasks: &Tasks) -> 
     Ok(Remote::access(agent, &remote, seams, tasks)?)
 }
 
-/// The name of this machine.
+/// The name of this machine, as far as it has one.
 fn machine() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "trireme".into(),
-        name => name.to_string(),
-    }
+    let name = run::host_name().ok().filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| "trireme".into())
 }
 
 /// Whether the process is well, and what it counts, in plain text.

@@ -1,4 +1,4 @@
-//! The runtime that commands and roles run on, and the signals that end them.
+//! What commands and roles run on and under, what the machine tells them, and the signals that end them.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::exit::Said;
+use crate::output::chain;
 use crate::telemetry::{self, Telemetry};
 
 /// A runtime for a role that serves. A core is left to the thread of the log and to the engine:
@@ -36,6 +38,13 @@ pub(crate) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// What this machine is called.
+pub(crate) fn host_name() -> Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = name.context("cannot read the machine's name: give --name")?;
+    Ok(name.trim().to_string())
+}
+
 /// Runs a command that asks and ends. It logs warnings only: its output is its answer.
 pub(crate) fn command(work: impl Future<Output = Result<()>>) -> Result<()> {
     runtime()?.block_on(async {
@@ -44,6 +53,30 @@ pub(crate) fn command(work: impl Future<Output = Result<()>>) -> Result<()> {
         logs.shutdown();
         done
     })
+}
+
+/// What may still run when the process ends is given this long.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// Runs a role until it ends. Why it failed is logged, unless that was [`Said`] already.
+pub(crate) fn serving(
+    runtime: Runtime,
+    settings: &telemetry::Settings,
+    role: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let done = runtime.block_on(async {
+        let telemetry = Telemetry::init(settings)?;
+        let done = role.await.map_err(|error| {
+            if !error.is::<Said>() {
+                tracing::error!("{}", chain(&error));
+            }
+            anyhow::Error::new(Said::new(&error))
+        });
+        telemetry.shutdown();
+        done
+    });
+    runtime.shutdown_timeout(LAST_TASKS);
+    done
 }
 
 /// Signals that follow each other sooner are one wish.

@@ -13,12 +13,10 @@ use crate::apiserver;
 use crate::certs;
 use crate::cli::ServerArguments;
 use crate::control_plane::ControlPlane;
-use crate::exit::Said;
 use crate::notify;
-use crate::output::chain;
 use crate::run::{self, Signals};
-use crate::store::{LAST_TASKS, ended, member_config, stopped};
-use crate::telemetry::{self, Telemetry};
+use crate::store::{ended, member_config, stopped};
+use crate::telemetry;
 
 /// Runs a master until it is told to stop.
 pub(crate) fn run(arguments: Box<ServerArguments>) -> Result<()> {
@@ -27,18 +25,8 @@ pub(crate) fn run(arguments: Box<ServerArguments>) -> Result<()> {
         environment: run::environment(),
         flags: arguments.flags(),
     })?;
-    let runtime = run::serving_runtime()?;
-    let done = runtime.block_on(async {
-        let telemetry = Telemetry::init(&telemetry::Settings::for_store(&config.store))?;
-        let done = serve(&config).await.map_err(|error| {
-            tracing::error!("{}", chain(&error));
-            anyhow::Error::new(Said::new(&error))
-        });
-        telemetry.shutdown();
-        done
-    });
-    runtime.shutdown_timeout(LAST_TASKS);
-    done
+    let settings = telemetry::Settings::for_store(&config.store);
+    run::serving(run::serving_runtime()?, &settings, serve(&config))
 }
 
 async fn serve(config: &ServerConfig) -> Result<()> {

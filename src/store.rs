@@ -1,7 +1,5 @@
 //! `trireme store`: one member of the store, from its settings to its graceful end.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use deploy::config::values::Url;
 use deploy::config::{self, AutoCompaction, Sources, StoreConfig};
@@ -15,12 +13,8 @@ use tokio::time::timeout;
 use crate::cli::StoreArguments;
 use crate::exit::{Said, Stopped};
 use crate::notify;
-use crate::output::chain;
 use crate::run::{self, Signals};
-use crate::telemetry::{self, Telemetry};
-
-/// What may still run when the process ends is given this long.
-pub(crate) const LAST_TASKS: Duration = Duration::from_secs(1);
+use crate::telemetry;
 
 /// Runs a member until it is told to stop.
 pub(crate) fn run(arguments: Box<StoreArguments>) -> Result<()> {
@@ -29,21 +23,16 @@ pub(crate) fn run(arguments: Box<StoreArguments>) -> Result<()> {
         environment: run::environment(),
         flags: arguments.flags(),
     })?;
-    let runtime = run::runtime()?;
-    let done = runtime.block_on(async {
-        let telemetry = Telemetry::init(&telemetry::Settings::for_store(&config))?;
-        let done = serve(&config).await.map_err(|error| {
+    let settings = telemetry::Settings::for_store(&config);
+    run::serving(run::runtime()?, &settings, async {
+        serve(&config).await.map_err(|error| {
             // Why a member stopped by itself was logged when it did.
-            if !error.is::<Stopped>() {
-                tracing::error!("{}", chain(&error));
+            match error.is::<Stopped>() {
+                true => anyhow::Error::new(Said::new(&error)),
+                false => error,
             }
-            anyhow::Error::new(Said::new(&error))
-        });
-        telemetry.shutdown();
-        done
-    });
-    runtime.shutdown_timeout(LAST_TASKS);
-    done
+        })
+    })
 }
 
 async fn serve(config: &StoreConfig) -> Result<()> {

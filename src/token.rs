@@ -7,8 +7,7 @@ use anyhow::{Context, Result, bail};
 use client::bootstrap_token::{
     Remaining, SECRET_NAMESPACE, SECRET_PREFIX, SECRET_TYPE, Token, TokenSecret,
 };
-use client::remote::{Config, Remote, Source};
-use client::{Identity, View, errors};
+use client::{View, clock, errors};
 use deploy::config::values::Url;
 use deploy::join::bundle::BundleKey;
 use deploy::join::discovery::Pin;
@@ -16,11 +15,12 @@ use deploy::join::objects::{self, Object};
 use deploy::kubeconfig::{Credentials, Entry};
 use deploy::master::Master;
 use jiff::Timestamp;
-use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use seams::Seams;
+use kube::{Api, Client};
+use seams::Rng;
 use serde_json::{Value, json};
 
+use crate::access::Cluster;
 use crate::cli::{TokenArguments, TokenCommand};
 use crate::output::{Format, say, table};
 
@@ -29,7 +29,8 @@ const FIELD_MANAGER: &str = "trireme";
 
 /// Runs the command.
 pub(crate) async fn run(arguments: TokenArguments) -> Result<()> {
-    let cluster = Cluster::open(&arguments.kubeconfig)?;
+    let cluster = Cluster::open(&arguments.kubeconfig, None)?;
+    let client = cluster.client()?;
     match arguments.action {
         TokenCommand::Create {
             ttl,
@@ -37,99 +38,71 @@ pub(crate) async fn run(arguments: TokenArguments) -> Result<()> {
             master,
             dir,
         } => {
+            let authority = cluster.authority()?;
+            let authority = authority.with_context(|| {
+                format!("{} names no authority", arguments.kubeconfig.display())
+            })?;
             let bundle_of = master.then_some(dir.as_path());
-            create(&cluster, ttl.0, &description, bundle_of).await
+            create(&cluster, &client, authority, ttl.0, &description, bundle_of).await
         }
-        TokenCommand::List { output } => list(&cluster, output).await,
-        TokenCommand::Delete { tokens } => delete(&cluster, &tokens).await,
+        TokenCommand::List { output } => {
+            let now = clock::now(&*cluster.seams.clock);
+            list(&client, now, output).await
+        }
+        TokenCommand::Delete { tokens } => delete(&client, &tokens).await,
     }
 }
 
-/// A cluster, reached as its administrator.
-struct Cluster {
-    client: kube::Client,
-    /// Where its API is, and its authority.
-    server: String,
-    authority: Vec<u8>,
-    seams: Seams,
-    _tasks: seams::Tasks,
+fn secrets(client: &Client) -> Api<TokenSecret> {
+    Api::namespaced(client.clone(), SECRET_NAMESPACE)
 }
 
-impl Cluster {
-    fn open(kubeconfig: &Path) -> Result<Cluster> {
-        let seams = Seams::real();
-        let tasks = seams.tasks();
-        let config = Config::kubeconfig(kubeconfig, None, &*seams.disk)?;
-        let server = config.servers.first().cloned().unwrap_or_default();
-        let authority = match &config.ca {
-            Some(Source::Bytes(bytes)) => bytes.clone(),
-            Some(Source::File(path)) => seams.disk.read(path)?,
-            None => bail!("{} names no authority", kubeconfig.display()),
-        };
-        let access = Remote::access("trireme", &config, &seams, &tasks)?;
-        Ok(Cluster {
-            client: access.client(&Identity::Component, None),
-            server,
-            authority,
-            seams,
-            _tasks: tasks,
-        })
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::try_from(self.seams.clock.wall()).unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-
-    fn secrets(&self) -> Api<TokenSecret> {
-        Api::namespaced(self.client.clone(), SECRET_NAMESPACE)
-    }
-
-    /// Brings an object to what it should be.
-    async fn apply(&self, object: &Object) -> Result<Value> {
-        let path = format!(
-            "{}/{}?fieldManager={FIELD_MANAGER}&force=true",
-            object.collection,
-            object.name().replace(':', "%3A"),
-        );
-        let request = http::Request::patch(path)
-            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
-            .body(serde_json::to_vec(&object.object)?)?;
-        let applied = self.client.request::<Value>(request).await;
-        applied.with_context(|| format!("cannot apply {} {}", object.object["kind"], object.name()))
-    }
+/// Brings an object to what it should be.
+async fn apply(client: &Client, object: &Object) -> Result<Value> {
+    let path = format!(
+        "{}/{}?fieldManager={FIELD_MANAGER}&force=true",
+        object.collection,
+        object.name().replace(':', "%3A"),
+    );
+    let request = http::Request::patch(path)
+        .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+        .body(serde_json::to_vec(&object.object)?)?;
+    let applied = client.request::<Value>(request).await;
+    applied.with_context(|| format!("cannot apply {} {}", object.object["kind"], object.name()))
 }
 
 async fn create(
     cluster: &Cluster,
+    client: &Client,
+    authority: Vec<u8>,
     ttl: Duration,
     description: &str,
     bundle_of: Option<&Path>,
 ) -> Result<()> {
     let published = Entry {
         name: "trireme".into(),
-        server: cluster.server.clone(),
-        authority: cluster.authority.clone(),
+        server: cluster.server().into(),
+        authority,
         user: Credentials::Nobody,
     };
     for object in objects::of_cluster(&published.text()) {
-        cluster.apply(&object).await?;
+        apply(client, &object).await?;
     }
     let token = Token::generate(&*cluster.seams.rng);
     let expiration = match ttl.is_zero() {
         true => String::new(),
-        false => (cluster.now() + ttl)
+        false => (clock::now(&*cluster.seams.clock) + ttl)
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
     };
-    let secret = cluster
-        .apply(&objects::token(&token, description, &expiration))
-        .await?;
-    let mut command = format!("trireme join {} --token {token}", cluster.server);
-    for pin in Pin::of(&cluster.authority) {
+    let secret = objects::token(&token, description, &expiration);
+    let secret = apply(client, &secret).await?;
+    let mut command = format!("trireme join {} --token {token}", published.server);
+    for pin in Pin::of(&published.authority) {
         command.push_str(&format!(" --pin {pin}"));
     }
     if let Some(dir) = bundle_of {
-        let key = hand_over(cluster, dir, &token, &secret).await?;
+        let key = hand_over(client, dir, &token, &secret, &*cluster.seams.rng).await?;
         command.push_str(&format!(" --address ADDRESS --certificate-key {key}"));
     }
     say(&command);
@@ -138,10 +111,11 @@ async fn create(
 
 /// Stores what a master needs, as long as the token is there.
 async fn hand_over(
-    cluster: &Cluster,
+    client: &Client,
     dir: &Path,
     token: &Token,
     secret: &Value,
+    rng: &dyn Rng,
 ) -> Result<BundleKey> {
     let urls = Master::store_urls(dir)?;
     let connection = crate::cli::Connection {
@@ -154,18 +128,17 @@ async fn hand_over(
     let members = crate::client::Client::new(&connection)?.members().await?;
     let urls = members.into_iter().flat_map(|member| member.peer_ur_ls);
     let bundle = Master::bundle(dir, urls.collect())?;
-    let key = BundleKey::generate(&*cluster.seams.rng);
-    let sealed = bundle.seal(&key, &*cluster.seams.rng)?;
+    let key = BundleKey::generate(rng);
+    let sealed = bundle.seal(&key, rng)?;
     let uid = secret["metadata"]["uid"].as_str().unwrap_or_default();
     let object = objects::bundle(&sealed, &token.secret_name(), uid);
-    cluster.apply(&object).await?;
+    apply(client, &object).await?;
     Ok(key)
 }
 
-async fn list(cluster: &Cluster, output: Format) -> Result<()> {
+async fn list(client: &Client, now: Timestamp, output: Format) -> Result<()> {
     let params = ListParams::default().fields(&format!("type={SECRET_TYPE}"));
-    let all = cluster.secrets().list(&params).await?;
-    let now = cluster.now();
+    let all = secrets(client).list(&params).await?;
     let rows: Vec<Vec<String>> = all.items.iter().map(|secret| row(secret, now)).collect();
     if let Format::Json = output {
         let rows: Vec<Value> = rows
@@ -189,12 +162,11 @@ fn row(secret: &TokenSecret, now: Timestamp) -> Vec<String> {
     vec![id.to_string(), remaining, secret.data.description.0.clone()]
 }
 
-async fn delete(cluster: &Cluster, tokens: &[String]) -> Result<()> {
+async fn delete(client: &Client, tokens: &[String]) -> Result<()> {
     for token in tokens {
         let id = token.split('.').next().unwrap_or_default();
         let name = format!("{SECRET_PREFIX}{id}");
-        match cluster
-            .secrets()
+        match secrets(client)
             .delete(&name, &DeleteParams::default())
             .await
         {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use api::codec::{Encoding, json, protobuf, yaml};
+use api::codec::Encoding;
 use api::conform::{Unknown, conform};
 use api::doc::Doc;
 use api::schema::Type;
@@ -11,6 +11,8 @@ use api::status::Status;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use sha2::{Digest, Sha512};
+
+use crate::respond::{self, Form};
 
 /// A document, or why there is none.
 pub type Answer = Result<Document, Box<Status>>;
@@ -165,27 +167,13 @@ pub fn hash(content: &[u8]) -> String {
 /// An internal error, if the document is not of the type at all.
 pub fn encoded(mut doc: Doc, schema: &Type, encoding: Encoding, pretty: bool) -> Answer {
     conform(&mut doc, schema, Unknown::Drop).map_err(|error| Box::new(Status::internal(error)))?;
-    let mut body = Vec::new();
-    let content_type = match encoding {
-        Encoding::Json => {
-            json::write(doc.root(), &mut body);
-            if pretty {
-                let compact = std::mem::take(&mut body);
-                json::indent(&compact, &mut body);
-            }
-            body.push(b'\n');
-            "application/json"
-        }
-        Encoding::Yaml => {
-            body = yaml::write(doc.root()).into_bytes();
-            "application/yaml"
-        }
-        Encoding::Protobuf => {
-            protobuf::encode_enveloped(&doc, schema, &mut body);
-            "application/vnd.kubernetes.protobuf"
-        }
+    let form = Form {
+        encoding,
+        is_pretty: pretty,
+        ..Form::default()
     };
-    Ok(Document::ok(content_type, body))
+    let body = respond::encode(&doc, schema, form);
+    Ok(Document::ok(respond::media_type(encoding), body))
 }
 
 #[cfg(test)]

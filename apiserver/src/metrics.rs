@@ -7,6 +7,7 @@ pub mod family;
 pub mod request;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use raft_store::metrics::ProcessView;
 
@@ -14,16 +15,6 @@ use crate::instance::Api;
 use crate::storage::Collection;
 use family::{Counter, Family, Gauge, Histogram, head, line, write_labels};
 
-const REQUEST: &[&str] = &[
-    "verb",
-    "dry_run",
-    "group",
-    "version",
-    "resource",
-    "subresource",
-    "scope",
-    "component",
-];
 const REQUEST_AND_CODE: &[&str] = &[
     "verb",
     "dry_run",
@@ -35,15 +26,7 @@ const REQUEST_AND_CODE: &[&str] = &[
     "component",
     "code",
 ];
-const PLAIN_REQUEST: &[&str] = &[
-    "verb",
-    "group",
-    "version",
-    "resource",
-    "subresource",
-    "scope",
-    "component",
-];
+const REQUEST: &[&str] = without_last(REQUEST_AND_CODE);
 const ENDED_REQUEST: &[&str] = &[
     "verb",
     "group",
@@ -54,6 +37,8 @@ const ENDED_REQUEST: &[&str] = &[
     "component",
     "code",
 ];
+const PLAIN_REQUEST: &[&str] = without_last(ENDED_REQUEST);
+const ABORTED_REQUEST: &[&str] = without_last(PLAIN_REQUEST);
 const RESOURCE: &[&str] = &["group", "version", "resource"];
 const OBJECTS: &[&str] = &["group", "resource"];
 const KIND: &[&str] = &["request_kind"];
@@ -78,6 +63,13 @@ const ADMISSION_SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 const FLOW_SECONDS: &[f64] = &[
     0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0,
 ];
+
+const fn without_last(labels: &'static [&'static str]) -> &'static [&'static str] {
+    match labels {
+        [others @ .., _] => others,
+        [] => labels,
+    }
+}
 
 /// Declares the metrics: field, type, name, labels, bounds, help.
 macro_rules! metrics {
@@ -118,8 +110,7 @@ metrics! {
         "Requests that wait for their turn.";
     terminations: Counter = "apiserver_request_terminations_total", ENDED_REQUEST, (),
         "Requests that the server refused or broke off to protect itself.";
-    aborts: Counter = "apiserver_request_aborts_total",
-        &["verb", "group", "version", "resource", "subresource", "scope"], (),
+    aborts: Counter = "apiserver_request_aborts_total", ABORTED_REQUEST, (),
         "Requests whose response was not sent to its end.";
     deprecated: Gauge = "apiserver_requested_deprecated_apis",
         &["group", "version", "resource", "subresource", "removed_release"], (),
@@ -195,22 +186,21 @@ fn objects(api: &Api, out: &mut String) {
         }
     }
     let revision = api.storage.cache.applied();
-    let mut labels = Vec::with_capacity(resources.len());
-    let name = "apiserver_storage_objects";
-    head(out, name, "Objects by resource.", "gauge");
-    for ((group, resource), collection) in &resources {
-        let dot = if group.is_empty() { "" } else { "." };
+    let labels_of = |names: &[&str], values: &[&str]| {
         let mut text = String::new();
-        write_labels(
-            &mut text,
-            &["resource"],
-            &[&format!("{resource}{dot}{group}")],
-        );
-        line(out, name, &text, "", collection.tree().len());
-        text.clear();
-        write_labels(&mut text, OBJECTS, &[group, resource]);
-        labels.push(text);
-    }
+        write_labels(&mut text, names, values);
+        text
+    };
+    let stored = resources.iter().map(|((group, resource), collection)| {
+        let dot = if group.is_empty() { "" } else { "." };
+        let labels = labels_of(&["resource"], &[&format!("{resource}{dot}{group}")]);
+        (labels, collection.tree().len())
+    });
+    let name = "apiserver_storage_objects";
+    samples(out, name, "gauge", "Objects by resource.", stored);
+    let labels = resources.keys();
+    let labels = labels.map(|(group, resource)| labels_of(OBJECTS, &[group, resource]));
+    let labels: Vec<String> = labels.collect();
     type Value<'a> = &'a dyn Fn(&Collection) -> u64;
     let as_number = |number: usize| number as u64;
     let metrics: [(&str, &str, &str, Value<'_>); 7] = [
@@ -258,10 +248,22 @@ fn objects(api: &Api, out: &mut String) {
         ),
     ];
     for (name, kind, help, value) in metrics {
-        head(out, name, help, kind);
-        for (collection, labels) in resources.values().zip(&labels) {
-            line(out, name, labels, "", value(collection));
-        }
+        let values = resources.values().map(|collection| value(collection));
+        samples(out, name, kind, help, labels.iter().zip(values));
+    }
+}
+
+/// Writes a metric of which only samples are known: their labels and values.
+fn samples(
+    out: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    all: impl IntoIterator<Item = (impl AsRef<str>, impl Display)>,
+) {
+    head(out, name, help, kind);
+    for (labels, value) in all {
+        line(out, name, labels.as_ref(), "", value);
     }
 }
 
@@ -269,8 +271,8 @@ fn objects(api: &Api, out: &mut String) {
 fn process(api: &Api, out: &mut String) {
     let view = ProcessView::read(&*api.seams.disk);
     let name = "process_cpu_seconds_total";
-    head(out, name, "CPU time used.", "counter");
-    line(out, name, "", "", view.cpu_seconds);
+    let used = [("", view.cpu_seconds)];
+    samples(out, name, "counter", "CPU time used.", used);
     let gauges = [
         ("process_resident_memory_bytes", view.resident_bytes as f64),
         ("process_virtual_memory_bytes", view.virtual_bytes as f64),
@@ -280,7 +282,6 @@ fn process(api: &Api, out: &mut String) {
         ("process_threads", view.threads as f64),
     ];
     for (name, value) in gauges {
-        head(out, name, "As the kernel says.", "gauge");
-        line(out, name, "", "", value);
+        samples(out, name, "gauge", "As the kernel says.", [("", value)]);
     }
 }

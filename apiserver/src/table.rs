@@ -1,5 +1,4 @@
-//! Server-side printing: objects as rows for people (`;as=Table`), and objects reduced to their
-//! metadata (`;as=PartialObjectMetadata`).
+//! Server-side printing: objects as rows for people (`;as=Table`).
 //!
 //! What stands in a row is computed from the storage version, whatever version was asked for. The
 //! headings are rows of [`api::resources`]; their descriptions are prose of upstream's, which this
@@ -314,33 +313,7 @@ pub fn write_included(
     }
 }
 
-/// An object reduced to its metadata.
-pub fn partial_metadata(object: Node<'_>, meta_version: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    write_partial(object, meta_version, &mut out);
-    out
-}
-
-/// A list of objects reduced to their metadata.
-pub fn partial_metadata_list<'a>(
-    meta: &ListMeta<'_>,
-    meta_version: &str,
-    objects: impl Iterator<Item = Node<'a>>,
-) -> Vec<u8> {
-    let mut out = Vec::new();
-    write_type("PartialObjectMetadataList", meta_version, &mut out);
-    write_list_meta(meta, &mut out);
-    out.extend_from_slice(b",\"items\":");
-    let start = out.len();
-    for object in objects {
-        out.push(if out.len() == start { b'[' } else { b',' });
-        write_partial(object, meta_version, &mut out);
-    }
-    // Upstream makes this list as it goes: without objects there is none.
-    out.extend_from_slice(if out.len() == start { b"null}" } else { END });
-    out
-}
-
+/// Appends an object reduced to its metadata.
 fn write_partial(object: Node<'_>, meta_version: &str, out: &mut Vec<u8>) {
     write_type("PartialObjectMetadata", meta_version, out);
     out.extend_from_slice(b",\"metadata\":");

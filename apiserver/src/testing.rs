@@ -275,8 +275,19 @@ impl Drop for OneMember {
 
 /// Waits for a state.
 pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    eventually(what, || async { is_so().await.then_some(()) }).await;
+}
+
+/// Waits for something to come about, and yields it.
+pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
     let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
         assert!(Instant::now() < deadline, "waited too long until {what}");
         sleep(Duration::from_millis(10)).await;
     }

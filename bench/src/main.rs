@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bench::only;
 use clap::Parser;
 
 use cluster::{Cluster, System};
@@ -116,7 +117,7 @@ impl Options {
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+        only::wants(&self.only, name)
     }
 }
 
@@ -171,11 +172,7 @@ fn run(options: &Options) -> Result<()> {
         }
         return Ok(());
     }
-    if let Some(unknown) = options
-        .only
-        .iter()
-        .find(|only| !MEASUREMENTS.iter().any(|(name, _)| name == only))
-    {
+    if let Some(unknown) = only::unknown(&options.only, MEASUREMENTS) {
         bail!("no measurement is called {unknown}; --list names them");
     }
     cluster::kill_members_on_signals()?;

@@ -134,26 +134,7 @@ pub struct TokenSecret {
     pub data: TokenData,
 }
 
-impl k8s_openapi::Resource for TokenSecret {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Secret";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "secrets";
-    type Scope = k8s_openapi::NamespaceResourceScope;
-}
-
-impl k8s_openapi::Metadata for TokenSecret {
-    type Ty = ObjectMeta;
-
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+crate::view!(TokenSecret, k8s_openapi::api::core::v1::Secret);
 
 /// What the Secret of a token says.
 #[derive(Debug, Clone, Default, Deserialize)]

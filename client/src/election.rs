@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Api;
@@ -25,9 +24,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::errors;
 use crate::informer::{Informer, Informers, Selection, Subscription};
 use crate::metrics::metrics;
+use crate::{clock, errors};
 use api::fence::Fence;
 
 /// Between attempts to take a Lease that can be taken, after errors.
@@ -402,8 +401,7 @@ impl Elector {
     }
 
     fn now(&self) -> MicroTime {
-        let now = Timestamp::try_from(self.seams.clock.wall());
-        MicroTime(now.unwrap_or(Timestamp::UNIX_EPOCH))
+        MicroTime(clock::now(&*self.seams.clock))
     }
 
     fn uuid(&self) -> String {

@@ -10,10 +10,12 @@
 //! - [`queue`]: what is to be done, each key by one worker at a time
 //! - [`election`]: who leads, with the fence of a term
 //! - [`mod@recorder`]: events that it writes
-//! - [`backoff`]: how long to wait before trying again; [`lru`]: bounded memory; [`metrics`]: what is counted
+//! - [`backoff`]: how long to wait before trying again; [`clock`]: the time of day; [`lru`]: bounded
+//!   memory; [`metrics`]: what is counted
 
 pub mod backoff;
 pub mod bootstrap_token;
+pub mod clock;
 pub mod election;
 pub mod errors;
 pub mod informer;

@@ -16,7 +16,7 @@ use seams::{Clock, Seams, Tasks};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::errors;
+use crate::{clock, errors};
 
 pub mod correlator;
 pub mod series;
@@ -131,7 +131,7 @@ impl Recorder {
             message: message.into(),
             component: self.component.clone(),
             host: self.host.clone(),
-            at: self.now(),
+            at: clock::now(&*self.clock),
         })));
     }
 
@@ -154,7 +154,7 @@ impl Recorder {
             note: note.into(),
             controller: self.component.clone(),
             instance: self.host.clone(),
-            at: self.now(),
+            at: clock::now(&*self.clock),
         })));
     }
 
@@ -162,11 +162,6 @@ impl Recorder {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(message) {
             tracing::warn!(component = &*self.component, "too many events; one is lost");
         }
-    }
-
-    fn now(&self) -> Timestamp {
-        let now = Timestamp::try_from(self.clock.wall());
-        now.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
 

@@ -25,14 +25,7 @@ pub struct Deployment {
     pub status: DeploymentStatus,
 }
 
-crate::view!(
-    Deployment,
-    "apps",
-    "v1",
-    "Deployment",
-    "deployments",
-    NamespaceResourceScope
-);
+client::view!(Deployment, k8s_openapi::api::apps::v1::Deployment);
 
 /// What is wanted of a Deployment.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -92,14 +85,7 @@ pub struct ReplicaSet {
     pub status: ReplicaSetStatus,
 }
 
-crate::view!(
-    ReplicaSet,
-    "apps",
-    "v1",
-    "ReplicaSet",
-    "replicasets",
-    NamespaceResourceScope
-);
+client::view!(ReplicaSet, k8s_openapi::api::apps::v1::ReplicaSet);
 
 /// What is wanted of a ReplicaSet.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -129,13 +115,9 @@ pub struct ReplicationController {
     pub status: ReplicaSetStatus,
 }
 
-crate::view!(
+client::view!(
     ReplicationController,
-    "",
-    "v1",
-    "ReplicationController",
-    "replicationcontrollers",
-    NamespaceResourceScope
+    k8s_openapi::api::core::v1::ReplicationController
 );
 
 /// A StatefulSet.
@@ -150,14 +132,7 @@ pub struct StatefulSet {
     pub status: StatefulSetStatus,
 }
 
-crate::view!(
-    StatefulSet,
-    "apps",
-    "v1",
-    "StatefulSet",
-    "statefulsets",
-    NamespaceResourceScope
-);
+client::view!(StatefulSet, k8s_openapi::api::apps::v1::StatefulSet);
 
 /// What is wanted of a StatefulSet.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -218,14 +193,7 @@ pub struct DaemonSet {
     pub status: DaemonSetStatus,
 }
 
-crate::view!(
-    DaemonSet,
-    "apps",
-    "v1",
-    "DaemonSet",
-    "daemonsets",
-    NamespaceResourceScope
-);
+client::view!(DaemonSet, k8s_openapi::api::apps::v1::DaemonSet);
 
 /// What is wanted of a DaemonSet.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{Informers, Recorder};
+use client::{Informers, Recorder, clock};
 use jiff::Timestamp;
 use seams::{Seams, Tasks};
 
@@ -39,12 +39,6 @@ impl Context {
 
     /// Now.
     pub fn now(&self) -> Timestamp {
-        now(&self.seams)
+        clock::now(&*self.seams.clock)
     }
-}
-
-/// The time of day.
-pub fn now(seams: &Seams) -> Timestamp {
-    let now = Timestamp::try_from(seams.clock.wall());
-    now.unwrap_or(Timestamp::UNIX_EPOCH)
 }

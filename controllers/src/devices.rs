@@ -26,14 +26,7 @@ pub struct Claim {
     pub status: ClaimStatus,
 }
 
-crate::view!(
-    Claim,
-    "resource.k8s.io",
-    "v1",
-    "ResourceClaim",
-    "resourceclaims",
-    NamespaceResourceScope
-);
+client::view!(Claim, k8s_openapi::api::resource::v1::ResourceClaim);
 
 /// What a claim got.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -6,7 +6,7 @@ pub mod plan;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use client::{EventType, Informer, Key, Queue, Recorder, Subscription, View, errors};
+use client::{EventType, Informer, Key, Queue, Recorder, Subscription, View, clock, errors};
 use k8s_openapi::api::core::v1::Pod as WholePod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -74,7 +74,7 @@ impl Controller for Disruption {
                     for pod in old.into_iter().chain(new) {
                         wake_budgets(&budgets, pod, &recorder, &queue);
                     }
-                    let now = crate::context::now(&seams);
+                    let now = clock::now(&*seams.clock);
                     if let Some(pod) = new
                         && let Some(wait) = plan::stale_in(pod, now)
                     {

@@ -32,14 +32,7 @@ pub struct Revision {
     pub revision: i64,
 }
 
-crate::view!(
-    Revision,
-    "apps",
-    "v1",
-    "ControllerRevision",
-    "controllerrevisions",
-    NamespaceResourceScope
-);
+client::view!(Revision, k8s_openapi::api::apps::v1::ControllerRevision);
 
 fn canonical<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
     let data = Value::deserialize(from)?;

@@ -80,7 +80,6 @@ pub mod template;
 pub(crate) mod testing;
 pub mod ttl;
 mod ttl_after_finished;
-mod view;
 pub mod volumes;
 
 pub use context::Context;

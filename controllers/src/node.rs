@@ -56,9 +56,21 @@ pub struct NodeStatus {
     pub addresses: Vec<NodeAddress>,
     /// What pods may use.
     pub allocatable: BTreeMap<String, Quantity>,
+    /// The volumes that it has mounted, or is about to, by their unique names.
+    pub volumes_in_use: Vec<String>,
+    /// The volumes that it was told are attached.
+    pub volumes_attached: Vec<AttachedVolume>,
 }
 
-crate::view!(Node, "", "v1", "Node", "nodes", ClusterResourceScope);
+/// A volume that is attached to a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttachedVolume {
+    /// Its unique name.
+    pub name: String,
+}
+
+client::view!(Node, k8s_openapi::api::core::v1::Node);
 
 impl Node {
     /// Its name.

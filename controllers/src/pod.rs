@@ -24,7 +24,7 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
-crate::view!(Pod, "", "v1", "Pod", "pods", NamespaceResourceScope);
+client::view!(Pod, k8s_openapi::api::core::v1::Pod);
 
 /// What is wanted of a pod.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -133,7 +133,7 @@ impl PodGc {
                 "message": "PodGC: node no longer exists",
             });
             if !holds {
-                let now = crate::context::now(&self.context.seams);
+                let now = self.context.now();
                 condition["lastTransitionTime"] =
                     json!(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
             }

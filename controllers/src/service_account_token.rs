@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::controller::Row;
     use crate::settings::{Settings, TokenSigner};
-    use crate::testing::{Cluster, eventually};
+    use crate::testing::{Cluster, eventually, gone};
 
     const ROW: Row =
         Row::of::<ServiceAccountTokens>("serviceaccount-token-controller", "tokens-controller");
@@ -258,17 +258,11 @@ mod tests {
             .delete("default", &DeleteParams::default())
             .await
             .unwrap();
-        eventually("it is gone", || async {
-            secrets.get_opt("s").await.unwrap().is_none().then_some(())
-        })
-        .await;
+        gone(&secrets, "s").await;
         secrets
             .create(&PostParams::default(), &secret("t", "nobody"))
             .await
             .unwrap();
-        eventually("nobody's is gone", || async {
-            secrets.get_opt("t").await.unwrap().is_none().then_some(())
-        })
-        .await;
+        gone(&secrets, "t").await;
     }
 }

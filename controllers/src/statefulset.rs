@@ -22,7 +22,7 @@ use crate::history::{self, REVISION_HASH, Revision, Wanted};
 use crate::pod::Pod;
 use crate::pod_control::{PodControl, slow_start};
 use crate::status;
-use plan::claims::Claim;
+use crate::volumes::Claim;
 use plan::{Missing, Observed, Owners, Step};
 
 /// The source of its events.

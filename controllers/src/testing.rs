@@ -1,13 +1,14 @@
 //! A real API server on a store in memory for tests of controllers, with clients for anybody.
 
-use std::time::Duration;
+use std::fmt::Debug;
 
-use apiserver::testing::{PATIENCE, Server};
+use apiserver::testing::Server;
+pub(crate) use apiserver::testing::eventually;
 use apiserver::user::{MASTERS, User};
 use client::transport::transport;
 use client::{Access, Identity};
 use seams::{Seams, Tasks};
-use tokio::time::{Instant, sleep};
+use serde::de::DeserializeOwned;
 
 use crate::controller::Row;
 use crate::manager::Manager;
@@ -73,19 +74,16 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits for something to come about, and yields it.
-pub(crate) async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
+/// Waits until there is no object of a name.
+pub(crate) async fn gone<K>(objects: &kube::Api<K>, name: &str)
 where
-    F: Future<Output = Option<T>>,
+    K: Clone + DeserializeOwned + Debug,
 {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited too long until {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
+    let what = format!("{name} is gone");
+    eventually(&what, || async {
+        objects.get_opt(name).await.unwrap().is_none().then_some(())
+    })
+    .await;
 }
 
 /// Waits until a selector finds so many pods that nobody wants gone.

@@ -64,14 +64,7 @@ pub struct Claim {
     pub status: ClaimStatus,
 }
 
-crate::view!(
-    Claim,
-    "",
-    "v1",
-    "PersistentVolumeClaim",
-    "persistentvolumeclaims",
-    NamespaceResourceScope
-);
+client::view!(Claim, k8s_openapi::api::core::v1::PersistentVolumeClaim);
 
 /// What a claim wants.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -137,14 +130,7 @@ pub struct Volume {
     pub status: VolumeStatus,
 }
 
-crate::view!(
-    Volume,
-    "",
-    "v1",
-    "PersistentVolume",
-    "persistentvolumes",
-    ClusterResourceScope
-);
+client::view!(Volume, k8s_openapi::api::core::v1::PersistentVolume);
 
 /// What a volume is.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -214,14 +200,7 @@ pub struct Class {
     pub volume_binding_mode: Option<String>,
 }
 
-crate::view!(
-    Class,
-    "storage.k8s.io",
-    "v1",
-    "StorageClass",
-    "storageclasses",
-    ClusterResourceScope
-);
+client::view!(Class, k8s_openapi::api::storage::v1::StorageClass);
 
 impl Claim {
     /// `NAMESPACE/NAME`, as messages have it.

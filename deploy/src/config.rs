@@ -74,6 +74,18 @@ pub struct Sources {
     pub flags: Vec<(String, Vec<String>)>,
 }
 
+#[cfg(test)]
+impl Sources {
+    /// Flags alone, each given once.
+    fn of_flags(flags: &[(&str, &str)]) -> Sources {
+        let own = |&(key, value): &(&str, &str)| (key.to_owned(), vec![value.to_owned()]);
+        Sources {
+            flags: flags.iter().map(own).collect(),
+            ..Sources::default()
+        }
+    }
+}
+
 /// Why the settings could not be loaded.
 #[derive(Debug, Error)]
 pub enum ConfigError {

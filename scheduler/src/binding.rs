@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{EventType, Informer, Recorder, errors};
+use client::{EventType, Informer, Recorder, clock, errors};
 use http::header::CONTENT_TYPE;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::resource::v1::{
@@ -153,7 +153,7 @@ impl Writer {
     }
 
     fn now(&self) -> String {
-        let now = jiff::Timestamp::try_from(self.seams.clock.wall()).unwrap_or_default();
+        let now = clock::now(&*self.seams.clock);
         now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{
-    Access, EventType, Fence, Identity, Informer, Informers, Leadership, Recorder, Selection,
+    Access, EventType, Fence, Identity, Informer, Informers, Leadership, Recorder, Selection, clock,
 };
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use seams::{Seams, Tasks};
@@ -508,7 +508,7 @@ impl Term {
         let mut nomination = None;
         if !profile.post_filters.is_empty() {
             let budgets = self.watched.budgets.list();
-            let now = jiff::Timestamp::try_from(self.seams.clock.wall()).unwrap_or_default();
+            let now = clock::now(&*self.seams.clock);
             let circumstances = Circumstances {
                 budgets: &budgets,
                 nominated,

@@ -20,33 +20,6 @@ pub use storage::{
     VolumeAttachment,
 };
 
-/// Makes a struct with a field `metadata` readable through the API as another type is.
-macro_rules! view {
-    ($view:ty, $of:ty) => {
-        impl k8s_openapi::Resource for $view {
-            const API_VERSION: &'static str = <$of as k8s_openapi::Resource>::API_VERSION;
-            const GROUP: &'static str = <$of as k8s_openapi::Resource>::GROUP;
-            const KIND: &'static str = <$of as k8s_openapi::Resource>::KIND;
-            const VERSION: &'static str = <$of as k8s_openapi::Resource>::VERSION;
-            const URL_PATH_SEGMENT: &'static str = <$of as k8s_openapi::Resource>::URL_PATH_SEGMENT;
-            type Scope = <$of as k8s_openapi::Resource>::Scope;
-        }
-
-        impl k8s_openapi::Metadata for $view {
-            type Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-            fn metadata(&self) -> &Self::Ty {
-                &self.metadata
-            }
-
-            fn metadata_mut(&mut self) -> &mut Self::Ty {
-                &mut self.metadata
-            }
-        }
-    };
-}
-pub(crate) use view;
-
 /// Drops what no plugin reads from an object's metadata.
 fn trim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;

@@ -1,7 +1,7 @@
 //! Who leads: the holders of the components' Leases.
 
 use anyhow::{Result, anyhow, bail};
-use client::errors;
+use client::{clock, errors};
 use futures::future::{join_all, select_ok};
 use http::Request;
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ struct Holder {
 
 /// Asks for all Leases; those that were never taken are left out.
 pub(super) async fn ask(cluster: &Cluster) -> Vec<Report> {
-    let now = Timestamp::try_from(cluster.seams.clock.wall()).unwrap_or_default();
+    let now = clock::now(&*cluster.seams.clock);
     let asked = LEASES.map(async |lease| {
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{lease}");
         let answer = match first(cluster, &path).await {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use api::doc::{Doc, New};
+use api::doc::Doc;
 use api::status::{Qualified, Status};
 
 use super::{eviction, write};
 use crate::admission::Attempt;
 use crate::instance::Api;
+use crate::kinds::conditions;
 use crate::registry::write::Change;
 use crate::registry::{Call, Outcome};
 use crate::respond::{self, Form, Reply, success};
@@ -162,19 +163,7 @@ fn binding_of() -> Qualified<'static> {
 
 /// The condition that a pod has a node.
 fn set_scheduled(doc: &mut Doc, now: &str) {
-    let top = doc.top();
-    let status = doc.object(top, "status");
-    let list = doc.list(status, "conditions");
-    let found = doc
-        .node(list)
-        .children()
-        .find(|one| one.text(&["type"]) == "PodScheduled")
-        .map(api::doc::Node::id);
-    let condition = found.unwrap_or_else(|| {
-        let condition = doc.push(list, New::Object);
-        doc.set(condition, "type", "PodScheduled");
-        condition
-    });
+    let condition = conditions::of_type(doc, "PodScheduled");
     for key in ["reason", "message"] {
         doc.remove(condition, key);
     }

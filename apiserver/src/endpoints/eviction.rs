@@ -6,6 +6,7 @@ use api::status::{Cause, Qualified, Status};
 
 use super::write;
 use crate::admission::Attempt;
+use crate::kinds::conditions;
 use crate::registry::delete::DeleteOptions;
 use crate::registry::write::Change;
 use crate::registry::{Call, Outcome, Own};
@@ -188,19 +189,7 @@ impl Change for Disrupt {
 
 /// Notes that the budget allows no more.
 fn insufficient(doc: &mut Doc, now: &str, generation: i64) {
-    let top = doc.top();
-    let status = doc.object(top, "status");
-    let list = doc.list(status, "conditions");
-    let found = doc
-        .node(list)
-        .children()
-        .find(|one| one.text(&["type"]) == "DisruptionAllowed")
-        .map(Node::id);
-    let condition = found.unwrap_or_else(|| {
-        let condition = doc.push(list, api::doc::New::Object);
-        doc.set(condition, "type", "DisruptionAllowed");
-        condition
-    });
+    let condition = conditions::of_type(doc, "DisruptionAllowed");
     doc.set(condition, "status", "False");
     doc.set(condition, "observedGeneration", generation);
     doc.set(condition, "lastTransitionTime", now);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use api::doc::{Doc, New, Node};
+use api::doc::{Doc, Node};
 
 use super::{GROUP, SCHEMAS};
 use crate::instance::Api;
+use crate::kinds::conditions;
 use crate::registry::change::Replace;
 use crate::registry::{Outcome, Own};
 
@@ -34,16 +35,8 @@ pub(super) fn wanted(doc: &Doc, level_exists: bool, now: &str) -> Option<Doc> {
     if found.is_some_and(|one| want.iter().all(|(key, text)| one.text(&[key]) == *text)) {
         return None;
     }
-    let found = found.map(Node::id);
     let mut doc = doc.clone();
-    let top = doc.top();
-    let status = doc.object(top, "status");
-    let list = doc.list(status, "conditions");
-    let condition = found.unwrap_or_else(|| {
-        let condition = doc.push(list, New::Object);
-        doc.set(condition, "type", "Dangling");
-        condition
-    });
+    let condition = conditions::of_type(&mut doc, "Dangling");
     for (key, text) in want {
         doc.set(condition, key, text);
     }

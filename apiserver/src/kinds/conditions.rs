@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use api::doc::{Doc, Id, New, Node};
 use api::name;
 
 use crate::validation::{At, Errors};
@@ -9,6 +10,20 @@ use crate::validation::{At, Errors};
 const REASON_BYTES_MAX: usize = 1024;
 const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 const REASON: &str = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
+
+/// The condition of a type in an object's status; made if there is none.
+pub fn of_type(doc: &mut Doc, kind: &str) -> Id {
+    let top = doc.top();
+    let status = doc.object(top, "status");
+    let list = doc.list(status, "conditions");
+    let mut known = doc.node(list).children();
+    let found = known.find(|one| one.text(&["type"]) == kind).map(Node::id);
+    found.unwrap_or_else(|| {
+        let condition = doc.push(list, New::Object);
+        doc.set(condition, "type", kind);
+        condition
+    })
+}
 
 /// A list of conditions.
 pub fn validate(errors: &mut Errors, list: At<'_>) {

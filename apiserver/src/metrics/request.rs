@@ -59,17 +59,28 @@ impl Labels {
         }
     }
 
-    fn plain(&self) -> [&str; 7] {
+    /// All of them, in the order of `REQUEST_AND_CODE`.
+    fn all<'s>(&'s self, code: &'s str) -> [&'s str; 9] {
+        let [verb, rest @ ..] = self.ended(code);
+        let mut all = [""; 9];
+        (all[0], all[1]) = (verb, self.dry_run);
+        all[2..].copy_from_slice(&rest);
+        all
+    }
+
+    /// Those without the dry run, in the order of `ENDED_REQUEST`.
+    fn ended<'s>(&'s self, code: &'s str) -> [&'s str; 8] {
         let [group, version, resource] = self.gvr();
-        let (verb, subresource) = (self.verb, self.subresource);
+        let (verb, subresource, scope) = (self.verb, self.subresource, self.scope);
         [
             verb,
             group,
             version,
             resource,
             subresource,
-            self.scope,
+            scope,
             COMPONENT,
+            code,
         ]
     }
 }
@@ -152,7 +163,7 @@ impl Running {
         let is_long_running = info.is_long_running();
         let metrics = &api.metrics;
         let gauge = match (is_long_running, is_mutating(info)) {
-            (true, _) => metrics.long_running.of(&labels.plain()),
+            (true, _) => metrics.long_running.of(&labels.ended("")[..7]),
             (false, true) => metrics.in_flight.of(&["mutating"]),
             (false, false) => metrics.in_flight.of(&["readOnly"]),
         };
@@ -204,9 +215,8 @@ impl Running {
 
     /// The request was refused so that the server stays well.
     pub fn terminated(&self, code: &str) {
-        let [a, b, c, d, e, f, g] = self.labels.plain();
         let terminations = &self.api.metrics.terminations;
-        terminations.of(&[a, b, c, d, e, f, g, code]).inc();
+        terminations.of(&self.labels.ended(code)).inc();
     }
 }
 
@@ -216,41 +226,21 @@ impl Drop for Running {
         self.gauge.add(-1);
         let metrics = &self.api.metrics;
         let took = self.began.elapsed().as_secs_f64();
-        let [
-            verb,
-            group,
-            version,
-            resource,
-            subresource,
-            scope,
-            component,
-        ] = self.labels.plain();
-        let dry_run = self.labels.dry_run;
         let mut digits = [0; 3];
         let code = text_of(self.code, &mut digits);
-        let all = [
-            verb,
-            dry_run,
-            group,
-            version,
-            resource,
-            subresource,
-            scope,
-            component,
-            code,
-        ];
+        let (all, ended) = (self.labels.all(code), self.labels.ended(code));
+        let (plain, aborted) = (&ended[..7], &ended[..6]);
         metrics.requests.of(&all).inc();
         metrics.durations.of(&all[..8]).observe(took);
         if !self.is_long_running {
-            metrics.sli_durations.of(&self.labels.plain()).observe(took);
+            metrics.sli_durations.of(plain).observe(took);
         }
-        if matches!(verb, "GET" | "LIST") {
-            let sizes = metrics.response_sizes.of(&self.labels.plain());
+        if matches!(self.labels.verb, "GET" | "LIST") {
+            let sizes = metrics.response_sizes.of(plain);
             sizes.observe(self.bytes as f64);
         }
         if !self.is_whole && !self.is_long_running {
-            let labels = [verb, group, version, resource, subresource, scope];
-            metrics.aborts.of(&labels).inc();
+            metrics.aborts.of(aborted).inc();
         }
     }
 }

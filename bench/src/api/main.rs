@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bench::masters::{self, Cluster, Target};
+use bench::only;
 use clap::Parser;
 use nix::sys::signal::Signal;
 
@@ -55,7 +56,7 @@ struct Options {
 
 impl Options {
     fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+        only::wants(&self.only, name)
     }
 }
 

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use bench::only;
 use clap::Parser;
 use nix::sys::signal::Signal;
 
@@ -130,8 +131,7 @@ fn main() -> ExitCode {
 
 /// Whether everything could be measured, and is as wanted if that is asked.
 fn run(options: &Options) -> Result<bool> {
-    let is_known = |name: &String| MEASUREMENTS.iter().any(|(known, _)| known == name);
-    if let Some(unknown) = options.only.iter().find(|only| !is_known(only)) {
+    if let Some(unknown) = only::unknown(&options.only, MEASUREMENTS) {
         let lines = MEASUREMENTS
             .iter()
             .map(|(name, what)| format!("  {name:<22} {what}\n"));
@@ -144,7 +144,7 @@ fn run(options: &Options) -> Result<bool> {
     let mut results = Results::new(options.masters, options.nodes, options.pods);
     let mut is_complete = true;
     for (name, what) in MEASUREMENTS {
-        if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
+        if !only::wants(&options.only, name) {
             continue;
         }
         eprintln!("{name}: {what}");

@@ -34,31 +34,17 @@ pub(crate) async fn one_large(options: &Options, name: &str, results: &mut Resul
     let count = |event: &[u8], _| objects::field(event, "readyReplicas").unwrap_or(0);
     let ready = masters.tally(DEPLOYMENTS, "", count).await?;
     let gone = gone(&masters).await?;
-    let began = (Instant::now(), masters.cluster.cpu());
+    let stretch = Stretch::begin(&masters, options.pods);
     let make = Request::post(DEPLOYMENTS, objects::deployment("large", options.pods));
     insist(&masters.connections[0], &make).await?;
     let ended = ready.reach(options.pods).await?;
-    tell(
-        name,
-        "up: create to ready",
-        options,
-        &masters,
-        (began, ended),
-        results,
-    );
-    let began = (Instant::now(), masters.cluster.cpu());
+    stretch.tell(name, "up: create to ready", ended, results);
+    let stretch = Stretch::begin(&masters, options.pods);
     let path = format!("{DEPLOYMENTS}/large");
     let down = Request::patch(&path, r#"{"spec":{"replicas":0}}"#.to_string());
     insist(&masters.connections[0], &down).await?;
     let ended = gone.reach(options.pods).await?;
-    tell(
-        name,
-        "down: scaled to gone",
-        options,
-        &masters,
-        (began, ended),
-        results,
-    );
+    stretch.tell(name, "down: scaled to gone", ended, results);
     Ok(())
 }
 
@@ -75,33 +61,19 @@ pub(crate) async fn many_small(options: &Options, name: &str, results: &mut Resu
     };
     let ready = masters.tally(DEPLOYMENTS, "", ready).await?;
     let gone = gone(&masters).await?;
-    let began = (Instant::now(), masters.cluster.cpu());
+    let stretch = Stretch::begin(&masters, options.pods);
     let make = (0..count).map(|at| {
         let body = objects::deployment(&format!("small-{at}"), REPLICAS);
         Request::post(DEPLOYMENTS, body)
     });
     masters.send_all(make).await?;
     let ended = ready.reach(count).await?;
-    tell(
-        name,
-        "up: create to ready",
-        options,
-        &masters,
-        (began, ended),
-        results,
-    );
-    let began = (Instant::now(), masters.cluster.cpu());
+    stretch.tell(name, "up: create to ready", ended, results);
+    let stretch = Stretch::begin(&masters, options.pods);
     let delete = Request::delete(&format!("{DEPLOYMENTS}?propagationPolicy=Background"));
     insist(&masters.connections[0], &delete).await?;
     let ended = gone.reach(count * REPLICAS).await?;
-    tell(
-        name,
-        "down: deleted to gone",
-        options,
-        &masters,
-        (began, ended),
-        results,
-    );
+    stretch.tell(name, "down: deleted to gone", ended, results);
     Ok(())
 }
 
@@ -110,23 +82,31 @@ async fn gone(masters: &Masters) -> Result<Tally> {
     masters.tally(PODS, "", count).await
 }
 
-fn tell(
-    name: &str,
-    metric: &str,
-    options: &Options,
-    masters: &Masters,
-    ((began, cpu), ended): ((Instant, Duration), Instant),
-    results: &mut Results,
-) {
-    let took = (ended - began).as_secs_f64();
-    results.tell(name, metric, options.pods as f64 / took, "pods/s");
-    let cpu = masters.cluster.cpu().saturating_sub(cpu).as_secs_f64();
-    results.tell(
-        name,
-        "  masters' CPU",
-        cpu * 1e3 / options.pods as f64,
-        "ms/pod",
-    );
+/// Work on all pods, from when it began, with the processor time that the masters had used by then.
+struct Stretch<'m> {
+    masters: &'m Masters,
+    pods: f64,
+    began: Instant,
+    cpu: Duration,
+}
+
+impl<'m> Stretch<'m> {
+    fn begin(masters: &'m Masters, pods: usize) -> Self {
+        Self {
+            masters,
+            pods: pods as f64,
+            began: Instant::now(),
+            cpu: masters.cluster.cpu(),
+        }
+    }
+
+    fn tell(self, name: &str, metric: &str, ended: Instant, results: &mut Results) {
+        let took = (ended - self.began).as_secs_f64();
+        results.tell(name, metric, self.pods / took, "pods/s");
+        let cpu = self.masters.cluster.cpu().saturating_sub(self.cpu);
+        let each = cpu.as_secs_f64() * 1e3 / self.pods;
+        results.tell(name, "  masters' CPU", each, "ms/pod");
+    }
 }
 
 /// From the request to make a pod until a watch shows that it is ready, at a steady rate.

@@ -6,7 +6,7 @@ use kube::Api;
 use serde_json::json;
 
 use crate::manager::CONTROLLERS;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_sign_until_they_end_and_are_deleted_then() {
@@ -50,11 +50,7 @@ async fn tokens_sign_until_they_end_and_are_deleted_then() {
     assert!(token.has_signed("the cluster", &data["jws-kubeconfig-abcdef"]));
     assert!(!data.contains_key("jws-kubeconfig-zzzzzz"));
     let secrets: Api<Secret> = Api::namespaced(cluster.admin.clone(), SECRET_NAMESPACE);
-    eventually("the token that has ended is gone", async || {
-        let found = secrets.get_opt("bootstrap-token-zzzzzz").await.unwrap();
-        found.is_none().then_some(())
-    })
-    .await;
+    gone(&secrets, "bootstrap-token-zzzzzz").await;
     assert!(
         secrets
             .get_opt("bootstrap-token-abcdef")

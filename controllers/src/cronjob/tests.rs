@@ -1,11 +1,12 @@
 //! CronJobs on a real API server.
 
+use client::clock;
 use k8s_openapi::api::batch::v1 as batch;
 use kube::api::ListParams;
 
 use super::*;
 use crate::controller::Row;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 const ROW: Row = Row::of::<CronJobs>("cronjob-controller", "cronjob-controller");
 
@@ -27,7 +28,7 @@ async fn a_cron_job_starts_what_is_due_and_cleans_up() {
         .unwrap();
     // Its last time was an hour ago: one job is due.
     let hour = jiff::SignedDuration::from_secs(3600);
-    let last = Timestamp::try_from(cluster.seams.clock.wall()).unwrap() - hour;
+    let last = clock::now(&*cluster.seams.clock) - hour;
     let patch = Patch::Merge(json!({"status": {"lastScheduleTime": last.to_string()}}));
     crons
         .patch_status("c", &PatchParams::default(), &patch)
@@ -45,19 +46,14 @@ async fn a_cron_job_starts_what_is_due_and_cleans_up() {
     .await;
     assert_eq!(status.active.unwrap()[0].uid, job.metadata.uid);
     let name = job.metadata.name.unwrap();
-    let now = Timestamp::try_from(cluster.seams.clock.wall())
-        .unwrap()
-        .to_string();
+    let now = clock::now(&*cluster.seams.clock).to_string();
     let complete = json!({"status": {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": [
         {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": now, "lastProbeTime": now},
         {"type": "Complete", "status": "True", "lastTransitionTime": now, "lastProbeTime": now}]}});
     jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(complete))
         .await
         .unwrap();
-    eventually("the job is cleaned up", || async {
-        jobs.get_opt(&name).await.unwrap().is_none().then_some(())
-    })
-    .await;
+    gone(&jobs, &name).await;
     eventually("nothing but the success is left of it", || async {
         let status = crons.get("c").await.unwrap().status.unwrap_or_default();
         let is_active = status

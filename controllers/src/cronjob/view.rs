@@ -15,14 +15,7 @@ pub(crate) struct CronJob {
     pub(crate) status: CronJobStatus,
 }
 
-crate::view!(
-    CronJob,
-    "batch",
-    "v1",
-    "CronJob",
-    "cronjobs",
-    NamespaceResourceScope
-);
+client::view!(CronJob, k8s_openapi::api::batch::v1::CronJob);
 
 /// What is wanted.
 #[derive(Debug, Clone, Default, Deserialize)]

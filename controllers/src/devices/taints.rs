@@ -209,14 +209,7 @@ pub struct Slice {
     pub spec: SliceSpec,
 }
 
-crate::view!(
-    Slice,
-    "resource.k8s.io",
-    "v1",
-    "ResourceSlice",
-    "resourceslices",
-    ClusterResourceScope
-);
+client::view!(Slice, k8s_openapi::api::resource::v1::ResourceSlice);
 
 /// What a slice has.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

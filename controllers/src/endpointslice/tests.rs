@@ -10,7 +10,7 @@ use super::EndpointSlices;
 use crate::controller::Row;
 use crate::endpoints::EndpointsController;
 use crate::endpointslice_mirroring::Mirroring;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 const ROWS: &[Row] = &[
     Row::of::<EndpointSlices>("endpointslice-controller", "endpointslice-controller"),
@@ -105,15 +105,7 @@ async fn slices_and_endpoints_follow_pods() {
     })
     .await;
     services.delete("web", &Default::default()).await.unwrap();
-    eventually("the endpoints go with their Service", || async {
-        endpoints
-            .get_opt("web")
-            .await
-            .unwrap()
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    gone(&endpoints, "web").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::Row;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 const ROW: Row =
     Row::of::<GarbageCollector>("garbage-collector-controller", "generic-garbage-collector");
@@ -38,13 +38,6 @@ async fn make_owned(maps: &Api<ConfigMap>, name: &str, owners: Vec<Value>) -> Co
     .unwrap()
 }
 
-async fn is_gone(maps: &Api<ConfigMap>, name: &str) {
-    eventually(&format!("{name} is gone"), || async {
-        maps.get_opt(name).await.unwrap().is_none().then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dependents_go_with_their_owner_or_stay_as_orphans() {
     let (_cluster, maps) = cluster().await;
@@ -54,13 +47,13 @@ async fn dependents_go_with_their_owner_or_stay_as_orphans() {
     maps.delete("owner", &DeleteParams::background())
         .await
         .unwrap();
-    is_gone(&maps, "grandchild").await;
-    is_gone(&maps, "child").await;
+    gone(&maps, "grandchild").await;
+    gone(&maps, "child").await;
 
     let owner = make(&maps, "owner", &[]).await;
     make(&maps, "child", &[&owner]).await;
     maps.delete("owner", &DeleteParams::orphan()).await.unwrap();
-    is_gone(&maps, "owner").await;
+    gone(&maps, "owner").await;
     let child = maps.get("child").await.unwrap();
     assert!(child.metadata.owner_references.is_none());
 }
@@ -93,7 +86,7 @@ async fn in_the_foreground_the_owner_goes_last_and_cycles_end() {
     )
     .await
     .unwrap();
-    is_gone(&maps, "owner").await;
+    gone(&maps, "owner").await;
 
     let one = make(&maps, "one", &[]).await;
     let two = make(&maps, "two", &[&one]).await;
@@ -107,7 +100,7 @@ async fn in_the_foreground_the_owner_goes_last_and_cycles_end() {
         .await
         .unwrap();
     for name in ["one", "two", "three"] {
-        is_gone(&maps, name).await;
+        gone(&maps, name).await;
     }
 }
 
@@ -121,7 +114,7 @@ async fn owners_are_who_they_are_and_not_who_has_their_name() {
         vec![json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "another"})],
     )
     .await;
-    is_gone(&maps, "lost").await;
+    gone(&maps, "lost").await;
     make_owned(&maps, "half", vec![
         json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": "nobody"}),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}),
@@ -157,6 +150,6 @@ async fn owners_are_who_they_are_and_not_who_has_their_name() {
     )
     .await;
     nodes.delete("n", &DeleteParams::default()).await.unwrap();
-    is_gone(&maps, "of-node").await;
+    gone(&maps, "of-node").await;
     assert!(maps.get_opt("unknown").await.unwrap().is_some());
 }

@@ -24,7 +24,7 @@ pub(crate) struct Job {
     pub(crate) status: JobStatus,
 }
 
-crate::view!(Job, "batch", "v1", "Job", "jobs", NamespaceResourceScope);
+client::view!(Job, k8s_openapi::api::batch::v1::Job);
 
 /// What is wanted of a job.
 #[derive(Debug, Clone, Deserialize)]

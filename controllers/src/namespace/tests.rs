@@ -5,7 +5,7 @@ use kube::api::PostParams;
 
 use super::*;
 use crate::controller::Row;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 const ROW: Row = Row::of::<Namespaces>("namespace-controller", "namespace-controller");
 
@@ -64,14 +64,6 @@ async fn pods_go_before_everything_else() {
     pods.patch("p", &PatchParams::default(), &free)
         .await
         .unwrap();
-    eventually("the namespace is gone", || async {
-        namespaces
-            .get_opt("a")
-            .await
-            .unwrap()
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    gone(&namespaces, "a").await;
     assert!(maps.get_opt("m").await.unwrap().is_none());
 }

@@ -5,7 +5,7 @@ use kube::api::PostParams;
 
 use super::*;
 use crate::controller::Row;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, gone};
 
 const ROW: Row = Row::of::<PodGc>("pod-garbage-collector-controller", "pod-garbage-collector");
 
@@ -43,9 +43,6 @@ async fn pods_of_nodes_that_are_off_are_removed() {
             .is_some()
     );
     cluster.run(&[ROW]);
-    eventually("the pod is removed", || async {
-        pods.get_opt("off").await.unwrap().is_none().then_some(())
-    })
-    .await;
+    gone(&pods, "off").await;
     assert!(pods.get_opt("on").await.unwrap().is_some());
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::apps::{StatefulSet, scaled};
 use crate::history::{REVISION_HASH, Revision};
 use crate::pod::{Phase, Pod};
-use claims::Claim;
+use crate::volumes::Claim;
 pub(super) use identity::{is_member, ordinal};
 
 /// What there is of a StatefulSet.

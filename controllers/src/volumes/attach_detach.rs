@@ -19,10 +19,11 @@ use k8s_openapi::api::storage::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, PostParams};
 
-use self::observe::{Informed, Node};
+use self::observe::Informed;
 use self::plan::{Memory, Step, World};
 use crate::context::Context;
 use crate::controller::{Again, Controller, Error};
+use crate::node::Node;
 use crate::note;
 use crate::pod::Pod;
 

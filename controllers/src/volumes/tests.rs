@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::manager::CONTROLLERS;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 async fn start(names: &[&str]) -> Cluster {
     let cluster = Cluster::start().await;
@@ -161,15 +161,7 @@ async fn a_claim_is_bound_and_its_volume_released() {
         .delete("v", &DeleteParams::default())
         .await
         .unwrap();
-    eventually("the volume is gone", async || {
-        apis.volumes
-            .get_opt("v")
-            .await
-            .unwrap()
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    gone(&apis.volumes, "v").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,15 +218,7 @@ async fn a_claim_stays_as_long_as_a_pod_on_a_node_uses_it() {
     );
     let now = DeleteParams::default().grace_period(0);
     apis.pods.delete("p", &now).await.unwrap();
-    eventually("the claim is gone", async || {
-        apis.claims
-            .get_opt("c")
-            .await
-            .unwrap()
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    gone(&apis.claims, "c").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -331,15 +315,7 @@ async fn a_volume_is_attached_where_a_pod_is_and_detached_after_it() {
         .patch_status("n", &params, &in_use(json!([])))
         .await
         .unwrap();
-    eventually("the volume is detached", async || {
-        attachments
-            .get_opt(&name)
-            .await
-            .unwrap()
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    gone(&attachments, &name).await;
     assert_eq!(attached().await, Vec::<String>::new());
 }
 

@@ -378,19 +378,9 @@ mod tests {
     use super::super::{Sources, load};
     use super::*;
 
-    fn sources(flags: &[(&str, &str)]) -> Sources {
-        let flags = flags
-            .iter()
-            .map(|(key, value)| (key.to_string(), vec![value.to_string()]));
-        Sources {
-            flags: flags.collect(),
-            ..Sources::default()
-        }
-    }
-
     #[test]
     fn a_master_has_the_settings_of_both() {
-        let config: ServerConfig = load(&sources(&[
+        let config: ServerConfig = load(&Sources::of_flags(&[
             ("name", "a"),
             ("insecure", "true"),
             ("listen-client-urls", "http://127.0.0.1:1"),
@@ -402,7 +392,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.store.name, "a");
         assert_eq!(config.api.listen_api_url.port, 3);
-        let unknown = load::<ServerConfig>(&sources(&[("listen-api-urls", "x")]));
+        let unknown = load::<ServerConfig>(&Sources::of_flags(&[("listen-api-urls", "x")]));
         let error = unknown.unwrap_err().to_string();
         assert!(error.contains("did you mean `listen-api-url`"), "{error}");
     }
@@ -412,7 +402,7 @@ mod tests {
         let wrong = |flags: &[(&str, &str)]| {
             let tls = [("tls-cert-file", "c"), ("tls-private-key-file", "k")];
             let all = [&tls, flags].concat();
-            load::<ApiServerConfig>(&sources(&all)).map_err(|error| error.to_string())
+            load::<ApiServerConfig>(&Sources::of_flags(&all)).map_err(|error| error.to_string())
         };
         let config = wrong(&[("authorization-mode", "Node,RBAC")]).unwrap();
         assert_eq!(config.api.authorization_mode, ["Node", "RBAC"]);
@@ -431,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_server_without_a_certificate_is_refused() {
-        let error = load::<ApiServerConfig>(&sources(&[]))
+        let error = load::<ApiServerConfig>(&Sources::of_flags(&[]))
             .unwrap_err()
             .to_string();
         assert!(error.contains("tls-cert-file"), "{error}");

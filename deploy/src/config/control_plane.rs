@@ -336,19 +336,9 @@ mod tests {
     use super::super::{ServerConfig, Sources, load};
     use super::*;
 
-    fn sources(flags: &[(&str, &str)]) -> Sources {
-        let flags = flags
-            .iter()
-            .map(|(key, value)| (key.to_string(), vec![value.to_string()]));
-        Sources {
-            flags: flags.collect(),
-            ..Sources::default()
-        }
-    }
-
     #[test]
     fn a_manager_says_what_it_lacks_and_what_is_out_of_proportion() {
-        let error = load::<ControllerManagerConfig>(&sources(&[
+        let error = load::<ControllerManagerConfig>(&Sources::of_flags(&[
             ("leader-elect-lease-duration", "5s"),
             ("listen-metrics-urls", "http://10.0.0.1:1"),
         ]));
@@ -356,8 +346,11 @@ mod tests {
         for part in ["kubeconfig:", "leader-elect-lease-duration:", "loopback"] {
             assert!(error.contains(part), "{error}");
         }
-        let config: ControllerManagerConfig =
-            load(&sources(&[("kubeconfig", "k"), ("controllers", "*,-ttl")])).unwrap();
+        let config: ControllerManagerConfig = load(&Sources::of_flags(&[
+            ("kubeconfig", "k"),
+            ("controllers", "*,-ttl"),
+        ]))
+        .unwrap();
         assert_eq!(config.controllers.controllers, ["*", "-ttl"]);
     }
 

@@ -169,13 +169,7 @@ mod tests {
     use super::*;
 
     fn loaded(flags: &[(&str, &str)]) -> Result<NodeConfig, super::super::ConfigError> {
-        let flags = flags
-            .iter()
-            .map(|(key, value)| (key.to_string(), vec![value.to_string()]));
-        load(&Sources {
-            flags: flags.collect(),
-            ..Sources::default()
-        })
+        load(&Sources::of_flags(flags))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use client::{Informer, Informers, Key, Queue, Selection, Subscription};
+use client::{Informer, Informers, Key, Queue, Selection, Subscription, clock};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use seams::{Seams, Tasks};
@@ -298,8 +298,7 @@ impl Hollow {
 
 impl Shared {
     fn now(&self) -> Timestamp {
-        let now = Timestamp::try_from(self.seams.clock.wall());
-        now.unwrap_or(Timestamp::UNIX_EPOCH)
+        clock::now(&*self.seams.clock)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Known>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apiserver::testing::{PATIENCE, Server};
+use apiserver::testing::{Server, eventually};
 use apiserver::user::{MASTERS, User};
 use client::transport::transport;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -107,20 +107,6 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.tasks.cancel();
-    }
-}
-
-async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited too long until {what}");
-        sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -325,23 +325,15 @@ fn shape(path: &str, points: &[Point], errors: &mut Vec<FieldError>) {
         ));
     }
     for (i, point) in points.iter().enumerate() {
-        if !(0..=100).contains(&point.utilization) {
-            let field = format!("{path}[{i}].utilization");
-            let value = i64::from(point.utilization);
-            errors.push(FieldError::invalid(
-                field,
-                value,
-                "not in valid range [0, 100]",
-            ));
-        }
-        if !(0..=10).contains(&point.score) {
-            let field = format!("{path}[{i}].score");
-            let value = i64::from(point.score);
-            errors.push(FieldError::invalid(
-                field,
-                value,
-                "not in valid range [0, 10]",
-            ));
+        for (field, value, most) in [
+            ("utilization", point.utilization, 100),
+            ("score", point.score, 10),
+        ] {
+            if !(0..=most).contains(&value) {
+                let field = format!("{path}[{i}].{field}");
+                let detail = format!("not in valid range [0, {most}]");
+                errors.push(FieldError::invalid(field, i64::from(value), detail));
+            }
         }
     }
 }

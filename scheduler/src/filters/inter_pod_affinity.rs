@@ -108,32 +108,6 @@ fn is_near(state: &State<'_>, node: &NodeInfo, what_if: &WhatIf) -> bool {
     !is_anybody_anywhere && state.pod.needs_itself
 }
 
-fn terms(pod: &Pod) -> &[PodAffinityTerm] {
-    let affinity = pod
-        .affinity
-        .as_ref()
-        .and_then(|one| one.pod_affinity.as_ref());
-    affinity
-        .and_then(|one| {
-            one.required_during_scheduling_ignored_during_execution
-                .as_deref()
-        })
-        .unwrap_or_default()
-}
-
-fn anti_terms(pod: &Pod) -> &[PodAffinityTerm] {
-    let affinity = pod
-        .affinity
-        .as_ref()
-        .and_then(|one| one.pod_anti_affinity.as_ref());
-    affinity
-        .and_then(|one| {
-            one.required_during_scheduling_ignored_during_execution
-                .as_deref()
-        })
-        .unwrap_or_default()
-}
-
 /// Whether a pod matches all terms of another; with a namespace selector namespaces are taken to
 /// match, for a hint may err on the side of trying.
 fn matches_all(terms: &[PodAffinityTerm], of: &Pod, pod: &Pod) -> bool {
@@ -170,7 +144,7 @@ fn pod_hint(pod: &Pod, change: Change<'_, Pod>) -> bool {
     if change.old.is_some_and(is_nowhere) || change.new.is_some_and(is_nowhere) {
         return false;
     }
-    let (needs, avoids) = (terms(pod), anti_terms(pod));
+    let (needs, avoids) = (pod.required_affinity(), pod.required_anti_affinity());
     match (change.old, change.new) {
         (Some(old), Some(new)) => {
             (!matches_all(needs, pod, old) && matches_all(needs, pod, new))
@@ -178,7 +152,7 @@ fn pod_hint(pod: &Pod, change: Change<'_, Pod>) -> bool {
         }
         (None, Some(new)) => matches_all(needs, pod, new),
         (Some(old), None) => {
-            matches_all(avoids, pod, old) || matches_all(anti_terms(old), old, pod)
+            matches_all(avoids, pod, old) || matches_all(old.required_anti_affinity(), old, pod)
         }
         (None, None) => false,
     }
@@ -190,11 +164,11 @@ fn node_hint(pod: &Pod, change: Change<'_, Node>) -> bool {
     };
     let label =
         |node: &Node, term: &PodAffinityTerm| node.label(&term.topology_key).map(str::to_string);
-    let needs = terms(pod).iter().any(|term| {
+    let needs = pod.required_affinity().iter().any(|term| {
         let now = label(new, term);
         now.is_some() && change.old.is_none_or(|old| label(old, term) != now)
     });
-    let avoids = anti_terms(pod).iter().any(|term| {
+    let avoids = pod.required_anti_affinity().iter().any(|term| {
         change.old.is_none_or(|old| {
             let before = label(old, term);
             before.is_some() && before != label(new, term)

@@ -48,34 +48,6 @@ impl Placed {
     }
 }
 
-/// Required affinity terms of a pod.
-fn needed(pod: &Pod) -> &[core::PodAffinityTerm] {
-    let affinity = pod
-        .affinity
-        .as_ref()
-        .and_then(|one| one.pod_affinity.as_ref());
-    affinity
-        .and_then(|one| {
-            one.required_during_scheduling_ignored_during_execution
-                .as_deref()
-        })
-        .unwrap_or_default()
-}
-
-/// Required anti-affinity terms of a pod.
-fn repelled(pod: &Pod) -> &[core::PodAffinityTerm] {
-    let affinity = pod
-        .affinity
-        .as_ref()
-        .and_then(|one| one.pod_anti_affinity.as_ref());
-    affinity
-        .and_then(|one| {
-            one.required_during_scheduling_ignored_during_execution
-                .as_deref()
-        })
-        .unwrap_or_default()
-}
-
 /// Preferred terms of a pod, dislikes with negative weight.
 fn preferred(pod: &Pod) -> impl Iterator<Item = (&core::PodAffinityTerm, i64)> {
     let affinity = pod.affinity.as_ref();
@@ -107,10 +79,10 @@ fn holders(pod: &Pod, namespace: Symbol, snapshot: &mut Snapshot) -> Box<[(u32, 
         };
         found.push((snapshot.holder_for(key), weight));
     };
-    for term in repelled(pod) {
+    for term in pod.required_anti_affinity() {
         hold(Hold::Repels, term, 1, snapshot);
     }
-    for term in needed(pod) {
+    for term in pod.required_affinity() {
         hold(Hold::Needs, term, 1, snapshot);
     }
     for (term, weight) in preferred(pod) {
@@ -227,7 +199,8 @@ impl Snapshot {
             })
             .collect();
         let needed = self.needed(pod, namespace);
-        let repelled = repelled(pod)
+        let repelled = pod
+            .required_anti_affinity()
             .iter()
             .map(|term| self.counted(term, namespace))
             .collect();
@@ -269,7 +242,7 @@ impl Snapshot {
 
     /// A pod is near those that it needs if it is near pods that match all its terms.
     fn needed(&mut self, pod: &Pod, namespace: Symbol) -> Option<(u32, Vec<u32>)> {
-        let terms = needed(pod);
+        let terms = pod.required_affinity();
         if terms.is_empty() {
             return None;
         }

@@ -6,8 +6,6 @@ use k8s_openapi::api::{apps::v1 as apps, core::v1 as core, policy::v1 as policy}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Deserialize;
 
-use super::view;
-
 /// A namespace: its labels.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Namespace {
@@ -15,7 +13,7 @@ pub struct Namespace {
     pub metadata: ObjectMeta,
 }
 
-view!(Namespace, core::Namespace);
+client::view!(Namespace, core::Namespace);
 
 /// A service: whom it selects.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -27,7 +25,7 @@ pub struct Service {
     pub spec: MapSelector,
 }
 
-view!(Service, core::Service);
+client::view!(Service, core::Service);
 
 /// A replication controller: whom it selects.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -39,7 +37,7 @@ pub struct ReplicationController {
     pub spec: MapSelector,
 }
 
-view!(ReplicationController, core::ReplicationController);
+client::view!(ReplicationController, core::ReplicationController);
 
 /// A replica set: whom it selects.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -51,7 +49,7 @@ pub struct ReplicaSet {
     pub spec: SetSelector,
 }
 
-view!(ReplicaSet, apps::ReplicaSet);
+client::view!(ReplicaSet, apps::ReplicaSet);
 
 /// A stateful set: whom it selects.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -63,7 +61,7 @@ pub struct StatefulSet {
     pub spec: SetSelector,
 }
 
-view!(StatefulSet, apps::StatefulSet);
+client::view!(StatefulSet, apps::StatefulSet);
 
 /// A selector that is a map of labels.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -103,4 +101,4 @@ pub struct Budget {
     pub disrupted_pods: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
-view!(PodDisruptionBudget, policy::PodDisruptionBudget);
+client::view!(PodDisruptionBudget, policy::PodDisruptionBudget);

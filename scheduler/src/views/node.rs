@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use super::{Requests, name, trim, units, view};
+use super::{Requests, name, trim, units};
 
 /// A node as the scheduler sees it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Node {
     pub features: Box<[String]>,
 }
 
-view!(Node, core::Node);
+client::view!(Node, core::Node);
 
 impl Node {
     /// Its name.

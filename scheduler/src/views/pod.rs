@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
-use super::{Requests, name, namespace, trim, view};
+use super::{Requests, name, namespace, trim};
 
 /// What scoring assumes of a container that does not say how much cpu it wants: 0.1 cores.
 const DEFAULT_MILLI_CPU: i64 = 100;
@@ -169,7 +169,7 @@ pub struct Condition {
     pub message: String,
 }
 
-view!(Pod, core::Pod);
+client::view!(Pod, core::Pod);
 
 impl Pod {
     /// Its unique id.
@@ -205,6 +205,28 @@ impl Pod {
     /// Its labels.
     pub fn labels(&self) -> impl Iterator<Item = (&String, &String)> {
         self.metadata.labels.iter().flatten()
+    }
+
+    /// Terms that pods near it must fulfil.
+    pub fn required_affinity(&self) -> &[core::PodAffinityTerm] {
+        let affinity = self.affinity.as_ref();
+        let of_pods = affinity.and_then(|one| one.pod_affinity.as_ref());
+        let terms = of_pods.and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        });
+        terms.unwrap_or_default()
+    }
+
+    /// Terms that no pod near it may fulfil.
+    pub fn required_anti_affinity(&self) -> &[core::PodAffinityTerm] {
+        let affinity = self.affinity.as_ref();
+        let of_pods = affinity.and_then(|one| one.pod_anti_affinity.as_ref());
+        let terms = of_pods.and_then(|one| {
+            one.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        });
+        terms.unwrap_or_default()
     }
 }
 

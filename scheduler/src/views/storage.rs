@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Deserialize;
 
-use super::{name, namespace, trim, units, view};
+use super::{name, namespace, trim, units};
 
 /// Which class a claim or volume belongs to, before there was a field.
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
@@ -52,7 +52,7 @@ pub struct PersistentVolumeClaim {
     pub is_lost: bool,
 }
 
-view!(PersistentVolumeClaim, core::PersistentVolumeClaim);
+client::view!(PersistentVolumeClaim, core::PersistentVolumeClaim);
 
 impl PersistentVolumeClaim {
     /// Its name.
@@ -157,7 +157,7 @@ pub struct PersistentVolume {
     pub is_available: bool,
 }
 
-view!(PersistentVolume, core::PersistentVolume);
+client::view!(PersistentVolume, core::PersistentVolume);
 
 /// The claim that a volume is promised to.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -256,7 +256,7 @@ pub struct StorageClass {
     pub allowed_topologies: Option<Vec<core::TopologySelectorTerm>>,
 }
 
-view!(StorageClass, storage::StorageClass);
+client::view!(StorageClass, storage::StorageClass);
 
 /// What a driver wants of the scheduler.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -278,7 +278,7 @@ pub struct CsiDriverSpec {
     pub prevent_pod_scheduling_if_missing: bool,
 }
 
-view!(CsiDriver, storage::CSIDriver);
+client::view!(CsiDriver, storage::CSIDriver);
 
 /// The drivers on a node.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -316,7 +316,7 @@ pub struct CsiNodeAllocatable {
     pub count: Option<i64>,
 }
 
-view!(CsiNode, storage::CSINode);
+client::view!(CsiNode, storage::CSINode);
 
 /// How much storage is left somewhere.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -332,7 +332,7 @@ pub struct CsiStorageCapacity {
     maximum_volume_size: Option<Quantity>,
 }
 
-view!(CsiStorageCapacity, storage::CSIStorageCapacity);
+client::view!(CsiStorageCapacity, storage::CSIStorageCapacity);
 
 impl CsiStorageCapacity {
     /// The largest volume that can be made, in bytes.
@@ -372,4 +372,4 @@ pub struct VolumeAttachmentSource {
     pub persistent_volume_name: Option<String>,
 }
 
-view!(VolumeAttachment, storage::VolumeAttachment);
+client::view!(VolumeAttachment, storage::VolumeAttachment);

@@ -76,6 +76,20 @@ impl Kubectl {
         self.feed(&["apply", "-f", "-"], manifest)
     }
 
+    /// Makes a Deployment `web`, with more flags than those of every one; yields what is said.
+    #[track_caller]
+    pub(crate) fn create_web(&self, image: &str, replicas: usize, more: &[&str]) -> String {
+        let (image, replicas) = (format!("--image={image}"), format!("--replicas={replicas}"));
+        let command = ["create", "deployment", "web", &image, &replicas];
+        self.must(&[&command, more].concat())
+    }
+
+    /// Waits until all pods of a workload are as it says; yields what is said meanwhile.
+    #[track_caller]
+    pub(crate) fn rolled_out(&self, workload: &str) -> String {
+        self.must(&["rollout", "status", workload, "--timeout=60s"])
+    }
+
     /// Waits until a JSONPath yields a text.
     #[track_caller]
     pub(crate) fn shows(&self, what: &[&str], path: &str, wanted: &str) {

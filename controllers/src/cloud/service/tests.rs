@@ -18,7 +18,7 @@ use crate::cloud::{self, service::plan::FINALIZER};
 use crate::controller::Row;
 use crate::settings::Settings;
 use crate::taint::UNINITIALIZED;
-use crate::testing::{Cluster, eventually};
+use crate::testing::{Cluster, eventually, gone};
 
 const ROWS: &[Row] = &[
     Row::of::<ServiceController>("service-lb-controller", "service-controller"),
@@ -98,10 +98,7 @@ async fn a_service_gets_an_address_from_a_pool_and_gives_it_back() {
         .await;
     }
     services.delete("a", &Default::default()).await.unwrap();
-    eventually("it goes", || async {
-        services.get_opt("a").await.unwrap().is_none().then_some(())
-    })
-    .await;
+    gone(&services, "a").await;
     let mut wanted = wanted;
     wanted.metadata.name = Some("b".to_owned());
     services

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use client::View;
 use k8s_openapi::Resource;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde::Deserialize;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use super::identity::{ordinal, pod_name};
@@ -13,23 +12,7 @@ use super::{Missing, Owners};
 use crate::adoption::controller_ref;
 use crate::apps::{ClaimRetention, StatefulSet};
 use crate::pod::Pod;
-
-/// A PersistentVolumeClaim: whose it is.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Claim {
-    /// Its metadata.
-    pub metadata: ObjectMeta,
-}
-
-crate::view!(
-    Claim,
-    "",
-    "v1",
-    "PersistentVolumeClaim",
-    "persistentvolumeclaims",
-    NamespaceResourceScope
-);
+use crate::volumes::Claim;
 
 /// Finds a claim by its name.
 type Find<'f> = &'f dyn Fn(&str) -> Option<Arc<Claim>>;

@@ -4,64 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use client::{Index, Informer, Informers, Queue, Subscription, View};
-use k8s_openapi::api::core::v1::{NodeCondition, Taint};
 use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 
 use super::plan::{self, Attachment, World};
 use super::{Key, attachment_name, keeps_volumes, split, unique_name};
+use crate::node::Node;
 use crate::pod::Pod;
-use crate::volumes::{Claim, Volume, annotation, claim_keys, claim_name};
+use crate::volumes::{Claim, Volume, claim_keys, claim_name};
 
 /// Only nodes with this have their volumes attached from here.
 const MANAGED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
-/// A Node, as far as volumes go.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct Node {
-    metadata: ObjectMeta,
-    spec: NodeSpec,
-    pub(super) status: NodeStatus,
-}
-
-crate::view!(Node, "", "v1", "Node", "nodes", ClusterResourceScope);
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-struct NodeSpec {
-    taints: Vec<Taint>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct NodeStatus {
-    conditions: Vec<Ready>,
-    volumes_in_use: Vec<String>,
-    pub(super) volumes_attached: Vec<Attached>,
-}
-
-/// Whether a condition is that of readiness, and true: all that is kept of conditions, whose times
-/// change all the while.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "NodeCondition")]
-struct Ready(bool);
-
-impl From<NodeCondition> for Ready {
-    fn from(condition: NodeCondition) -> Self {
-        Ready(condition.type_ == "Ready" && condition.status == "True")
-    }
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Attached {
-    pub(super) name: String,
-}
-
+/// A node, as far as volumes go.
 impl Node {
     /// Whether it says that it has a volume mounted.
     pub(super) fn uses(&self, volume: &str) -> bool {
@@ -69,13 +25,13 @@ impl Node {
     }
 
     fn is_managed(&self) -> bool {
-        annotation(&self.metadata, MANAGED).is_some()
+        self.annotation(MANAGED).is_some()
     }
 
     fn for_volume(&self, volume: &str) -> plan::Node {
         let taints = &self.spec.taints;
         plan::Node {
-            is_ready: self.status.conditions.iter().any(|ready| ready.0),
+            is_ready: self.is_ready(),
             is_out_of_service: taints.iter().any(|taint| taint.key == OUT_OF_SERVICE),
             uses_volume: self.uses(volume),
         }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::observe::Node;
+use crate::node::Node;
 
 /// The change of a node's status, if it says something else than what is so. Volumes that are about
 /// to be detached are no longer said to be attached.

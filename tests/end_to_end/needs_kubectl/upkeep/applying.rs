@@ -22,7 +22,7 @@ spec:
 pub(super) fn compares_and_changes(kubectl: &Kubectl) {
     let said = kubectl.apply(MANIFEST);
     assert_eq!(said, "service/web created\ndeployment.apps/web created\n");
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     assert_eq!(
         kubectl.feed(&["diff", "-f", "-"], MANIFEST),
         "",
@@ -39,7 +39,7 @@ pub(super) fn compares_and_changes(kubectl: &Kubectl) {
         said,
         "service/web unchanged\ndeployment.apps/web configured\n"
     );
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     // What somebody else scales is left alone where it is not said.
     kubectl.must(&["scale", "deploy/web", "--replicas=3"]);
     let unsaid = changed.replace("  replicas: 2\n", "");
@@ -71,7 +71,7 @@ pub(super) fn compares_and_changes(kubectl: &Kubectl) {
 
 pub(super) fn is_told_of_in_events(kubectl: &Kubectl) {
     kubectl.apply(MANIFEST);
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     let told = kubectl.must(&["describe", "deploy", "web"]);
     assert!(told.contains("Scaled up replica set"), "{told}");
     let told = kubectl.must(&["describe", "rs", "-l", "app=web"]);

@@ -3,14 +3,8 @@
 use crate::support::{Kubectl, until};
 
 fn deployment(kubectl: &Kubectl) {
-    kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx",
-        "--replicas=3",
-    ]);
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.create_web("nginx", 3, &[]);
+    kubectl.rolled_out("deployment/web");
 }
 
 pub(super) fn goes_after_its_owner(kubectl: &Kubectl) {
@@ -90,14 +84,7 @@ pub(super) fn is_left_behind_if_asked(kubectl: &Kubectl) {
     assert_eq!(kubectl.path(&["rs"], owners), "", "nobody owns it");
     let set = kubectl.path(&["rs"], "{.items[0].metadata.name}");
     // A Deployment that looks for such takes it over.
-    kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx",
-        "--replicas=3",
-    ]);
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    deployment(kubectl);
     assert_eq!(kubectl.path(&["rs"], "{.items[*].metadata.name}"), set);
     kubectl.shows(
         &["rs"],

@@ -7,13 +7,7 @@ pub(super) fn end_with_all_that_is_in_them(kubectl: &Kubectl) {
     let within = kubectl.with(&["--namespace", namespace]);
     kubectl.must(&["create", "ns", namespace]);
     within.must(&["wait", "--for=create", "sa/default", "--timeout=60s"]);
-    within.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx",
-        "--replicas=3",
-    ]);
+    within.create_web("nginx", 3, &[]);
     within.must(&["create", "secret", "generic", "s", "--from-literal=a=b"]);
     within.must(&["create", "cm", "held"]);
     within.must(&["create", "role", "r", "--verb=get", "--resource=pods"]);
@@ -26,7 +20,7 @@ pub(super) fn end_with_all_that_is_in_them(kubectl: &Kubectl) {
         "sleep",
         "infinity",
     ]);
-    within.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    within.rolled_out("deployment/web");
     let hold = r#"{"metadata":{"finalizers":["example.com/hold"]}}"#;
     within.must(&["patch", "cm", "held", "--type=merge", "-p", hold]);
 

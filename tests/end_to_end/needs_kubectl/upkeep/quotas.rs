@@ -31,24 +31,8 @@ pub(super) fn are_kept_and_counted(kubectl: &Kubectl) {
         said.contains("failed quota: q: must specify requests.cpu"),
         "{said}"
     );
-    kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx",
-        "--replicas=3",
-        "--dry-run=server",
-    ]);
-    let manifest = kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx",
-        "--replicas=3",
-        "--dry-run=client",
-        "-o",
-        "yaml",
-    ]);
+    kubectl.create_web("nginx", 3, &["--dry-run=server"]);
+    let manifest = kubectl.create_web("nginx", 3, &["--dry-run=client", "-o", "yaml"]);
     let manifest = manifest.replace("resources: {}", "resources: {requests: {cpu: 300m}}");
     kubectl.apply(&manifest);
     kubectl.shows(&["deploy", "web"], "{.status.readyReplicas}", "2");

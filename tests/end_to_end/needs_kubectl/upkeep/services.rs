@@ -3,14 +3,7 @@
 use crate::support::Kubectl;
 
 pub(super) fn know_where_their_pods_are(kubectl: &Kubectl) {
-    kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx",
-        "--replicas=3",
-        "--port=80",
-    ]);
+    kubectl.create_web("nginx", 3, &["--port=80"]);
     kubectl.must(&[
         "expose",
         "deployment",
@@ -18,7 +11,7 @@ pub(super) fn know_where_their_pods_are(kubectl: &Kubectl) {
         "--port=8080",
         "--target-port=80",
     ]);
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     let slices = ["endpointslices", "-l", "kubernetes.io/service-name=web"];
     let addresses = |path: &str| {
         let mut all: Vec<String> = kubectl

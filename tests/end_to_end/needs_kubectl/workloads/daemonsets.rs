@@ -33,9 +33,8 @@ pub(super) fn follow_the_nodes(kubectl: &Kubectl) {
     kubectl.shows(&["ds", "agent"], counts, "2 2 0");
     kubectl.shows(&nodes, "{.items[*].spec.nodeName}", "node-2 node-3");
 
-    let status = ["rollout", "status", "daemonset/agent", "--timeout=60s"];
     kubectl.must(&["set", "image", "ds/agent", "agent=agent:2"]);
-    let said = kubectl.must(&status);
+    let said = kubectl.rolled_out("daemonset/agent");
     assert!(
         said.contains(r#"daemon set "agent" successfully rolled out"#),
         "{said}"
@@ -43,7 +42,7 @@ pub(super) fn follow_the_nodes(kubectl: &Kubectl) {
     let images = "{.items[*].spec.containers[0].image}";
     kubectl.shows(&["pods"], images, "agent:2 agent:2");
     kubectl.must(&["rollout", "undo", "ds/agent"]);
-    kubectl.must(&status);
+    kubectl.rolled_out("daemonset/agent");
     kubectl.shows(&["pods"], images, "agent:1 agent:1");
     // A cordon is no reason for a daemon to leave, or not to come.
     kubectl.must(&["delete", "pods", "--all"]);

@@ -5,15 +5,8 @@ use crate::support::Kubectl;
 const IMAGE: &str = "{.spec.template.spec.containers[0].image}";
 
 pub(super) fn roll_out_and_back(kubectl: &Kubectl) {
-    kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx:1",
-        "--replicas=4",
-    ]);
-    let status = ["rollout", "status", "deployment/web", "--timeout=60s"];
-    let said = kubectl.must(&status);
+    kubectl.create_web("nginx:1", 4, &[]);
+    let said = kubectl.rolled_out("deployment/web");
     assert!(
         said.contains(r#"deployment "web" successfully rolled out"#),
         "{said}"
@@ -30,7 +23,7 @@ pub(super) fn roll_out_and_back(kubectl: &Kubectl) {
         "--overwrite",
         "kubernetes.io/change-cause=the second",
     ]);
-    kubectl.must(&status);
+    kubectl.rolled_out("deployment/web");
     let pods = [
         "pods",
         "-l",
@@ -52,7 +45,7 @@ pub(super) fn roll_out_and_back(kubectl: &Kubectl) {
     assert!(first.contains("nginx:1"), "{first}");
 
     kubectl.must(&["rollout", "undo", "deploy/web"]);
-    kubectl.must(&status);
+    kubectl.rolled_out("deployment/web");
     assert_eq!(kubectl.path(&["deploy", "web"], IMAGE), "nginx:1");
     // What was gone back to is the newest revision: 1 is 3 now.
     let history = kubectl.must(&["rollout", "history", "deploy/web"]);
@@ -61,7 +54,7 @@ pub(super) fn roll_out_and_back(kubectl: &Kubectl) {
         "{history}"
     );
     kubectl.must(&["rollout", "undo", "deploy/web", "--to-revision=2"]);
-    kubectl.must(&status);
+    kubectl.rolled_out("deployment/web");
     assert_eq!(kubectl.path(&["deploy", "web"], IMAGE), "nginx:2");
     assert_eq!(
         kubectl.count("rs", "app=web"),
@@ -79,20 +72,13 @@ pub(super) fn roll_out_and_back(kubectl: &Kubectl) {
     }
     // A restart is a rollout of its own.
     kubectl.must(&["rollout", "restart", "deploy/web"]);
-    kubectl.must(&status);
+    kubectl.rolled_out("deployment/web");
     assert_eq!(kubectl.count("rs", "app=web"), 3);
 }
 
 pub(super) fn pause_and_scale(kubectl: &Kubectl) {
-    kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx:1",
-        "--replicas=2",
-    ]);
-    let status = ["rollout", "status", "deployment/web", "--timeout=60s"];
-    kubectl.must(&status);
+    kubectl.create_web("nginx:1", 2, &[]);
+    kubectl.rolled_out("deployment/web");
     kubectl.must(&["rollout", "pause", "deploy/web"]);
     kubectl.must(&["set", "image", "deploy/web", "nginx=nginx:2"]);
     let seen = "{.status.observedGeneration}";
@@ -116,7 +102,7 @@ pub(super) fn pause_and_scale(kubectl: &Kubectl) {
     ]);
     assert!(said.contains("Expected replicas to be 2, was 5"), "{said}");
     kubectl.must(&["rollout", "resume", "deploy/web"]);
-    kubectl.must(&status);
+    kubectl.rolled_out("deployment/web");
     kubectl.shows(&["deploy", "web"], "{.status.updatedReplicas}", "5");
     kubectl.must(&["scale", "deploy/web", "--replicas=0"]);
     kubectl.shows(&["pods"], "{.items}", "[]");
@@ -124,14 +110,8 @@ pub(super) fn pause_and_scale(kubectl: &Kubectl) {
 
 pub(super) fn say_when_they_are_stuck(kubectl: &Kubectl) {
     // An image that no hollow node can pull.
-    kubectl.must(&[
-        "create",
-        "deployment",
-        "web",
-        "--image=nginx:1",
-        "--replicas=4",
-    ]);
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.create_web("nginx:1", 4, &[]);
+    kubectl.rolled_out("deployment/web");
     let spec = r#"{"spec":{"progressDeadlineSeconds":3}}"#;
     kubectl.must(&["patch", "deploy", "web", "-p", spec]);
     kubectl.must(&["set", "image", "deploy/web", "nginx=webserver:404"]);
@@ -152,11 +132,11 @@ pub(super) fn say_when_they_are_stuck(kubectl: &Kubectl) {
         "{pods}"
     );
     kubectl.must(&["rollout", "undo", "deploy/web"]);
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     // The other strategy leaves nothing of the old before the new begins.
     let spec = r#"{"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}"#;
     kubectl.must(&["patch", "deploy", "web", "-p", spec]);
     kubectl.must(&["set", "image", "deploy/web", "nginx=nginx:3"]);
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     kubectl.shows(&["deploy", "web"], "{.status.readyReplicas}", "4");
 }

@@ -47,7 +47,7 @@ pub(super) fn are_drained_within_budgets(kubectl: &Kubectl) {
         labelSelector: {matchLabels: {app: web}}
       containers: [{name: web, image: nginx}]";
     kubectl.apply(&deployment("drained", "web", 2, spread));
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     let mut nodes: Vec<String> = kubectl
         .path(&["pods"], NODES)
         .split(' ')
@@ -84,7 +84,7 @@ pub(super) fn are_drained_within_budgets(kubectl: &Kubectl) {
     kubectl.shows(&["pdb", "web"], allowed, "1 2 1");
     let said = kubectl.must(&["drain", "node-4", "--ignore-daemonsets", "--timeout=60s"]);
     assert!(said.contains("node/node-4 drained"), "{said}");
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     kubectl.shows(&["pods"], NODES, "node-5 node-5");
     kubectl.must(&["uncordon", "node-4"]);
     let taints = "{.spec.taints[*].key}";
@@ -103,7 +103,7 @@ pub(super) fn fail_and_their_pods_move(kubectl: &Kubectl) {
         3,
         brief.trim_start_matches('\n'),
     ));
-    kubectl.must(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/web");
     assert_eq!(kubectl.path(&["pods"], NODES), "node-6 node-6 node-6");
     kubectl.must(&["uncordon", "node-7"]);
     kubectl.must(&[
@@ -170,7 +170,7 @@ pub(super) fn make_room_for_what_matters(kubectl: &Kubectl) {
     };
     // Eight CPUs.
     kubectl.apply(&deployment("full", "low", 4, &class("low", "2")));
-    kubectl.must(&["rollout", "status", "deployment/low", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/low");
     assert_eq!(
         kubectl.path(&["pods", "-l", "app=low"], "{.items[0].spec.priority}"),
         "10"
@@ -186,7 +186,7 @@ pub(super) fn make_room_for_what_matters(kubectl: &Kubectl) {
     kubectl.must(&["delete", "deploy", "patient"]);
 
     kubectl.apply(&deployment("full", "high", 1, &class("high", "3")));
-    kubectl.must(&["rollout", "status", "deployment/high", "--timeout=60s"]);
+    kubectl.rolled_out("deployment/high");
     kubectl.shows(&["deploy", "low"], "{.status.readyReplicas}", "2");
     assert_eq!(kubectl.path(&["pods", "-l", "app=high"], NODES), "node-8");
     eventually("it is told", || {

@@ -43,7 +43,7 @@ fn next(talk: &Talk, event: &str, count: usize) -> Vec<String> {
 
 pub(super) fn come_and_go_in_order(kubectl: &Kubectl) {
     kubectl.apply(&manifest(3));
-    kubectl.must(&["rollout", "status", "statefulset/db", "--timeout=60s"]);
+    kubectl.rolled_out("statefulset/db");
     let ready = |n: u32| {
         let path = r#"{.status.conditions[?(@.type=="Ready")].lastTransitionTime}"#;
         kubectl.path(&["pod", &format!("db-{n}")], path)
@@ -79,14 +79,13 @@ pub(super) fn come_and_go_in_order(kubectl: &Kubectl) {
         "serviceName: db\n  podManagementPolicy: Parallel",
     );
     kubectl.apply(&parallel);
-    kubectl.must(&["rollout", "status", "statefulset/db", "--timeout=60s"]);
+    kubectl.rolled_out("statefulset/db");
     assert!(made(2) < ready(0), "all at once: {} {}", made(2), ready(0));
 }
 
 pub(super) fn update_from_the_last_one_on(kubectl: &Kubectl) {
     kubectl.apply(&manifest(3));
-    let status = ["rollout", "status", "statefulset/db", "--timeout=60s"];
-    kubectl.must(&status);
+    kubectl.rolled_out("statefulset/db");
     let partition = |n: u32| {
         let patch =
             format!(r#"{{"spec":{{"updateStrategy":{{"rollingUpdate":{{"partition":{n}}}}}}}}}"#);
@@ -94,7 +93,7 @@ pub(super) fn update_from_the_last_one_on(kubectl: &Kubectl) {
     };
     partition(2);
     kubectl.must(&["set", "image", "sts/db", "db=db:2"]);
-    let said = kubectl.must(&status);
+    let said = kubectl.rolled_out("statefulset/db");
     assert!(
         said.contains("partitioned roll out complete: 1 new pods have been updated"),
         "{said}"
@@ -110,7 +109,7 @@ pub(super) fn update_from_the_last_one_on(kubectl: &Kubectl) {
     let talk = watch(kubectl);
     partition(0);
     assert_eq!(next(&talk, "DELETED", 2), ["db-1", "db-0"]);
-    kubectl.must(&status);
+    kubectl.rolled_out("statefulset/db");
     assert_eq!(kubectl.path(&["pods"], images), "db:2 db:2 db:2");
     let revisions = kubectl.path(
         &["sts", "db"],
@@ -120,7 +119,7 @@ pub(super) fn update_from_the_last_one_on(kubectl: &Kubectl) {
     assert_eq!(current, update);
 
     kubectl.must(&["rollout", "undo", "sts/db"]);
-    kubectl.must(&status);
+    kubectl.rolled_out("statefulset/db");
     assert_eq!(kubectl.path(&["pods"], images), "db:1 db:1 db:1");
 }
 
@@ -150,7 +149,7 @@ spec:
       resources: {requests: {storage: 1Gi}}
 ";
     kubectl.apply(&(manifest(2) + claims.trim_start_matches('\n')));
-    kubectl.must(&["rollout", "status", "statefulset/db", "--timeout=60s"]);
+    kubectl.rolled_out("statefulset/db");
     kubectl.shows(&["pvc"], "{.items[*].status.phase}", "Bound Bound");
     let names = kubectl.must(&["get", "pvc", "-o", "name"]);
     assert_eq!(
