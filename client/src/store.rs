@@ -2,6 +2,7 @@
 //! they change comes out.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::key::{Key, View};
@@ -13,7 +14,13 @@ pub type Change<V> = (Option<Arc<V>>, Option<Arc<V>>);
 pub type IndexBy<V> = fn(&V) -> Vec<String>;
 
 type Names<V> = BTreeMap<Arc<str>, Arc<V>>;
-type Bucket<V> = BTreeMap<Key, Arc<V>>;
+
+/// What an index finds under one key. Most find one object, and a tree of one takes the room of
+/// eleven.
+enum Bucket<V> {
+    One(Key, Arc<V>),
+    Many(BTreeMap<Key, Arc<V>>),
+}
 
 /// Objects and their indexes.
 pub struct Store<V> {
@@ -70,7 +77,7 @@ impl<V: View> Store<V> {
     /// A new or changed object. One that took the place of another of its name is a deletion and a
     /// creation.
     pub fn put(&mut self, object: V) -> Vec<Change<V>> {
-        let key = Key::of(&object);
+        let key = self.known_as(Key::of(&object));
         let new = Arc::new(object);
         let names = self.namespaces.entry(key.namespace.clone()).or_default();
         let old = names.insert(key.name.clone(), new.clone());
@@ -83,6 +90,18 @@ impl<V: View> Store<V> {
                 vec![(Some(old), None), (None, Some(new))]
             }
             old => vec![(old, Some(new))],
+        }
+    }
+
+    /// A key that shares its texts with what is here already.
+    fn known_as(&self, key: Key) -> Key {
+        let Some((namespace, names)) = self.namespaces.get_key_value(&key.namespace) else {
+            return key;
+        };
+        let name = names.get_key_value(&key.name).map(|(name, _)| name.clone());
+        Key {
+            namespace: namespace.clone(),
+            name: name.unwrap_or(key.name),
         }
     }
 
@@ -145,18 +164,61 @@ impl<V: View> Store<V> {
 impl<V: View> Indexed<V> {
     fn change(&mut self, key: &Key, old: Option<&Arc<V>>, new: Option<&Arc<V>>) {
         for value in old.map(|old| (self.by)(old)).unwrap_or_default() {
-            if let Some(bucket) = self.buckets.get_mut(&value) {
-                bucket.remove(key);
-                if bucket.is_empty() {
-                    self.buckets.remove(&value);
-                }
+            if let Some(bucket) = self.buckets.get_mut(&value)
+                && bucket.is_empty_without(key)
+            {
+                self.buckets.remove(&value);
             }
         }
         if let Some(new) = new {
             for value in (self.by)(new) {
-                let bucket = self.buckets.entry(value).or_default();
-                bucket.insert(key.clone(), new.clone());
+                match self.buckets.entry(value) {
+                    Entry::Occupied(bucket) => bucket.into_mut().put(key, new),
+                    Entry::Vacant(bucket) => {
+                        bucket.insert(Bucket::One(key.clone(), new.clone()));
+                    }
+                }
             }
+        }
+    }
+}
+
+impl<V> Bucket<V> {
+    fn put(&mut self, key: &Key, new: &Arc<V>) {
+        match self {
+            Self::One(known, object) if known == key => *object = new.clone(),
+            Self::One(known, object) => {
+                let both = [(known.clone(), object.clone()), (key.clone(), new.clone())];
+                *self = Self::Many(both.into());
+            }
+            Self::Many(objects) => {
+                objects.insert(key.clone(), new.clone());
+            }
+        }
+    }
+
+    /// Takes an object out; true if nothing is left.
+    fn is_empty_without(&mut self, key: &Key) -> bool {
+        match self {
+            Self::One(known, _) => known == key,
+            Self::Many(objects) => {
+                objects.remove(key);
+                objects.is_empty()
+            }
+        }
+    }
+
+    fn list(&self) -> Vec<Arc<V>> {
+        match self {
+            Self::One(_, object) => vec![object.clone()],
+            Self::Many(objects) => objects.values().cloned().collect(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::One(..) => 1,
+            Self::Many(objects) => objects.len(),
         }
     }
 }
@@ -191,7 +253,7 @@ impl<V: View> Index<V> {
     pub fn get(&self, key: &str) -> Vec<Arc<V>> {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         let bucket = store.indexes[self.at].buckets.get(key);
-        bucket.map_or_else(Vec::new, |bucket| bucket.values().cloned().collect())
+        bucket.map_or_else(Vec::new, Bucket::list)
     }
 
     /// How many objects are under a key.
@@ -200,7 +262,7 @@ impl<V: View> Index<V> {
         store.indexes[self.at]
             .buckets
             .get(key)
-            .map_or(0, BTreeMap::len)
+            .map_or(0, Bucket::len)
     }
 }
 

@@ -44,6 +44,12 @@ const TABLE: &[Row] = &[
         may: &[],
         tests_may: &[],
     },
+    // In the place of a published crate, for openraft alone.
+    Row {
+        name: "base2histogram",
+        may: &[],
+        tests_may: &[],
+    },
     Row {
         name: "client",
         may: &["api"],

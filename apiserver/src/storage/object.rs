@@ -24,11 +24,17 @@ pub struct Object {
     selectable: OnceLock<Box<Selectable>>,
 }
 
-/// What selectors look at.
+/// What selectors look at: all texts in one piece, since every object that is watched has it.
 #[derive(Debug, Default)]
 pub struct Selectable {
-    labels: Vec<(Box<str>, Box<str>)>,
-    fields: Vec<(&'static str, Box<str>)>,
+    /// Labels' keys and values in turn, then the fields' values.
+    text: Box<str>,
+    /// Where each of these ends.
+    ends: Box<[u32]>,
+    /// How many of them are labels' keys and values.
+    labels: usize,
+    /// Which fields follow name and namespace.
+    known: &'static [Label],
 }
 
 impl Object {
@@ -124,41 +130,61 @@ impl Object {
 impl Selectable {
     /// Reads labels and the fields of a resource out of an object.
     pub fn of(root: Node<'_>, known: &'static [Label]) -> Self {
-        let labels = root
-            .path(&["metadata", "labels"])
-            .into_iter()
-            .flat_map(Node::children)
-            .map(|label| {
-                (
-                    label.key().into(),
-                    label.as_str().unwrap_or_default().into(),
-                )
-            });
-        let metadata = [
-            ("metadata.name", "name"),
-            ("metadata.namespace", "namespace"),
-        ]
-        .map(|(label, key)| (label, root.text(&["metadata", key]).into()));
-        let fields = known
-            .iter()
-            .filter(|label| !label.key.starts_with("metadata."))
-            .map(|label| (label.key, field_text(root, label).into()));
+        let mut text = String::new();
+        let mut ends = Vec::new();
+        let mut add = |part: &str| {
+            text.push_str(part);
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        };
+        let labels = root.path(&["metadata", "labels"]);
+        let labels = labels.into_iter().flat_map(Node::children);
+        let mut parts = 0;
+        for label in labels {
+            add(label.key());
+            add(label.as_str().unwrap_or_default());
+            parts += 2;
+        }
+        add(root.text(&["metadata", "name"]));
+        add(root.text(&["metadata", "namespace"]));
+        for label in known {
+            match label.key.starts_with("metadata.") {
+                true => add(""),
+                false => add(&field_text(root, label)),
+            }
+        }
         Self {
-            labels: labels.collect(),
-            fields: metadata.into_iter().chain(fields).collect(),
+            text: text.into(),
+            ends: ends.into(),
+            labels: parts,
+            known,
         }
     }
 
     /// The value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let found = self.labels.iter().find(|(known, _)| **known == *key);
-        found.map(|(_, value)| &**value)
+        let keys = (0..self.labels).step_by(2);
+        let found = keys.into_iter().find(|at| self.part(*at) == key)?;
+        Some(self.part(found + 1))
     }
 
     /// The value of a field by its canonical key; empty if it has none.
     pub fn field(&self, key: &str) -> &str {
-        let found = self.fields.iter().find(|(known, _)| *known == key);
-        found.map_or("", |(_, value)| value)
+        let at = match key {
+            "metadata.name" => Some(0),
+            "metadata.namespace" => Some(1),
+            key => self
+                .known
+                .iter()
+                .position(|label| label.key == key)
+                .map(|at| at + 2),
+        };
+        at.map_or("", |at| self.part(self.labels + at))
+    }
+
+    fn part(&self, at: usize) -> &str {
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| *end as usize);
+        let start = at.checked_sub(1).map_or(0, end);
+        self.text.get(start..end(at)).unwrap_or_default()
     }
 }
 
