@@ -6,6 +6,8 @@
     reason = "for tests, of this crate and of those that take the feature `testing`"
 )]
 
+mod lossy;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use raft_store::member::config::{Config, Start};
 use seams::{RealDisk, Seams, Tasks};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
+
+pub use lossy::Lossy;
 
 use crate::authentication;
 use crate::authentication::static_tokens::StaticTokens;
@@ -122,15 +126,26 @@ impl Server {
         Self::over(self.store.clone(), name, address).await
     }
 
+    /// Another server, to which the answers of the store may be lost.
+    pub async fn another_with_losses(&self, name: &str) -> (Self, Arc<Lossy>) {
+        let lossy = Arc::new(Lossy::new(self.store.member.clone()));
+        let server = Self::through(lossy.clone(), self.store.clone(), name, ADDRESS).await;
+        (server, lossy)
+    }
+
     async fn over(store: Arc<OneMember>, name: &str, address: &str) -> Self {
+        Self::through(Arc::new(store.member.clone()), store, name, address).await
+    }
+
+    async fn through(
+        answers: Arc<dyn Store>,
+        store: Arc<OneMember>,
+        name: &str,
+        address: &str,
+    ) -> Self {
         let seams = Seams::real();
         let tasks = seams.tasks();
-        let api = Api::start(
-            Arc::new(store.member.clone()),
-            parts(name, address, &store.key),
-            &seams,
-            &tasks,
-        );
+        let api = Api::start(answers, parts(name, address, &store.key), &seams, &tasks);
         let server = Self { api, tasks, store };
         until("the cluster's own objects are there", || async {
             server.api.is_bootstrapped.load(Ordering::Acquire)

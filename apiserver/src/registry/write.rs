@@ -420,3 +420,36 @@ impl From<Box<Status>> for Refusal {
         Self::Final(status)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Server;
+
+    const PATH: &str = "/api/v1/namespaces/default/configmaps";
+
+    /// A creation whose answer is lost, of an object that somebody changes before it is asked for
+    /// again.
+    #[tokio::test]
+    async fn a_creation_is_recognized_though_its_object_has_changed() {
+        let server = Server::start().await;
+        let (lossy, losses) = server.another_with_losses("two").await;
+        for (given, prefix) in [("name", "named"), ("generateName", "generated-")] {
+            losses.lose(
+                &format!("/configmaps/default/{prefix}"),
+                ("first", "second"),
+            );
+            let body = format!(r#"{{"metadata":{{"{given}":"{prefix}"}},"data":{{"a":"first"}}}}"#);
+            let created = lossy.create(PATH, &body).await.ok();
+            assert_eq!(created.root().text(&["data", "a"]), "second");
+            let list = server.ask("GET", PATH, "").await.ok();
+            let items = list.root().path(&["items"]).into_iter();
+            let names = items.flat_map(|items| items.children());
+            let names = names.map(|item| item.text(&["metadata", "name"]).to_string());
+            let made = names.filter(|name| name.starts_with(prefix)).count();
+            assert_eq!(made, 1, "{list}");
+        }
+        // Somebody else's object of that name is not mistaken for it.
+        let body = r#"{"metadata":{"name":"named"}}"#;
+        assert_eq!(lossy.create(PATH, body).await.code, 409);
+    }
+}

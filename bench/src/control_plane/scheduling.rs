@@ -12,6 +12,9 @@ use crate::http::Request;
 use crate::objects::{self, Kind, PODS};
 use crate::report::{Results, Wanted};
 
+/// Memory counts once what the work itself needed is given back.
+const SETTLE: Duration = Duration::from_secs(10);
+
 /// Pods that are created at full speed while the scheduler runs.
 pub(crate) struct Schedule<'a> {
     options: &'a Options,
@@ -72,6 +75,7 @@ impl<'a> Schedule<'a> {
         let each = millis_each(cpu, options.pods);
         results.tell(name, "  masters' CPU", each, "ms/pod");
         if self.kind == Kind::Basic {
+            tokio::time::sleep(SETTLE).await;
             memory(name, 250.0, &masters.cluster, results);
         }
         Ok(())

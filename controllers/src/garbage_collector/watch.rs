@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{Informer, Informers, Queue, Subscription, View};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Task;
@@ -12,9 +14,12 @@ use super::identity::{Identity, Kind, Owner, Uid};
 use super::plan::{FOREGROUND, ORPHAN};
 use crate::apps::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use crate::catalog::Resource;
+use crate::history::Revision;
 use crate::job::Job;
 use crate::metadata::Meta;
+use crate::node::Node;
 use crate::pod::Pod;
+use crate::volumes::{Claim, Volume};
 
 /// Events own nothing, nobody deletes them with their owners, and there are many.
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
@@ -171,23 +176,24 @@ impl Watches {
         let mut stop = None;
         // What others watch anyway is not held twice.
         let subscription = match (&*resource.group, &*resource.version, &*resource.name) {
-            ("", "v1", "pods") => self.subscribe(&self.informers.of::<Pod>(), &kind),
-            ("apps", "v1", "replicasets") => {
-                self.subscribe(&self.informers.of::<ReplicaSet>(), &kind)
-            }
-            ("apps", "v1", "deployments") => {
-                self.subscribe(&self.informers.of::<Deployment>(), &kind)
-            }
-            ("apps", "v1", "statefulsets") => {
-                self.subscribe(&self.informers.of::<StatefulSet>(), &kind)
-            }
-            ("apps", "v1", "daemonsets") => {
-                self.subscribe(&self.informers.of::<DaemonSet>(), &kind)
-            }
-            ("batch", "v1", "jobs") => self.subscribe(&self.informers.of::<Job>(), &kind),
+            ("", "v1", "pods") => self.subscribe::<Pod>(&kind),
+            ("", "v1", "nodes") => self.subscribe::<Node>(&kind),
+            ("", "v1", "namespaces") => self.subscribe::<Namespace>(&kind),
+            ("", "v1", "services") => self.subscribe::<Service>(&kind),
+            ("", "v1", "endpoints") => self.subscribe::<Endpoints>(&kind),
+            ("", "v1", "serviceaccounts") => self.subscribe::<ServiceAccount>(&kind),
+            ("", "v1", "persistentvolumes") => self.subscribe::<Volume>(&kind),
+            ("", "v1", "persistentvolumeclaims") => self.subscribe::<Claim>(&kind),
+            ("apps", "v1", "replicasets") => self.subscribe::<ReplicaSet>(&kind),
+            ("apps", "v1", "deployments") => self.subscribe::<Deployment>(&kind),
+            ("apps", "v1", "statefulsets") => self.subscribe::<StatefulSet>(&kind),
+            ("apps", "v1", "daemonsets") => self.subscribe::<DaemonSet>(&kind),
+            ("apps", "v1", "controllerrevisions") => self.subscribe::<Revision>(&kind),
+            ("batch", "v1", "jobs") => self.subscribe::<Job>(&kind),
+            ("discovery.k8s.io", "v1", "endpointslices") => self.subscribe::<EndpointSlice>(&kind),
             (group, version, name) => {
                 let informer = self.informers.of_resource::<Meta>(group, version, name);
-                let subscription = self.subscribe(&informer, &kind);
+                let subscription = self.subscribe_to(&informer, &kind);
                 stop = Some(informer);
                 subscription
             }
@@ -199,7 +205,11 @@ impl Watches {
         }
     }
 
-    fn subscribe<V: View>(&self, informer: &Informer<V>, kind: &Arc<Kind>) -> Subscription {
+    fn subscribe<V: View + k8s_openapi::Resource>(&self, kind: &Arc<Kind>) -> Subscription {
+        self.subscribe_to(&self.informers.of::<V>(), kind)
+    }
+
+    fn subscribe_to<V: View>(&self, informer: &Informer<V>, kind: &Arc<Kind>) -> Subscription {
         let (shared, kind) = (self.shared.clone(), kind.clone());
         informer.on_change(move |old, new| {
             shared.changed(&kind, old.map(|old| old.meta()), new.map(|new| new.meta()));
