@@ -79,7 +79,7 @@ impl Behaviour {
             return parse_span(given);
         }
         match (container.script, kind) {
-            (Some(Script { runs, .. }), _) => Some(runs),
+            (Some(Script { runs, .. }), _) => runs,
             (None, Kind::Init) => Some(Duration::ZERO),
             (None, Kind::Sidecar | Kind::Ephemeral) => None,
             (None, Kind::Main) => {

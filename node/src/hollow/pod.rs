@@ -58,12 +58,13 @@ impl<'de> Deserialize<'de> for Container {
             args: Vec<String>,
         }
         let raw = Raw::deserialize(deserializer)?;
+        let script = Script::of(&raw.image, &[raw.command, raw.args].concat());
         Ok(Container {
             name: raw.name,
             image: raw.image,
             restart_policy: raw.restart_policy,
             resources: raw.resources.filter(|json| !json.is_empty()),
-            script: Script::read(&[raw.command, raw.args].concat()),
+            script,
         })
     }
 }
