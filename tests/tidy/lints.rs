@@ -9,7 +9,13 @@ const INHERITED: [&str; 5] = ["version", "edition", "rust-version", "license", "
 
 /// Complains about crates outside the workspace and about keys that are not inherited.
 pub(crate) fn check(tree: &Tree) -> Vec<String> {
-    let listed = workspace_members(tree);
+    let root: Table = tree
+        .text("Cargo.toml")
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or_default();
+    let listed = workspace_members(&root);
+    let patched = root.get("patch").and_then(|p| p.get("crates-io"));
     let mut complaints = Vec::new();
     for member in tree.members() {
         let place = if member.dir.is_empty() {
@@ -26,8 +32,13 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
             complaints.push(format!("{place}/Cargo.toml lacks [lints] workspace = true"));
         }
         let package = member.manifest.get("package").and_then(Value::as_table);
-        for key in INHERITED {
-            if !from_workspace(package.and_then(|p: &Table| p.get(key))) {
+        // Who stands in for a published crate has its version.
+        let stands_in = patched.is_some_and(|patched| patched.get(&member.name).is_some());
+        let inherited = INHERITED
+            .iter()
+            .filter(|key| !stands_in || **key != "version");
+        for key in inherited {
+            if !from_workspace(package.and_then(|p: &Table| p.get(*key))) {
                 complaints.push(format!("{place}/Cargo.toml lacks {key}.workspace = true"));
             }
         }
@@ -42,12 +53,7 @@ fn from_workspace(value: Option<&Value>) -> bool {
         == Some(true)
 }
 
-fn workspace_members(tree: &Tree) -> Vec<String> {
-    let root: Table = tree
-        .text("Cargo.toml")
-        .unwrap_or_default()
-        .parse()
-        .unwrap_or_default();
+fn workspace_members(root: &Table) -> Vec<String> {
     let members = root
         .get("workspace")
         .and_then(|w| w.get("members"))
