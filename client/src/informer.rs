@@ -22,6 +22,7 @@ use crate::key::View;
 use crate::store::{Change, Index, IndexBy, Store};
 
 mod follow;
+mod lenient;
 mod lines;
 
 /// An informer that is behind asks again after this.

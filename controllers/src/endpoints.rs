@@ -61,16 +61,10 @@ impl Controller for EndpointsController {
             }),
             endpoints.on_change({
                 let queue = queue.clone();
-                // Those that are gone, and those that are there at first: their Service may be gone.
-                move |old, new| match (old, new) {
-                    (Some(gone), None) => queue.add(Key::of(&**gone)),
-                    (None, Some(found))
-                        if !strings(&found.metadata.annotations)
-                            .contains_key(LEADER_ANNOTATION) =>
-                    {
-                        queue.add(Key::of(&**found));
+                move |old, new| {
+                    if let (Some(gone), None) = (old, new) {
+                        queue.add(Key::of(&**gone));
                     }
-                    _ => {}
                 }
             }),
         ];
@@ -88,6 +82,16 @@ impl Controller for EndpointsController {
 
     fn failures_max(&self) -> Option<u32> {
         Some(FAILURES_MAX)
+    }
+
+    /// The Services of those that are there at first may be gone. Later ones without a Service are
+    /// somebody else's.
+    async fn background(&self, queue: &Queue<Key>) {
+        for found in self.endpoints.list() {
+            if !strings(&found.metadata.annotations).contains_key(LEADER_ANNOTATION) {
+                queue.add(Key::of(&*found));
+            }
+        }
     }
 
     async fn sync(&self, key: &Key) -> Result<Again, Error> {

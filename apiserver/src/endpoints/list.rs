@@ -96,10 +96,6 @@ async fn select(call: &Call<'_>, looked_at: &mut u64) -> Outcome<Page> {
     let selection = Selection::read(call)?;
     let options = Options::read(call)?;
     let (tree, revision) = options.state(call).await?;
-    let is_consistent = options
-        .token
-        .as_ref()
-        .is_none_or(|token| token.resource_version.is_some());
     let start = options.token.as_ref().map_or("", |token| &token.start);
     let namespace = &selection.namespace;
     let start = match (&**namespace, start) {
@@ -135,7 +131,7 @@ async fn select(call: &Call<'_>, looked_at: &mut u64) -> Outcome<Page> {
                 namespace => start[namespace.len() + 1..].to_string(),
             };
             let token = Continue {
-                resource_version: is_consistent.then_some(revision),
+                resource_version: Some(revision),
                 start,
             };
             page.token = token.encode();
@@ -143,9 +139,7 @@ async fn select(call: &Call<'_>, looked_at: &mut u64) -> Outcome<Page> {
                 let behind = rest.count() + 1;
                 page.remaining = i64::try_from(behind).ok();
             }
-            if is_consistent {
-                call.stored()?.collection.pin(revision, tree.clone());
-            }
+            call.stored()?.collection.pin(revision, tree.clone());
             break;
         }
         last = Some(key);

@@ -16,6 +16,7 @@ pub struct Selection {
     pub namespace: String,
     labels: LabelSelector,
     fields: FieldSelector,
+    /// What is stored may name fields otherwise than the request's version: by the same keys.
     known: &'static [Label],
 }
 
@@ -34,21 +35,21 @@ impl Selection {
             namespace: call.namespace().to_string(),
             labels,
             fields,
-            known: call.row.resource.labels,
+            known: call.row.stored.as_ref().map_or(&[], |stored| stored.labels),
         };
-        selection.resolve()?;
+        selection.resolve(call.row.resource.labels)?;
         Ok(selection)
     }
 
     /// Fields by their canonical keys.
-    fn resolve(&mut self) -> Outcome<()> {
+    fn resolve(&mut self, named: &'static [Label]) -> Outcome<()> {
         for term in &mut self.fields.terms {
             if matches!(&*term.field, "metadata.name" | "metadata.namespace") {
                 continue;
             }
-            let mut known = self.known.iter().filter(|label| label.accepted);
+            let mut known = named.iter().filter(|label| label.accepted);
             let Some(label) = known.find(|label| label.label == term.field) else {
-                let message = if self.known.is_empty() {
+                let message = if named.is_empty() {
                     format!(
                         "{:?} is not a known field selector: only \"metadata.name\", \
                          \"metadata.namespace\"",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::resources::{Resource, Subresource, resources};
+use api::resources::{self, Label, Resource, Subresource, resources};
 use api::schema::{self, Type};
 use api::status::Qualified;
 
@@ -31,6 +31,8 @@ pub struct Stored {
     pub api_version: String,
     /// The type of what is stored.
     pub schema: &'static Type,
+    /// The fields that selectors find in what is stored.
+    pub labels: &'static [Label],
     /// What their keys start with.
     pub prefix: String,
     /// Where they are in memory.
@@ -102,11 +104,14 @@ impl Registry {
                 let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
                 let known = schema::kind(group, version, resource.kind);
                 let (version, schema) = known.map_or((resource.version, schema), |s| (version, s));
+                let labels = resources::resource(group, version, resource.name);
+                let labels = labels.map_or(resource.labels, |stored| stored.labels);
                 let prefix = keys::prefix(group, resource.name, false);
                 let collection = collections.entry(prefix.clone()).or_default().clone();
                 Some(Stored {
                     api_version: self::api_version(group, version),
                     schema,
+                    labels,
                     prefix,
                     collection,
                 })

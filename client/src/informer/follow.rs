@@ -12,6 +12,7 @@ use kube::core::Status;
 use seams::{Rng, Seams};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::lenient;
 use super::lines::{Lines, without_managed_fields};
 use super::{Shared, Source};
 use crate::backoff::Backoff;
@@ -190,7 +191,7 @@ async fn ask<V: View>(
     if let Ask::List { .. } = ask {
         let body = timeout(ANSWER_TIMEOUT, response.into_body().collect()).await;
         let body = body.map_err(|_| Broken::Silent)??.to_bytes();
-        let page = serde_json::from_slice(&body)?;
+        let page = lenient::read(&body)?;
         apply(shared, reflector.page(page));
         shared.knows(reflector.version());
         return Ok(Asked::Page);
@@ -215,7 +216,7 @@ async fn ask<V: View>(
         };
         lines.add(data);
         while let Some(line) = lines.next() {
-            let event: Event<V> = serde_json::from_slice(&without_managed_fields(&line))?;
+            let event: Event<V> = lenient::read(&without_managed_fields(&line))?;
             if let Event::Error(status) = event {
                 return Err(Broken::Refused(status));
             }

@@ -111,11 +111,18 @@ async fn slices_and_endpoints_follow_pods() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_made_by_hand_are_mirrored() {
     let cluster = Cluster::start().await;
-    cluster.run(ROWS);
     let services: Api<Service> = Api::namespaced(cluster.admin.clone(), "default");
     let endpoints: Api<Endpoints> = Api::namespaced(cluster.admin.clone(), "default");
     let slices: Api<EndpointSlice> = Api::namespaced(cluster.admin.clone(), "default");
     let params = PostParams::default();
+    // What a Service left behind goes; what is made without one is somebody's own.
+    let without_service = |name| from(json!({"metadata": {"name": name}}));
+    let left: Endpoints = without_service("left");
+    endpoints.create(&params, &left).await.unwrap();
+    cluster.run(ROWS);
+    gone(&endpoints, "left").await;
+    let own: Endpoints = without_service("own");
+    endpoints.create(&params, &own).await.unwrap();
     services
         .create(
             &params,
@@ -140,4 +147,5 @@ async fn endpoints_made_by_hand_are_mirrored() {
         addresses(&slices, "db").await.is_empty().then_some(())
     })
     .await;
+    endpoints.get("own").await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Lists, pages and watches: which state they show, and that nothing is lost or seen twice.
 
 use api::doc::{Doc, Node};
+use api::page::Continue;
 
 use crate::bootstrap::myself;
 use crate::testing::Server;
@@ -54,6 +55,22 @@ async fn pages_show_one_state() {
     let third = server.ask("GET", &next, "").await.ok();
     assert_eq!(names(&third), ["m008", "m009"]);
     assert_eq!(meta(&third, "continue"), "");
+    // Who goes on without consistency stays with the state that the next page shows.
+    let token = Continue {
+        resource_version: None,
+        start: "m006".to_string(),
+    };
+    let present = format!("{MAPS}?limit=2&continue={}", token.encode());
+    let present = server.ask("GET", &present, "").await.ok();
+    assert_eq!(names(&present), ["m006", "m007"]);
+    server.ask("DELETE", &format!("{MAPS}/m008"), "").await.ok();
+    let next = format!("{MAPS}?limit=2&continue={}", meta(&present, "continue"));
+    let rest = server.ask("GET", &next, "").await.ok();
+    assert_eq!(names(&rest), ["m008", "m009"]);
+    assert_eq!(
+        meta(&rest, "resourceVersion"),
+        meta(&present, "resourceVersion")
+    );
     let exact = format!(
         "{MAPS}?resourceVersionMatch=Exact&resourceVersion={}",
         meta(&first, "resourceVersion")
@@ -70,6 +87,35 @@ async fn pages_show_one_state() {
             .path(&["metadata", "remainingItemCount"])
             .is_none()
     );
+}
+
+/// The two APIs of events name a field of the same object differently.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn selectors_of_every_version_find_what_is_stored() {
+    const CORE: &str = "/api/v1/namespaces/default/events";
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let server = Server::start().await;
+    for (name, asked) in [
+        ("a", [(EVENTS, "reportingController"), (CORE, "source")]),
+        (
+            "b",
+            [
+                (CORE, "reportingComponent"),
+                (EVENTS, "reportingController"),
+            ],
+        ),
+    ] {
+        let body = format!(
+            r#"{{"metadata":{{"name":"{name}"}},"eventTime":"2026-01-01T00:00:00.000000Z","action":"Do","reason":"R",
+            "type":"Normal","reportingController":"by-{name}","reportingInstance":"i","regarding":{{"namespace":"default"}}}}"#
+        );
+        server.create(EVENTS, &body).await.ok();
+        for (path, field) in asked {
+            let path = format!("{path}?fieldSelector={field}%3Dby-{name}");
+            let found = server.ask("GET", &path, "").await.ok();
+            assert_eq!(names(&found), [name], "{path}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
