@@ -4,7 +4,10 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Result, Value};
 
-/// Reads JSON; where a type does not bear it, what is null is absent.
+/// The one time that types demand, and what null stands for there.
+const DEMANDED: (&str, &str) = ("lastTransitionTime", "0001-01-01T00:00:00Z");
+
+/// Reads JSON; where a type does not bear it, what is null is absent, or the zero value.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).or_else(|error| {
         let mut value = serde_json::from_slice(bytes)?;
@@ -17,6 +20,9 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            if let Some(time @ Value::Null) = fields.get_mut(DEMANDED.0) {
+                *time = DEMANDED.1.into();
+            }
             fields.retain(|_, field| !field.is_null());
             fields.values_mut().for_each(drop_nulls);
         }
@@ -49,7 +55,7 @@ mod tests {
             panic!("another event");
         };
         let conditions = service.status.unwrap().conditions.unwrap();
-        assert_eq!(conditions[0].reason, "r");
+        assert_eq!(conditions[0].last_transition_time.0.to_string(), DEMANDED.1);
         let wrong = br#"{"metadata":{"name":7}}"#;
         let error = read::<Service>(wrong).unwrap_err().to_string();
         assert!(error.contains("column"), "{error}");
