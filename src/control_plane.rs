@@ -31,7 +31,7 @@ use scheduler::metrics::Metrics;
 use scheduler::run::Scheduler;
 use seams::{Seams, Tasks};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::cli::{CloudArguments, ControllerManagerArguments, SchedulerArguments};
 use crate::manifests::Manifests;
@@ -46,10 +46,17 @@ const MANIFESTS: &str = "trireme-manifests";
 
 /// A master that the store's leader has not heard of for so long counts as dead to those who wait for
 /// its Leases. Above the store's own election timeout: whoever is mistaken costs a change of leaders.
-const SILENCE: Duration = Duration::from_millis(400);
+const SILENCE: Duration = Duration::from_millis(500);
 
-/// Between two looks at who is silent, or whether the API server is ready.
-const LOOK: Duration = Duration::from_millis(100);
+/// A new leader of the store counts those as dead who did not answer since it leads: the one before it was
+/// silent for an election timeout already.
+const FIRST_SILENCE: Duration = Duration::from_millis(300);
+
+/// Between two looks at who is silent.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Between two looks whether the API server is ready.
+const BOOTSTRAP_LOOK: Duration = Duration::from_millis(100);
 
 /// `trireme controller-manager`.
 pub(crate) fn run_controllers(arguments: Box<ControllerManagerArguments>) -> Result<()> {
@@ -261,7 +268,7 @@ impl Candidate {
 async fn bootstrapped(api: Option<Arc<Api>>) {
     let Some(api) = api else { return };
     while !api.is_bootstrapped.load(Ordering::Acquire) {
-        sleep(LOOK).await;
+        sleep(BOOTSTRAP_LOOK).await;
     }
 }
 
@@ -310,17 +317,14 @@ fn dead(member: &Member, tasks: &Tasks) -> Dead {
 
 async fn look_while_leading(member: &Member, sender: &watch::Sender<BTreeSet<String>>) {
     // Who has just begun to lead has not heard of anybody yet.
-    let since = Instant::now();
+    sleep(FIRST_SILENCE).await;
     while member.is_leader() {
-        sleep(LOOK).await;
-        let silent = match since.elapsed() >= SILENCE {
-            true => member.silent(SILENCE).into_iter().collect(),
-            false => BTreeSet::new(),
-        };
+        let silent = member.silent(SILENCE).into_iter().collect();
         sender.send_if_modified(|known| {
             let is_news = *known != silent;
             *known = silent;
             is_news
         });
+        sleep(LOOK).await;
     }
 }

@@ -259,7 +259,9 @@ mod tests {
         let theirs = member::Config::new("a", "x", start);
         // A member by itself is livelier and keeps more: what the simulation needs, and etcd's clients.
         let mut timings = theirs.timings.clone();
-        timings.heartbeat *= 2;
+        timings.heartbeat *= 3;
+        timings.election_min = timings.election_min * 3 / 2;
+        timings.election_max = timings.election_max * 3 / 2;
         assert_eq!(format!("{:?}", ours.timings), format!("{timings:?}"));
         let mut limits = theirs.limits.clone();
         for bytes in [

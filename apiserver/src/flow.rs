@@ -37,7 +37,7 @@ pub(crate) const SCHEMAS: &str = "flowschemas";
 const LEVELS: &str = "prioritylevelconfigurations";
 
 /// Between two looks at whether schemas or levels have changed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two divisions of the seats.
 const BORROWING_INTERVAL: Duration = Duration::from_secs(10);
 /// How much of an old, higher demand counts after an interval.

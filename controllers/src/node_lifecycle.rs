@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod as WholePod};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::plan::health::{self, Grace, Health, Look, Ready};
@@ -68,6 +69,8 @@ pub struct NodeLifecycle {
     leases: Informer<Lease>,
     on_node: Index<Pod>,
     state: Mutex<State>,
+    /// There are nodes in the queues of zones.
+    queued: Notify,
     _subscriptions: [Subscription; 2],
 }
 
@@ -112,6 +115,7 @@ impl Controller for NodeLifecycle {
             nodes,
             pods,
             state: Mutex::new(state),
+            queued: Notify::new(),
             _subscriptions: subscriptions,
         }
     }
@@ -144,6 +148,10 @@ impl Controller for NodeLifecycle {
         let taint = async {
             let mut ticks = ticks(TAINT_PERIOD);
             loop {
+                // Nodes come into the queues where all are looked at.
+                if self.state().zones.is_idle() {
+                    self.queued.notified().await;
+                }
                 ticks.tick().await;
                 self.taint_due().await;
             }
@@ -343,6 +351,7 @@ impl NodeLifecycle {
             self.swap(node, &add, &[bare(other, NO_EXECUTE)]).await;
         } else if !node.has_taint(wanted, NO_EXECUTE) {
             self.state().zones.queue(&plan::zone_of(node), name, now);
+            self.queued.notify_one();
         }
         let is_new = look.observed == Ready::True;
         if is_new {

@@ -8,12 +8,15 @@
 //! - [`network`]: what a member sends to its peers; [`peer_server`]: what it answers;
 //!   `traffic`: how much of it; `reach`: what the log says of peers that do not answer.
 //! - [`snapshot`]: checkpoints as directories, and their resumable transfer.
-//! - [`raft`]: the handle that the member uses: propose, read barrier, membership, leadership.
+//! - [`raft`]: the handle that the member uses: propose, read barrier, membership, leadership;
+//!   `pace`: when it is woken though nobody calls it; `heartbeats`: how a leader is heard.
 
 pub mod databases;
 mod forward;
+mod heartbeats;
 pub mod log_store;
 pub mod network;
+mod pace;
 pub mod peer_server;
 pub mod peers;
 pub mod raft;

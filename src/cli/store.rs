@@ -112,11 +112,11 @@ pub(super) struct StoreFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Certificates")]
     insecure: Option<String>,
 
-    /// How often a leader tells the others that it is alive [default: 100ms]
+    /// How often a leader tells the others that it is alive [default: 150ms]
     #[arg(long, value_name = "TIME", help_heading = "Tuning")]
     heartbeat_interval: Option<String>,
-    /// The longest wait for a leader's sign of life before an election; equal on all members
-    /// [default: 300ms]
+    /// How long a leader may be silent before others stand for election; equal on all members
+    /// [default: 450ms]
     #[arg(long, value_name = "TIME", help_heading = "Tuning")]
     election_timeout: Option<String>,
     /// Live bytes from which on writes are refused [default: 16GiB]

@@ -66,11 +66,11 @@ pub struct StoreConfig {
     #[serde(with = "text")]
     pub insecure: bool,
 
-    /// How often a leader tells the others that it is alive. Default: 100 ms.
+    /// How often a leader tells the others that it is alive. Default: 150 ms.
     #[serde(with = "text")]
     pub heartbeat_interval: Span,
-    /// The longest that a member waits for a leader's sign of life before it stands for election;
-    /// each wait is drawn from the upper half. Equal on all members. Default: 300 ms.
+    /// How long a leader may be silent before others stand for election. Equal on all members. Default:
+    /// 450 ms.
     #[serde(with = "text")]
     pub election_timeout: Span,
     /// Live bytes from which on writes are refused. Default: 16 GiB.
@@ -141,8 +141,8 @@ impl Default for StoreConfig {
             peer_key_file: None,
             peer_trusted_ca_file: None,
             insecure: false,
-            heartbeat_interval: Span::from_millis(100),
-            election_timeout: Span::from_millis(300),
+            heartbeat_interval: Span::from_millis(150),
+            election_timeout: Span::from_millis(450),
             quota_backend_bytes: ByteSize::mib(16 * 1024),
             reserve_bytes: ByteSize::mib(256),
             auto_compaction_mode: CompactionMode::Periodic,
@@ -221,7 +221,8 @@ impl StoreConfig {
         }
     }
 
-    /// The shortest wait before an election; see `election_timeout` for the longest.
+    /// The shortest wait before another election when one came to nothing; see `election_timeout` for the
+    /// longest.
     pub fn election_timeout_min(&self) -> Duration {
         self.election_timeout.0 / 2
     }
@@ -368,7 +369,6 @@ impl StoreConfig {
                 format!("{election} is not between {min} and {max}"),
             );
         }
-        // Nobody stands before the leader has been silent for one and a half times this.
         if election.0 < heartbeat.0 * 3 {
             let enough = Span(heartbeat.0 * 3);
             found.add(

@@ -51,7 +51,7 @@ fn each_source_wins_over_the_one_before() {
     assert_eq!(config.name, "from-flag");
     assert_eq!(config.quota_backend_bytes, ByteSize(2 << 30));
     assert_eq!(config.election_timeout, Span::from_millis(2000));
-    assert_eq!(config.heartbeat_interval, Span::from_millis(100));
+    assert_eq!(config.heartbeat_interval, Span::from_millis(150));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a member sends to its peers on behalf of Raft.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
+use super::heartbeats::Heartbeats;
 use super::peers::{Client, Peers};
 use super::reach::{self, Reach};
 use super::snapshot::{SnapshotDir, chunks, offer};
@@ -120,6 +122,7 @@ impl Network {
             target,
             name: reach::name_of(target, node),
             heartbeat,
+            heartbeats: Heartbeats::default(),
             client: self.peers.client(target, node),
             reach: self.reach.clone(),
             acknowledged: self.acknowledged.clone(),
@@ -147,6 +150,7 @@ pub struct Link {
     target: u64,
     name: String,
     heartbeat: bool,
+    heartbeats: Heartbeats,
     client: Client,
     figures: Figures,
     reach: Arc<Reach>,
@@ -288,12 +292,16 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let mut client = self.client.clone();
+        let (mut client, mut heartbeats) = (self.client.clone(), mem::take(&mut self.heartbeats));
         let vote = request.vote;
-        let call = client.heartbeat(append_to_pb(request));
+        let call = async {
+            let reply = heartbeats.call(&mut client, append_to_pb(request)).await;
+            reply.map(tonic::Response::new)
+        };
         let reply = self
             .within(RPCTypes::AppendEntries, option.hard_ttl(), call)
             .await?;
+        self.heartbeats = heartbeats;
         let result = append_result(reply)?;
         Ok(match self.acknowledged.check(self.target, vote, result)? {
             Ok(last) => AppendEntriesResponse::PartialSuccess(last),

@@ -121,6 +121,32 @@ impl PeerService {
         Ok(())
     }
 
+    async fn heartbeat(&self, message: peer::AppendRequest) -> Result<peer::AppendReply, Status> {
+        let request = append_from_pb(message)?;
+        let (prev, last) = (
+            request.prev_log_id,
+            request.entries.last().map(|entry| entry.log_id),
+        );
+        let answered = self.consensus.raft.append_entries(request).await;
+        let result = answered
+            .map_err(stopped)?
+            .into_stream_result(prev, last.or(prev));
+        match &result {
+            Ok(_) => self.consensus.hear(),
+            // A heartbeat names the last entry that this member has acknowledged to that leader,
+            // which must have been on its disk.
+            Err(StreamAppendError::Conflict(at)) => {
+                self.local.lost_log(at.index);
+                return Err(Status::data_loss(format!(
+                    "entry {} of the log, which was acknowledged, is lost",
+                    at.index
+                )));
+            }
+            Err(StreamAppendError::HigherVote(_)) => {}
+        }
+        Ok(append_to_pb(result))
+    }
+
     async fn vote_with<F>(
         &self,
         request: Request<peer::VoteRequest>,
@@ -190,6 +216,7 @@ type ReplyStream = std::pin::Pin<Box<dyn Stream<Item = Result<peer::AppendReply,
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendStream = ReplyStream;
+    type HeartbeatsStream = ReplyStream;
     type FetchSnapshotStream =
         std::pin::Pin<Box<dyn Stream<Item = Result<peer::SnapshotChunk, Status>> + Send>>;
 
@@ -212,37 +239,17 @@ impl Peer for PeerService {
         Ok(Response::new(Box::pin(replies)))
     }
 
-    async fn heartbeat(
+    async fn heartbeats(
         &self,
-        request: Request<peer::AppendRequest>,
-    ) -> Result<Response<peer::AppendReply>, Status> {
+        request: Request<Streaming<peer::AppendRequest>>,
+    ) -> Result<Response<ReplyStream>, Status> {
         self.check(&request)?;
-        let request = append_from_pb(request.into_inner())?;
-        let (prev, last) = (
-            request.prev_log_id,
-            request.entries.last().map(|entry| entry.log_id),
-        );
-        let response = self
-            .consensus
-            .raft
-            .append_entries(request)
-            .await
-            .map_err(stopped)?;
-        let result = response.into_stream_result(prev, last.or(prev));
-        match &result {
-            Ok(_) => self.consensus.hear(),
-            // A heartbeat names the last entry that this member has acknowledged to that leader,
-            // which must have been on its disk.
-            Err(StreamAppendError::Conflict(at)) => {
-                self.local.lost_log(at.index);
-                return Err(Status::data_loss(format!(
-                    "entry {} of the log, which was acknowledged, is lost",
-                    at.index
-                )));
-            }
-            Err(StreamAppendError::HigherVote(_)) => {}
-        }
-        Ok(Response::new(append_to_pb(result)))
+        let this = self.clone();
+        let replies = request.into_inner().then(move |message| {
+            let this = this.clone();
+            async move { this.heartbeat(message?).await }
+        });
+        Ok(Response::new(Box::pin(replies)))
     }
 
     async fn vote(

@@ -22,7 +22,7 @@ use super::network::Network;
 use super::peers::{Client, Peers};
 use super::state_machine::StateMachine;
 use super::types::{Command, Node, TypeConfig};
-use super::{forward, read_index};
+use super::{forward, pace, read_index};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics as Figures;
 use crate::mvcc::{Mvcc, Outcome};
@@ -32,10 +32,10 @@ use crate::mvcc::{Mvcc, Outcome};
 pub struct Timings {
     /// How often the leader tells its followers that it is alive.
     pub heartbeat: Duration,
-    /// The shortest silence after which a follower stands for election; the longest is
-    /// `election_max`, which is also the leader's lease and must be the same on all members.
+    /// The shortest wait before another election when one came to nothing; the longest is `election_max`.
     pub election_min: Duration,
-    /// See `election_min`.
+    /// The leader's lease: for how long it may be silent before others stand for election. It must be the
+    /// same on all members.
     pub election_max: Duration,
     /// A request that did not finish by then is given up; the outcome of a write is unknown.
     pub request_timeout: Duration,
@@ -149,6 +149,9 @@ impl Consensus {
             "forward proposals",
             forward::run(this.clone(), queue, parts.tasks.clone()),
         );
+        parts
+            .tasks
+            .core("pace", pace::run(this.clone(), parts.tasks.clone()));
         parts.tasks.core(
             "read index",
             read_index::run(this.clone(), waiting, parts.tasks.clone()),

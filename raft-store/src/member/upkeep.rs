@@ -17,20 +17,20 @@ use crate::pb::peer::{HashQuery, SnapshotFetch};
 use crate::store::Store;
 
 /// How often leases are looked at: expiry is late by at most this and the revocation itself.
-const LEASE_TICK: Duration = Duration::from_millis(200);
+const LEASE_TICK: Duration = Duration::from_millis(500);
 /// Leases revoked by one log entry.
 const REVOKE_MAX: usize = 256;
 /// How often the leader looks for learners to promote and changes to complete.
-const MEMBERSHIP_TICK: Duration = Duration::from_millis(200);
+const MEMBERSHIP_TICK: Duration = Duration::from_millis(500);
 /// Between two attempts to tell the cluster this member's name and URLs, and between two looks
 /// whether it still knows them.
 const PUBLISH_RETRY: Duration = Duration::from_millis(100);
-const PUBLISH_TICK: Duration = Duration::from_secs(1);
+const PUBLISH_TICK: Duration = Duration::from_secs(3);
 /// How often the size of the log is looked at.
 const SIZE_TICK: Duration = Duration::from_secs(1);
 /// Between two looks for garbage when there is none, and between two steps when there is: the
 /// pause keeps collection from taking the disk from writes.
-const GARBAGE_IDLE: Duration = Duration::from_millis(500);
+const GARBAGE_IDLE: Duration = Duration::from_secs(1);
 const GARBAGE_PAUSE: Duration = Duration::from_millis(2);
 /// Versions that one step of collection removes.
 const GARBAGE_STEP: usize = 1024;

@@ -133,6 +133,11 @@ pub enum Verdict {
 }
 
 impl Zones {
+    /// Whether no node is in a queue.
+    pub fn is_idle(&self) -> bool {
+        self.queued.is_empty()
+    }
+
     /// No zones yet.
     pub fn new(rates: Rates) -> Zones {
         Zones {
