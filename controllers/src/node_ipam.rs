@@ -2,11 +2,12 @@
 
 pub mod plan;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::values::ip::Cidr;
 use async_trait::async_trait;
-use client::{EventType, Informer, Queue, Recorder, Subscription, errors};
+use client::{EventType, Informer, Queue, Recorder, Subscription, View, errors};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -51,9 +52,15 @@ pub struct NodeIpam {
     context: Context,
     recorder: Recorder,
     nodes: Informer<Node>,
-    pools: std::sync::Arc<Mutex<Vec<Pool>>>,
+    pools: Arc<Mutex<Vec<Pool>>>,
+    /// The nodes that were given blocks which the cache does not show yet, by uid.
+    given: Arc<Mutex<HashSet<String>>>,
     is_filled: OnceCell<()>,
     _subscription: Subscription,
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -66,14 +73,16 @@ impl Controller for NodeIpam {
             tracing::error!(%error, "nodes get no addresses");
             Vec::new()
         });
-        let pools = std::sync::Arc::new(Mutex::new(pools));
+        let pools = Arc::new(Mutex::new(pools));
+        let given = Arc::<Mutex<HashSet<String>>>::default();
         let subscription = nodes.on_change({
-            let (queue, pools) = (queue.clone(), pools.clone());
+            let (queue, pools, given) = (queue.clone(), pools.clone(), given.clone());
             move |old, new| {
                 if let Some(node) = new {
                     queue.add(node.name().to_owned());
                 } else if let Some(node) = old {
-                    let mut pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
+                    unpoisoned(&given).remove(node.uid());
+                    let mut pools = unpoisoned(&pools);
                     if let Err(error) = plan::release(&mut pools, node.name(), &node.pod_cidrs()) {
                         tracing::debug!(error, "a node's block was not given back");
                     }
@@ -85,6 +94,7 @@ impl Controller for NodeIpam {
             context: context.clone(),
             nodes,
             pools,
+            given,
             is_filled: OnceCell::new(),
             _subscription: subscription,
         }
@@ -100,8 +110,14 @@ impl Controller for NodeIpam {
         }
         let blocks = node.pod_cidrs();
         if blocks.is_empty() {
-            self.give(&node).await?;
+            // Another one for a node whose cache does not show the first yet would be missing elsewhere for a
+            // while.
+            if !unpoisoned(&self.given).contains(node.uid()) {
+                self.give(&node).await?;
+                unpoisoned(&self.given).insert(node.uid().to_owned());
+            }
         } else {
+            unpoisoned(&self.given).remove(node.uid());
             plan::occupy(&mut self.pools(), name, &blocks).map_err(Error::Other)?;
         }
         Ok(Again::Done)
@@ -110,7 +126,7 @@ impl Controller for NodeIpam {
 
 impl NodeIpam {
     fn pools(&self) -> MutexGuard<'_, Vec<Pool>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(&self.pools)
     }
 
     fn api(&self) -> Api<Node> {

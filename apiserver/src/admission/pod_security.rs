@@ -278,6 +278,11 @@ mod tests {
 
         server.namespace("p").await;
         server.create("/api/v1/namespaces/p/pods", POD).await.ok();
+        // Admission sees what the watch cache has: whoever read the pod saw that it is there.
+        server
+            .ask("GET", "/api/v1/namespaces/p/pods", "")
+            .await
+            .ok();
         let label = |level: &str| {
             format!(
                 r#"{{"metadata":{{"labels":{{"pod-security.kubernetes.io/enforce":"{level}"}}}}}}"#
