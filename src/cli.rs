@@ -7,6 +7,7 @@ mod join;
 mod node;
 mod store;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -218,6 +219,10 @@ pub(crate) struct DevArguments {
     /// are deleted. What is wrong stands in the ConfigMap kube-system/trireme-manifests
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
+    /// Serve the API at an address of this machine too, which the service kubernetes then leads to; without
+    /// it the API is on loopback alone, and that service leads nowhere
+    #[arg(long, value_name = "IP")]
+    pub(crate) advertise_address: Option<IpAddr>,
     /// When all is ready, add the contexts trireme-dev, trireme-dev-master-1, … to a kubeconfig, beside what
     /// it holds, and make trireme-dev the current one [default file: that of KUBECONFIG, else ~/.kube/config]
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]

@@ -61,6 +61,7 @@ async fn cluster(data: PathBuf, arguments: DevArguments) -> Result<()> {
         settings: arguments.set.into_iter().collect(),
         node_settings: arguments.node_set.into_iter().collect(),
         manifests: arguments.manifests,
+        advertise_address: arguments.advertise_address,
     };
     let mut signals = Signals::new()?;
     let layout = Layout::open(&options)?;

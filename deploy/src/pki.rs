@@ -10,6 +10,7 @@ pub mod ledger;
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer;
 
@@ -296,14 +298,15 @@ impl Authority {
         Ok(files)
     }
 
-    /// Renews the certificate of a pair if it is due at `now`; the key stays.
+    /// Renews the certificate of a pair if it is due at `now` or lacks a name; the key stays.
     ///
     /// Returns whether it was renewed.
     ///
     /// # Errors
     /// If the pair cannot be read or the certificate cannot be replaced.
     pub fn renew(&self, pair: &Pair, request: &Request, now: SystemTime) -> Result<bool, PkiError> {
-        if !Validity::of(&pair.cert)?.is_due(now) {
+        let has_all = with_certificate(&pair.cert, |certificate| names_all(certificate, request))?;
+        if has_all && !Validity::of(&pair.cert)?.is_due(now) {
             return Ok(false);
         }
         let certificate = self.issue(request, &pair.load_key()?)?;
@@ -385,6 +388,18 @@ pub fn ensure_key(path: &Path) -> Result<(), PkiError> {
     })?;
     files::create(path, key.serialize_pem().as_bytes(), files::SECRET)
         .map_err(|error| file_error("create", path, error))
+}
+
+/// Whether a certificate stands for all names that are asked for.
+fn names_all(certificate: &X509Certificate<'_>, request: &Request) -> bool {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map_or(&[][..], |names| &names.value.general_names);
+    let has = |name: &String| match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(v4)) => names.contains(&GeneralName::IPAddress(&v4.octets())),
+        Ok(IpAddr::V6(v6)) => names.contains(&GeneralName::IPAddress(&v6.octets())),
+        Err(_) => names.contains(&GeneralName::DNSName(name)),
+    };
+    request.names.iter().all(has)
 }
 
 /// Certificate and key of a new authority, as PEM.

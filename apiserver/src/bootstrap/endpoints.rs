@@ -26,8 +26,8 @@ const IDENTITY: (&str, &str) = ("apiserver.kubernetes.io/identity", "kube-apiser
 /// Where a lease says where its server is.
 const ADDRESS: &str = "trireme.io/address";
 /// Between two renewals, and how long a server lives without one.
-const INTERVAL: Duration = Duration::from_secs(2);
-const LIFETIME: Duration = Duration::from_secs(8);
+const INTERVAL: Duration = Duration::from_secs(4);
+const LIFETIME: Duration = Duration::from_secs(10);
 /// How long a server that stops may take to say so.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -58,7 +58,7 @@ pub(super) fn keep(api: &Arc<Api>) {
             }
         }
         // Should the store be gone already, others notice soon enough.
-        let _ = timeout(FAREWELL, leave(&api, address)).await;
+        let _ = timeout(FAREWELL, leave(&api)).await;
     });
 }
 
@@ -87,15 +87,15 @@ async fn turn(api: &Arc<Api>, own: SocketAddr, seen: &mut Seen) -> Outcome<()> {
     publish(api, &addresses).await
 }
 
-async fn leave(api: &Arc<Api>, own: SocketAddr) -> Outcome<()> {
+async fn leave(api: &Arc<Api>) -> Outcome<()> {
     let name = format!("{PREFIX}{}", api.name);
     remove(api, GROUP, "v1", "leases", NAMESPACE, &name).await?;
     let others = leases(api)
         .into_iter()
         .filter(|(_, lease)| metadata::text(lease, "name") != name);
-    let mut addresses: BTreeSet<SocketAddr> =
+    // Servers behind one balancer share an address: it stays for the others.
+    let addresses: BTreeSet<SocketAddr> =
         others.filter_map(|(_, lease)| address_of(&lease)).collect();
-    addresses.remove(&own);
     // The last one's address stays: nobody else could be asked anyway.
     if addresses.is_empty() {
         return Ok(());

@@ -1,9 +1,5 @@
 //! What every cluster has, on whole servers.
 
-use std::time::Duration;
-
-use tokio::time::sleep;
-
 use crate::testing::{Server, until};
 use crate::validation::At;
 
@@ -81,10 +77,19 @@ async fn the_addresses_are_those_of_servers_that_live() {
             .int(),
         6443
     );
+    // One that shares the address of another leaves it to that.
+    let three = one.another_at("three", "192.0.2.1:6443").await;
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/apiserver-three";
+    until("the third is there", || async {
+        one.ask("GET", lease, "").await.code == 200
+    })
+    .await;
+    three.tasks.shutdown().await;
+    assert_eq!(one.ask("GET", lease, "").await.code, 404);
+    assert_eq!(addresses().await, ["192.0.2.1", "192.0.2.2"]);
     two.tasks.cancel();
     until("the second is gone", || async {
         addresses().await == ["192.0.2.1"]
     })
     .await;
-    sleep(Duration::from_millis(10)).await;
 }

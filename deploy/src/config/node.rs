@@ -55,6 +55,8 @@ pub struct NodeConfig {
     /// The number of the first one. Default: 1.
     #[serde(with = "text")]
     pub first_node: u32,
+    /// The name of the only node, whose own the kubeconfig is. Default: none.
+    pub hostname_override: Option<String>,
     /// Whether requests of nodes impersonate them, over connections that all share; otherwise the
     /// kubeconfig is the only node's own. Default: true.
     #[serde(with = "text")]
@@ -110,6 +112,7 @@ impl Default for NodeConfig {
             hollow: 0,
             node_prefix: "node".into(),
             first_node: 1,
+            hostname_override: None,
             impersonate: true,
             node_labels: Vec::new(),
             register_with_taints: Vec::new(),
@@ -131,6 +134,13 @@ impl Default for NodeConfig {
 }
 
 impl Settings for NodeConfig {
+    fn resolve(&mut self) {
+        if self.hostname_override.is_some() {
+            self.hollow = self.hollow.max(1);
+            self.impersonate = false;
+        }
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.process.problems();
         let mut wrong = |key, message: &str| {
@@ -181,6 +191,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.node_labels[1].to_string(), "c=");
+        let one = loaded(&[("kubeconfig", "k"), ("hostname-override", "n")]).unwrap();
+        assert!(one.hollow == 1 && !one.impersonate);
         let error = loaded(&[
             ("hollow", "3"),
             ("impersonate", "false"),

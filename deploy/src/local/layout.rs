@@ -1,13 +1,15 @@
 //! What a local cluster consists of, and where its files and ports are.
 
+mod definition;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::values::{InitialMember, Url};
@@ -18,6 +20,7 @@ use crate::config::{
 use crate::files;
 use crate::kubeconfig::Entry;
 use crate::pki::{API_NAMES, Authority, LEAF_LIFE, Pair, PkiError, Request, Usage};
+use definition::Definition;
 
 /// Ports that belong to one master.
 pub const PORTS_PER_MASTER: u16 = 10;
@@ -25,14 +28,8 @@ pub const PORTS_PER_MASTER: u16 = 10;
 /// The first master then has etcd's own ports, 2379 and 2380.
 pub const DEFAULT_PORT_BASE: u16 = 2369;
 
-/// Masters of a cluster when nothing else is asked for.
-const DEFAULT_MASTERS: u16 = 3;
-
 /// So many hollow nodes have a process each.
 const NODES_APART: u32 = 9;
-
-/// More members than this only make writes slower.
-const MASTERS_MAX: u16 = 9;
 
 /// Why a local cluster cannot run.
 #[derive(Debug, Error)]
@@ -126,34 +123,10 @@ pub struct Options {
     pub node_settings: BTreeMap<String, String>,
     /// A directory of manifests that is kept applied as long as this supervisor runs. Default: none.
     pub manifests: Option<PathBuf>,
+    /// An address of this machine at which pods reach the API: that of the service `kubernetes`. Default:
+    /// none, the API is reached over loopback alone.
+    pub advertise_address: Option<IpAddr>,
 }
-
-/// `cluster.yaml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Definition {
-    /// Of this file.
-    format: u32,
-    masters: u16,
-    port_base: u16,
-    insecure: bool,
-    /// Clusters of before there were masters are stores.
-    #[serde(default = "yes")]
-    store_only: bool,
-    #[serde(default)]
-    hollow: u32,
-    #[serde(default)]
-    settings: BTreeMap<String, String>,
-    #[serde(default)]
-    node_settings: BTreeMap<String, String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// The format of `cluster.yaml` that this version writes.
-const FORMAT: u32 = 1;
 
 /// A process of a local cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,11 +165,11 @@ impl Layout {
         let dir = dir.canonicalize().map_err(LocalError::io("open", dir))?;
         let path = dir.join("cluster.yaml");
         let held = match fs::read_to_string(&path) {
-            Ok(text) => Some(read_definition(&path, &text)?),
+            Ok(text) => Some(Definition::read(&path, &text)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(LocalError::io("read", &path)(error)),
         };
-        let definition = define(options, held.as_ref(), &dir)?;
+        let definition = Definition::new(options, held.as_ref(), &dir)?;
         let manifests = options.manifests.as_deref();
         let manifests = manifests
             .map(|dir| manifests_dir(dir, &definition))
@@ -321,6 +294,21 @@ impl Layout {
         })
     }
 
+    /// Where others than this machine reach the API: through the balancer too, for an address has one port
+    /// in a service.
+    pub fn advertised(&self) -> Option<Url> {
+        Some(Url {
+            host: self.definition.advertise_address?.to_string(),
+            ..self.balancer()?
+        })
+    }
+
+    /// Whether masters run controllers: only then is there what these make.
+    pub fn has_controllers(&self) -> bool {
+        let setting = self.definition.settings.get("enable-controllers");
+        setting.is_none_or(|enabled| enabled != "false")
+    }
+
     /// How kubectl reaches the cluster.
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.join("kubeconfig")
@@ -399,6 +387,8 @@ impl Layout {
             let mut request = member_request(&Layout::name(master), Usage::Server);
             request.common_name = "kube-apiserver".into();
             request.names.extend(API_NAMES.map(String::from));
+            let advertised = self.definition.advertise_address;
+            request.names.extend(advertised.map(|ip| ip.to_string()));
             let pair = authority.ensure(&pki, &name, &request)?;
             authority.renew(&pair, &request, now)?;
         }
@@ -558,6 +548,7 @@ impl Layout {
             tls_private_key_file: Some(pki.join(format!("{name}-api.key"))),
             api_client_ca_file: Some(self.api_authority()),
             service_account_key_file: Some(pki.join("service-accounts.key")),
+            advertise_api_urls: self.advertised().into_iter().collect(),
             ..ApiConfig::default()
         })
     }
@@ -664,87 +655,6 @@ fn quoted(text: &str) -> String {
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
-}
-
-fn read_definition(path: &Path, text: &str) -> Result<Definition, LocalError> {
-    let wrong = |message: String| LocalError::Options(format!("{}: {message}", path.display()));
-    let definition: Definition =
-        serde_yaml_ng::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    if definition.format != FORMAT {
-        return Err(wrong(format!(
-            "format {} is not known to this version, which reads format {FORMAT}",
-            definition.format
-        )));
-    }
-    Ok(definition)
-}
-
-/// The cluster that the options ask for, given what the directory holds.
-fn define(
-    options: &Options,
-    held: Option<&Definition>,
-    dir: &Path,
-) -> Result<Definition, LocalError> {
-    let mut definition = held.cloned().unwrap_or(Definition {
-        format: FORMAT,
-        masters: options.masters.unwrap_or(DEFAULT_MASTERS),
-        port_base: options.port_base.unwrap_or(DEFAULT_PORT_BASE),
-        insecure: options.insecure.unwrap_or(false),
-        store_only: options.store_only.unwrap_or(false),
-        hollow: 0,
-        settings: BTreeMap::new(),
-        node_settings: BTreeMap::new(),
-    });
-    // Nodes come and go; what a master is stays.
-    definition.hollow = options.hollow.unwrap_or(definition.hollow);
-    definition.settings.extend(options.settings.clone());
-    let node_settings = options.node_settings.clone();
-    definition.node_settings.extend(node_settings);
-    if definition.store_only && definition.hollow > 0 {
-        return Err(LocalError::Options(
-            "a store alone has no nodes: leave out --store-only or --hollow".into(),
-        ));
-    }
-    let fits = options.masters.is_none_or(|n| n == definition.masters)
-        && options.port_base.is_none_or(|p| p == definition.port_base)
-        && options.insecure.is_none_or(|i| i == definition.insecure)
-        && options
-            .store_only
-            .is_none_or(|only| only == definition.store_only);
-    if !fits {
-        return Err(LocalError::Options(format!(
-            "{} holds a cluster of {} {} with port base {} and {}: ask for the same, or use \
-             another directory",
-            dir.display(),
-            definition.masters,
-            if definition.store_only {
-                "members of a store"
-            } else {
-                "masters"
-            },
-            definition.port_base,
-            if definition.insecure {
-                "plain text"
-            } else {
-                "mTLS"
-            },
-        )));
-    }
-    if !(1..=MASTERS_MAX).contains(&definition.masters) {
-        return Err(LocalError::Options(format!(
-            "{} masters: use 1 to {MASTERS_MAX}, an odd number for the same safety at less cost",
-            definition.masters
-        )));
-    }
-    let ports = u32::from(PORTS_PER_MASTER) * (u32::from(definition.masters) + 1);
-    if u32::from(definition.port_base) + ports > 65536 {
-        return Err(LocalError::Options(format!(
-            "port base {} leaves too few ports: use {} or less",
-            definition.port_base,
-            65536 - ports
-        )));
-    }
-    Ok(definition)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::iter;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::balancer;
+use super::balancer::Balancer;
 use super::control::{self, Answer, Request};
 use super::health::Probe;
 use super::process::Process;
@@ -77,17 +78,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A log that is longer is put aside at the next start.
 const LOG_MAX: u64 = 64 << 20;
 
-/// What every cluster has: servers and controllers make it after the start.
+/// What every cluster has: servers make it after the start.
 const SYSTEM: &[&str] = &[
     "/api/v1/namespaces/default",
     "/api/v1/namespaces/kube-system",
     "/api/v1/namespaces/kube-public",
     "/api/v1/namespaces/kube-node-lease",
     "/api/v1/namespaces/default/services/kubernetes",
-    "/api/v1/namespaces/default/serviceaccounts/default",
     "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/cluster-admin",
 ];
+
+/// What controllers add, where masters run them.
+const CONTROLLED: &[&str] = &["/api/v1/namespaces/default/serviceaccounts/default"];
 
 /// The part of a log that is shown when a member does not start.
 const TAIL: u64 = 4096;
@@ -149,12 +152,14 @@ impl Supervisor {
         let listener = control::listen(layout.dir())?;
         tasks.spawn("control", accept(listener, wake.clone(), tasks.clone()));
         if let Some(url) = layout.balancer() {
-            let targets = layout.masters().filter_map(|n| layout.api_url(n));
-            let targets = targets.map(|url| url.authority()).collect();
-            let address = url.authority();
-            balancer::run(&address, targets, &tasks)
-                .await
-                .map_err(LocalError::io("listen on", Path::new(&address)))?;
+            let probe = api_probe(&layout)?;
+            let masters = layout.masters().filter_map(|n| layout.api_url(n));
+            let balancer = Balancer::start(masters, &probe, &tasks);
+            for url in iter::once(url).chain(layout.advertised()) {
+                let address = url.authority();
+                let listening = balancer.listen(&address, &tasks).await;
+                listening.map_err(LocalError::io("listen on", Path::new(&address)))?;
+            }
         }
         let mut supervisor = Supervisor {
             layout,
@@ -430,10 +435,7 @@ impl Supervisor {
         };
         let api = match self.layout.balancer() {
             None => None,
-            Some(_) => Some(
-                Probe::with_certificate(&self.layout.api_authority(), &self.layout.api_admin())
-                    .map_err(LocalError::Options)?,
-            ),
+            Some(_) => Some(api_probe(&self.layout)?),
         };
         let readiness = Readiness {
             layout: self.layout.clone(),
@@ -551,12 +553,22 @@ impl Readiness {
                 return Err(("nodes".into(), format!("{ready} of {all} are ready")));
             }
         }
-        match api.lacks(url, SYSTEM).await {
+        let paths = match self.layout.has_controllers() {
+            true => &[SYSTEM, CONTROLLED].concat(),
+            false => SYSTEM,
+        };
+        match api.lacks(url, paths).await {
             Ok(None) => Ok(()),
             Ok(Some(path)) => Err(("the API".into(), format!("there is no {path} yet"))),
             Err(why) => Err(("the API".into(), why)),
         }
     }
+}
+
+/// A probe of API servers, as their administrator.
+fn api_probe(layout: &Layout) -> Result<Probe, LocalError> {
+    Probe::with_certificate(&layout.api_authority(), &layout.api_admin())
+        .map_err(LocalError::Options)
 }
 
 /// Takes requests and hands them to the supervisor.

@@ -199,6 +199,20 @@ fn renewal_waits_until_it_is_due_and_keeps_the_key() {
 }
 
 #[test]
+fn a_name_that_is_missing_is_reason_to_renew() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(dir.path(), "ca", "test authority").unwrap();
+    let mut request = request(Usage::Peer);
+    let pair = authority.ensure(dir.path(), "m1", &request).unwrap();
+    let now = SystemTime::now();
+    for name in ["192.0.2.1", "2001:db8::1", "elsewhere"] {
+        request.names.push(name.to_string());
+        assert!(authority.renew(&pair, &request, now).unwrap(), "{name}");
+        assert!(!authority.renew(&pair, &request, now).unwrap(), "{name}");
+    }
+}
+
+#[test]
 fn what_a_server_shows_says_the_same_as_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::open_or_create(dir.path(), "ca", "test").unwrap();

@@ -146,6 +146,38 @@ fn impossible_clusters_are_refused() {
 }
 
 #[test]
+fn an_advertised_address_is_in_settings_and_certificates() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = Layout::open(&options(dir.path())).unwrap();
+    plain.prepare().unwrap();
+    assert_eq!(plain.advertised(), None);
+    let certificate = || fs::read(plain.dir().join("pki/master-1-api.crt")).unwrap();
+    let before = certificate();
+    let at = |address: &str| Options {
+        advertise_address: Some(address.parse().unwrap()),
+        ..options(dir.path())
+    };
+    for wrong in ["127.0.0.1", "::", "169.254.0.1", "fe80::1"] {
+        let error = Layout::open(&at(wrong)).unwrap_err().to_string();
+        assert!(error.contains("reaches no other machine"), "{error}");
+    }
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        Layout::open(&at(address)).unwrap().prepare().unwrap();
+        // It stays until there is another one.
+        let layout = Layout::open(&options(dir.path())).unwrap();
+        layout.prepare().unwrap();
+        let text = fs::read_to_string(layout.config_file(Unit::Master(2))).unwrap();
+        let url = layout.advertised().unwrap();
+        assert_eq!((url.host.as_str(), url.port), (address, 20000));
+        assert!(
+            text.contains(&format!("advertise-api-urls:\n- {url}")),
+            "{text}"
+        );
+        assert_ne!(certificate(), before);
+    }
+}
+
+#[test]
 fn odd_paths_are_quoted() {
     assert_eq!(quoted("/tmp/a-b/c.crt"), "/tmp/a-b/c.crt");
     assert_eq!(quoted("/tmp/it's here"), r"'/tmp/it'\''s here'");
