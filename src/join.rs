@@ -158,7 +158,7 @@ async fn become_node(arguments: &JoinArguments, found: &Found, api: &Client) -> 
     let path = arguments.machine.dir.join("node.kubeconfig");
     entry.merge_into(&path)?;
     say(&format!(
-        "{name} is a node as soon as it starts:\n  trireme node --kubeconfig {}",
+        "{name} is a node as soon as it starts:\n  trireme node --hostname-override {name} --kubeconfig {}",
         path.display()
     ));
     Ok(())

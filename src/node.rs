@@ -44,6 +44,7 @@ fn hollow_config(config: &NodeConfig) -> Result<hollow::Config, ConfigError> {
     let mut hollow = hollow::Config {
         prefix: config.node_prefix.clone(),
         first: config.first_node,
+        name: config.hostname_override.clone(),
         count: config.hollow,
         addresses: block("node-cidr", &config.node_cidr)?,
         pod_addresses: block("pod-cidr", &config.pod_cidr)?,

@@ -40,6 +40,8 @@ pub struct Config {
     pub first: u32,
     /// How many.
     pub count: u32,
+    /// The name of the only one, instead of a prefix and a number.
+    pub name: Option<String>,
     /// Node N has its Nth address.
     pub addresses: Cidr,
     /// Node N has its Nth block of [`POD_BITS`], unless the Node names another one.
@@ -81,6 +83,7 @@ impl Default for Config {
             prefix: "node".into(),
             first: 1,
             count: 1,
+            name: None,
             // Set aside for measurements: nobody is there.
             addresses: block([198, 18, 0, 0], 15),
             pod_addresses: block([10, 128, 0, 0], 9),
@@ -100,7 +103,10 @@ impl Config {
     /// The names of all nodes.
     pub fn names(&self) -> impl Iterator<Item = String> {
         let numbers = self.first..self.first.saturating_add(self.count);
-        numbers.map(|number| format!("{}-{number}", self.prefix))
+        numbers.map(|number| match &self.name {
+            Some(name) => name.clone(),
+            None => format!("{}-{number}", self.prefix),
+        })
     }
 
     /// What makes it unusable.

@@ -14,7 +14,7 @@ use super::store::given;
 Examples:
   trireme node --hollow 3 --kubeconfig ~/.local/state/trireme/dev/kubeconfig
   trireme node --hollow 5000 --kubeconfig k --pod-start-after 500ms --pod-stop-after 1s
-  trireme node --hollow 1 --kubeconfig node-7.kubeconfig --impersonate=false --first-node 7")]
+  trireme node --hostname-override web-7 --kubeconfig /etc/trireme/node.kubeconfig")]
 pub(crate) struct NodeArguments {
     /// A YAML file with settings
     #[arg(long, value_name = "FILE", env = "TRIREME_CONFIG")]
@@ -45,6 +45,9 @@ struct NodeFlags {
     /// The number of the first one [default: 1]
     #[arg(long, value_name = "N", help_heading = "Nodes")]
     first_node: Option<String>,
+    /// The name of the only node, whose own the kubeconfig is, as `trireme join` writes it
+    #[arg(long, value_name = "NAME", help_heading = "Nodes")]
+    hostname_override: Option<String>,
     /// Whether nodes are impersonated over shared connections; otherwise the kubeconfig is the only
     /// node's own [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Nodes")]

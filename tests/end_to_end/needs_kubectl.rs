@@ -3,6 +3,7 @@
 mod access;
 mod failover;
 mod ha;
+mod metrics;
 mod objects;
 mod refusals;
 mod upkeep;

@@ -6,11 +6,14 @@
 //! - [`load`]: what is written, and what was acknowledged of it
 //! - [`witness`]: what watches saw; [`judge`]: what they must not see
 //!
+//! - [`needs_netns`]: a master that is cut off from the others
+//!
 //! Every scenario runs once; `soak_…` runs it 50 times.
 
 mod arena;
 mod judge;
 mod load;
+mod needs_netns;
 mod server;
 mod witness;
 

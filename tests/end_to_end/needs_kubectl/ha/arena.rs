@@ -69,8 +69,14 @@ const WATCHED: [&str; 7] = [
 impl Arena {
     /// A cluster that does its work.
     pub(super) fn start() -> Arena {
+        Arena::prepared(|_| {})
+    }
+
+    /// The same, after something was done with the cluster.
+    pub(super) fn prepared(prepare: impl FnOnce(&Dev)) -> Arena {
         let dir = tempfile::tempdir().unwrap();
         let dev = Dev::with_nodes(dir.path(), NODES);
+        prepare(&dev);
         let kubectl = dev.kubectl();
         kubectl.must(&["create", "namespace", load::NAMESPACE]);
         let runtime = tokio::runtime::Builder::new_multi_thread()
